@@ -1,0 +1,165 @@
+"""Reading tables: CSV with the standard library, Parquet where pandas is installed.
+
+A cell is a number, or missing (empty, NA, NaN, null, none, -), or an error that names its row. A column of time stamps
+puts the rows on a regular grid (`grid.py`); it is the clock, not a channel.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separatrix.data.grid import Grid, by_count, by_stamp, parse_stamp
+from separatrix.data.series import Series
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
+CLOCKS = frozenset({"", "index", "row", "t", "time", "step", "year", "date", "datetime", "timestamp", "ds", "unnamed: 0"})
+PARQUET = (".parquet", ".pq")
+
+
+def read_file(path: str | Path, column: str | None = None) -> Series:
+    """A CSV or Parquet file as a `Series`, by its suffix."""
+    return read_parquet(path, column) if Path(path).suffix.lower() in PARQUET else read_csv(path, column)
+
+
+def read_csv(path: str | Path, column: str | None = None) -> Series:
+    """The numeric columns of a CSV file (comma, semicolon or tab; header optional), or one of them, as a `Series`.
+
+    column  the column to take; None takes every column of numbers. Missing cells become gaps (NaN), never dropped rows.
+    """
+    raw = _bytes(path)
+    columns = parse_csv(raw, str(path))
+    return to_series(columns, None if column is None else (column,), Path(path).stem, raw, str(path))
+
+
+def read_parquet(path: str | Path, column: str | None = None) -> Series:
+    """As `read_csv`, from a Parquet file. Needs pandas and pyarrow."""
+    raw = _bytes(path)
+    try:
+        import pandas
+
+        frame = pandas.read_parquet(BytesIO(raw))
+    except ImportError:
+        raise ValueError(f"{path}: Parquet files need pandas and pyarrow: pip install 'separatrix[parquet]'.") from None
+    except Exception as error:  # pyarrow raises a family of its own, which cannot be named without importing it
+        raise ValueError(f"{path} is not a readable Parquet file ({type(error).__name__}).") from None
+    if isinstance(frame.index, pandas.DatetimeIndex):
+        frame = frame.reset_index(names=frame.index.name or "time")
+    if frame.empty:
+        raise ValueError(f"{path} is empty: it has no rows.")
+    columns = {str(name): ["" if gap else str(cell) for cell, gap in zip(frame[name], frame[name].isna())] for name in frame}
+    return to_series(columns, None if column is None else (column,), Path(path).stem, raw, str(path))
+
+
+def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
+    """The cells of a CSV file, column by column. `source` names the file in errors."""
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from None
+    first = text.lstrip().split("\n", 1)[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
+    if not rows:
+        raise ValueError(f"{source} is empty. A CSV file needs a header line and rows of numbers.")
+    if all(_number(cell) is not None for cell in rows[0]):
+        header = [f"column {i + 1}" for i in range(len(rows[0]))]
+    else:
+        header, rows = rows[0], rows[1:]
+    if not rows:
+        raise ValueError(f"{source} has a header ({', '.join(header)}) but no rows.")
+    if len(set(header)) < len(header):
+        raise ValueError(f"{source} names a column twice: {', '.join(header)}. Rename one.")
+    for i, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(f"{source}: data row {i + 1} has {len(row)} cells but the header has {len(header)}.")
+    return {name: list(cells) for name, cells in zip(header, zip(*rows))}
+
+
+def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name: str, raw: bytes, source: str) -> Series:
+    """The chosen columns of a table (None: every column of numbers) on the grid of its clock, if it has one."""
+    remarks: list[str] = []
+    clock = next((c for c, cells in columns.items() if c not in (chosen or ()) and _is_clock(c, cells)), None)
+    if chosen is None:
+        words = [c for c, cells in columns.items() if c != clock and not any(_is_value(cell) for cell in cells)]
+        chosen = [c for c in columns if c != clock and c not in words]
+        if words:
+            remarks.append(f"Left out, holding no numbers: {', '.join(words)}.")
+    if missing := [c for c in chosen if c not in columns]:
+        raise ValueError(f"{source} has no column {missing[0]!r}. It has: {', '.join(columns)}.")
+    if not chosen:
+        raise ValueError(f"{source} has no column of numbers. It has: {', '.join(columns)}.")
+    values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
+    grid, start = Grid(values, 1.0, "step", ()), ""
+    if clock is not None:
+        try:
+            grid, start = _on_grid(clock, columns[clock], values)
+        except ValueError as error:
+            raise ValueError(f"{source}, column {clock!r}: {error}") from None
+    return Series(
+        name, grid.values, tuple(chosen), step=grid.step, unit=grid.unit, start=start,
+        notice="the user's own file", remarks=(*remarks, *grid.remarks), sha256=hashlib.sha256(raw).hexdigest(),
+    )  # fmt: skip
+
+
+def _on_grid(clock: str, cells: list[str], values: NDArray[np.float64]) -> tuple[Grid, str]:
+    stamps = [stamp for cell in cells if (stamp := parse_stamp(cell)) is not None]
+    if len(stamps) == len(cells):
+        return by_stamp(stamps, values), stamps[0].strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00")
+    return by_count(np.array([float(cell) for cell in cells]), values, "year" if clock.lower() == "year" else "step"), cells[0]
+
+
+def _is_clock(name: str, cells: list[str]) -> bool:
+    """Time stamps under any name, or numbers that grow under a name that says time."""
+    by_name = name.lower() in CLOCKS
+    if parse_stamp(cells[0]) is not None and (by_name or _number(cells[0]) is None):
+        return all(parse_stamp(cell) is not None for cell in cells)
+    if not by_name or not all(_is_value(cell) for cell in cells):
+        return False
+    readings = np.array([float(cell) for cell in cells])
+    return bool(np.isfinite(readings).all() and (np.diff(readings) > 0).all())
+
+
+def _bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"no such file: {path}") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _number(cell: str) -> float | None:
+    """The number in a cell, NaN if it is missing, None if it is something else."""
+    if cell.lower() in MISSING:
+        return math.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _is_value(cell: str) -> bool:
+    return (number := _number(cell)) is not None and not math.isnan(number)
+
+
+def _column(source: str, name: str, cells: list[str]) -> NDArray[np.float64]:
+    values = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        number = _number(cell)
+        if number is None:
+            raise ValueError(f"{source}: column {name!r} is not a number in data row {i + 1}: {cell[:40]!r}. Repair it or leave it empty.")
+        if math.isinf(number):
+            raise ValueError(f"{source}: column {name!r} is infinite in data row {i + 1}. Repair it or leave it empty.")
+        values[i] = number
+    return values

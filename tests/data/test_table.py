@@ -1,0 +1,166 @@
+"""Reading a stranger's file: what is understood, what is refused, and in which words."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from separatrix import data
+from separatrix.data.table import parse_csv, to_series
+
+nan = math.nan
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="mine.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def same(got, want):
+    return np.array_equal(got, np.array(want, dtype=float), equal_nan=True)
+
+
+def test_missing_cells_are_gaps_and_keep_their_place(write):
+    series = data.read_csv(write("a,b\n1,2\n,NA\n3,nan\n"))
+    assert series.names == ("a", "b") and series.gaps == 3
+    assert same(series.values, [[1, 2], [nan, nan], [3, nan]])
+    assert (series.name, series.step, series.unit) == ("mine", 1.0, "step")
+
+
+def test_one_column(write):
+    series = data.read_csv(write("a;b\r\n1;2\r\n3;4\r\n"), "b")
+    assert series.names == ("b",) and same(series.values, [[2], [4]])
+
+
+def test_no_header(write):
+    assert same(data.read_csv(write("1\n2.5\n-3e2\n")).values, [[1], [2.5], [-300]])
+
+
+@pytest.mark.parametrize(
+    "stamps, step, unit",
+    [
+        (["2024-01-01", "2024-01-02", "2024-01-04"], 1.0, "day"),
+        (["2024-01-01T00:00", "2024-01-01T06:00", "2024-01-01T18:00"], 6.0, "hour"),
+        (["2024-01-31 10:00:00Z", "2024-01-31 10:00:30Z", "2024-01-31 10:01:30Z"], 30.0, "s"),
+        (["2024-01", "2024-02", "2024-04"], 1.0, "month"),
+        (["2019-06-01", "2020-06-01", "2022-06-01"], 1.0, "year"),
+        (["20240101", "20240108", "20240122"], 1.0, "week"),
+    ],
+)
+def test_time_stamps_set_the_grid_and_a_missing_one_is_a_gap(write, stamps, step, unit):
+    series = data.read_csv(write("date,x\n" + "".join(f"{stamp},{i}\n" for i, stamp in enumerate(stamps))))
+    assert series.names == ("x",) and (series.step, series.unit) == (step, unit)
+    assert same(series.values, [[0], [1], [nan], [2]])
+    assert series.remarks == ("1 missing times became rows of gaps.",)
+    assert series.start.startswith("20")
+
+
+def test_a_numeric_clock(write):
+    series = data.read_csv(write("t,x\n0,1\n0.5,2\n1.5,3\n"))
+    assert (series.step, series.unit) == (0.5, "step") and same(series.values, [[1], [2], [nan], [3]])
+    assert data.read_csv(write("t,x\n0,1\n0.5,2\n"), "t").names == ("t",)
+
+
+def test_irregular_and_repeated_times_are_said(write):
+    series = data.read_csv(write("time,x\n0,1\n1,2\n1.3,3\n"))
+    assert series.remarks == ("The times are irregular: rows are taken as equally spaced.",) and len(series) == 3
+    series = data.read_csv(write("time,x\n2024-01-01,1\n2024-01-01,2\n2024-01-02,3\n"))
+    assert series.remarks == ("1 repeated times: the last row of each was kept.",) and same(series.values, [[2], [3]])
+
+
+def test_columns_of_words_are_left_out_and_named(write):
+    series = data.read_csv(write("station,x\nJFK,1\nJFK,2\n"))
+    assert series.names == ("x",) and series.remarks == ("Left out, holding no numbers: station.",)
+
+
+@pytest.mark.parametrize(
+    "text, column, complaint",
+    [
+        ("", None, "is empty"),
+        ("a,b\n", None, "has a header .a, b. but no rows"),
+        ("a,b\n1,2\n", "temp", "has no column 'temp'. It has: a, b."),
+        ("a,b\n1,2\n3,x7\n", "b", "column 'b' is not a number in data row 2: 'x7'"),
+        ("a,b\n1,2\n3,inf\n", None, "column 'b' is infinite in data row 2"),
+        ("a,b\n1,2\n3\n", None, "data row 2 has 1 cells but the header has 2"),
+        ("a,a\n1,2\n", None, "names a column twice"),
+        ("a,b\n,1\n,2\n", "a", "'a' holds no number at all"),
+        ("a\nx\ny\n", None, "has no column of numbers. It has: a."),
+        ("date,x\n2024-01-02,1\n2024-01-01,2\n", None, "column 'date': time goes backwards at data row 2"),
+        (b"a\n\xff\xfe\n", None, "is not UTF-8 text"),
+        (b'a\n"1\x00\n', None, "column 'a'|not a CSV|no column of numbers"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(write, text, column, complaint):
+    with pytest.raises(ValueError, match=complaint) as error:
+        data.read_csv(write(text), column)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        data.read_csv(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="cannot read"):
+        data.read_csv(tmp_path)
+
+
+def test_parquet_says_the_same_as_csv(tmp_path, write):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    text = "date,x,y\n2024-01-01,1,2\n2024-01-02,,4\n2024-01-04,5,6\n"
+    path = tmp_path / "mine.parquet"
+    pandas.read_csv(write(text), parse_dates=["date"]).to_parquet(path)
+    parquet, table = data.read_file(path), data.read_file(write(text))
+    assert same(parquet.values, table.values) and parquet.names == table.names
+    assert (parquet.step, parquet.unit, parquet.remarks) == (table.step, table.unit, table.remarks)
+    with pytest.raises(ValueError, match=r"has no column 'z'\. It has: date, x, y\."):
+        data.read_file(path, "z")
+
+
+def test_a_broken_parquet_file(write):
+    pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"not a readable Parquet file|need pandas and pyarrow"):
+        data.read_file(write("no parquet", "mine.parquet"))
+
+
+@given(st.lists(st.lists(st.floats(allow_nan=True, allow_infinity=False, width=64), min_size=2, max_size=2), min_size=1, max_size=20))
+def test_what_is_written_is_read(rows):
+    want = np.array(rows)
+    text = "u,v\n" + "\n".join(",".join("" if math.isnan(x) else repr(x) for x in row) for row in rows)
+    if np.isnan(want).all(axis=0).any():
+        return
+    assert same(to_series(parse_csv(text.encode(), "x"), ("u", "v"), "x", b"", "x").values, want)
+
+
+def test_an_array_of_ones_own():
+    series = data.Series.from_array([1.0, nan, 3.0])
+    assert series.values.shape == (3, 1) and series.names == ("value",) and series.gaps == 1
+    assert data.Series.from_array(np.zeros((3, 2))).names == ("value 0", "value 1")
+    assert series.sha256 == data.Series.from_array([1.0, nan, 3.0]).sha256 != data.Series.from_array([1.0, 2.0, 3.0]).sha256
+
+
+@pytest.mark.parametrize(
+    "array, complaint",
+    [
+        (np.zeros((0,)), "is empty"),
+        (np.zeros((2, 2, 2)), "must be .time. or .time, channels."),
+        (np.array([1.0, np.inf]), "'value' is infinite in row 1"),
+        (np.array([nan, nan]), "holds no number at all"),
+    ],
+)
+def test_arrays_that_are_refused(array, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        data.Series.from_array(array)
+
+
+def test_selecting_channels():
+    series = data.load("nino").select("nino4_sst", "nino3_anom")
+    assert series.names == ("nino4_sst", "nino3_anom") and series.values.shape == (800, 2) and series.channel_units == ("°C", "°C")
+    with pytest.raises(ValueError, match=r"has no column 'x'\. It has: nino12_sst"):
+        data.load("nino").select("x")
