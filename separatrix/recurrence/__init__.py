@@ -1,0 +1,35 @@
+"""How a state moves: structured transitions and the scans that run them."""
+
+from separatrix.recurrence.convolution import long_convolution
+from separatrix.recurrence.delta import delta_rule
+from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
+from separatrix.recurrence.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.plan import OPERATIONS, choose
+from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.ssd import ssd
+from separatrix.recurrence.state import State
+from separatrix.recurrence.transition import Transition, scan
+
+__all__ = [
+    "OPERATIONS",
+    "Dense",
+    "Diagonal",
+    "DiagonalPlusLowRank",
+    "Householder",
+    "Scalar",
+    "State",
+    "Transition",
+    "choose",
+    "delta_rule",
+    "diagonal_scan",
+    "diagonal_ssm",
+    "linear_attention",
+    "long_convolution",
+    "scan",
+    "selective_scan",
+    "ssd",
+]

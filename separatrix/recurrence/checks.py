@@ -1,0 +1,94 @@
+"""What the operations ask of their arguments, at the door.
+
+Every refusal names the argument, what came and what was expected. Shapes, dtypes and devices are read from metadata; the only values
+looked at are those that must have a sign (a positive log decay, or a NaN in it, would blow up far from its cause), and not
+where looking is impossible or would stop the machine: while tracing, inside torch.func transforms, off the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def expect_shape(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str) -> None:
+    """`axes` is the shape in words: "batch, time, heads, key"."""
+    if tensor.shape != shape:
+        raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}] = {list(shape)}")
+
+
+def expect_axes(name: str, tensor: Tensor, axes: str) -> None:
+    if tensor.ndim != axes.count(",") + 1:
+        raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}]")
+
+
+def expect_numbers(first: str, reference: Tensor, **others: Tensor | None) -> None:
+    """Floating point or complex, all on the device of the first."""
+    if not (reference.is_floating_point() or reference.is_complex()):
+        raise TypeError(f"{first} is {reference.dtype}, expected a floating point tensor: convert it with .float()")
+    for name, tensor in others.items():
+        if tensor is None:
+            continue
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            raise TypeError(f"{name} is {tensor.dtype}, expected a floating point tensor: convert it with .float()")
+        if tensor.device != reference.device:
+            raise ValueError(f"{name} is on {tensor.device} but {first} is on {reference.device}: move one of them")
+
+
+def expect_real(**tensors: Tensor | None) -> None:
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.is_complex():
+            raise TypeError(f"{name} is {tensor.dtype}, expected a real tensor")
+
+
+def expect_reset(reset: Tensor | None, batch: int, time: int) -> None:
+    if reset is None:
+        return
+    if reset.dtype != torch.bool:
+        raise TypeError(f"reset is {reset.dtype}, expected torch.bool: true where the state is cleared before the step")
+    expect_shape("reset", reset, (batch, time), "batch, time")
+
+
+def expect_at_most_zero(name: str, tensor: Tensor | None) -> None:
+    """One pass over the values; NaN is refused too, since it is not <= 0."""
+    if tensor is None or not readable(tensor):
+        return
+    largest = tensor.detach().amax().item()
+    if not largest <= 0:
+        raise ValueError(f"{name} must be <= 0, got max {largest:.3g}")
+
+
+def expect_at_least_zero(name: str, tensor: Tensor | None) -> None:
+    if tensor is None or not readable(tensor):
+        return
+    smallest = tensor.detach().amin().item()
+    if not smallest >= 0:
+        raise ValueError(f"{name} must be >= 0, got min {smallest:.3g}")
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the values may be looked at now, and looking is cheap."""
+    return (
+        tensor.device.type == "cpu"
+        and tensor.numel() > 0
+        and not torch.compiler.is_compiling()
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def working_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """States are kept in float32 (bfloat16 and float16 inputs too), or in float64 as soon as one input is."""
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype in (torch.float64, torch.complex128):
+            return torch.float64
+    return torch.float32
+
+
+def complex_of(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype is torch.float64 else torch.complex64
+
+
+def along_time(steps: list[Tensor], empty: Tensor) -> Tensor:
+    """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step."""
+    return torch.stack(steps, dim=1) if steps else empty

@@ -1,0 +1,144 @@
+"""Diagonal transitions: every number of the state lives alone.
+
+    h_t = a_t h_{t-1} + x_t          elementwise, a real or complex, its modulus the memory, its angle the rotation   (1)
+
+Two steps compose to one of the same kind, (a, x) then (b, y) is (b a, b x + y), so all T steps are a tree of pairs: products and sums
+only, exact for a = 0 and for any sign or angle.
+
+Paper    Martin and Cundy 2018, arXiv:1709.04057 (linear recurrences in parallel); Blelloch 1990, "Prefix sums and their applications".
+Cost     O(T N) work; log2(T) steps deep as a tree, T steps one by one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.transition import Transition, scan, to_complex
+
+
+def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """h_t = a_t h_{t-1} + x_t.   x [B, T, ...], a real or complex of a shape that broadcasts to x's, initial_state [B, ...], reset [B, T] bool
+    ->  h [B, T, ...], final state [B, ...]; complex when a, x or the initial state is.
+    """
+    expect_numbers("x", x, a=a, initial_state=initial_state)
+    if x.ndim < 2:
+        raise ValueError(f"x is {list(x.shape)}, expected [batch, time, ...]")
+    try:
+        fits = torch.broadcast_shapes(a.shape, x.shape) == x.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"a is {list(a.shape)}, expected a shape that broadcasts to x's {list(x.shape)}")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (x.shape[0], *x.shape[2:]), "batch, ...")
+    expect_reset(reset, x.shape[0], x.shape[1])
+    return run("diagonal_scan", x.shape[1], a, x, initial_state, reset)
+
+
+@form
+def diagonal_scan_recurrent(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Equation (1), read aloud."""
+    a, x, h, dtype = enter(a, x, initial_state, reset)
+    multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)
+    steps = []
+    for t in range(len(inputs)):
+        h = multipliers[t] * h + inputs[t]
+        steps.append(h)
+    return along_time(steps, x).to(dtype), h
+
+
+def enter(a: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+    """a with axes [B or 1, T or 1, ...] and 0 at the resets, x, the first state, and the dtype of the states that go out."""
+    working = working_dtype(a, x)
+    out = x.dtype
+    if a.is_complex() or x.is_complex() or (initial_state is not None and initial_state.is_complex()):
+        out = working = complex_of(working)
+    a = a.to(working) if a.is_complex() else a.to(working.to_real())
+    a = a.reshape(*[1] * (x.ndim - a.ndim), *a.shape)
+    if reset is not None:
+        a = a.masked_fill(reset.reshape(*reset.shape, *[1] * (x.ndim - 2)), 0)
+    x = x.to(working)
+    h = x.new_zeros(x.shape[0], *x.shape[2:]) if initial_state is None else initial_state.to(working)
+    return a, x, h, out
+
+
+@dataclass(frozen=True)
+class Scalar(Transition):
+    """a I, one number for the whole state.   a [...], width N"""
+
+    a: Tensor
+    width: int
+
+    @property
+    def size(self) -> int:
+        return self.width
+
+    def apply(self, h: Tensor) -> Tensor:
+        return self.a.unsqueeze(-1) * h
+
+    def apply_to_columns(self, S: Tensor) -> Tensor:
+        return self.a[..., None, None] * S
+
+    def compose(self, later: Transition) -> Transition:
+        return Scalar(later.a * self.a, self.width) if isinstance(later, Scalar) else self.as_diagonal().compose(later)
+
+    def spectrum(self) -> Tensor:
+        return self.as_diagonal().spectrum()
+
+    def norm(self) -> Tensor:
+        return self.a.abs()
+
+    def dense(self) -> Tensor:
+        return self.as_diagonal().dense()
+
+    def as_diagonal(self) -> Diagonal:
+        return Diagonal(self.a.unsqueeze(-1).expand(*self.a.shape, self.width))
+
+
+@dataclass(frozen=True)
+class Diagonal(Transition):
+    """diag(a).   a [..., N], real or complex"""
+
+    a: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.a.shape[-1]
+
+    def apply(self, h: Tensor) -> Tensor:
+        return self.a * h
+
+    def apply_to_columns(self, S: Tensor) -> Tensor:
+        return self.a.unsqueeze(-1) * S
+
+    def compose(self, later: Transition) -> Transition:
+        if isinstance(later, Scalar):
+            later = later.as_diagonal()
+        if isinstance(later, Diagonal):
+            return Diagonal(later.a * self.a)
+        return Dense(self.dense()).compose(later)
+
+    def spectrum(self) -> Tensor:
+        return to_complex(self.a)
+
+    def norm(self) -> Tensor:
+        return self.a.abs().amax(-1)
+
+    def dense(self) -> Tensor:
+        return torch.diag_embed(self.a)
+
+
+@scan.register
+def _(A: Scalar, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return diagonal_scan(A.a.unsqueeze(-1), drive, initial_state, reset)
+
+
+@scan.register
+def _(A: Diagonal, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return diagonal_scan(A.a, drive, initial_state, reset)

@@ -1,0 +1,37 @@
+"""From x' = A x + B u to x_t = a x_{t-1} + b u_t, for a diagonal A.
+
+    zoh        a = exp(Δ A)                       b = (exp(Δ A) - 1) / A  B          u constant between steps      (1)
+    bilinear   a = (1 + Δ A / 2) / (1 - Δ A / 2)   b = Δ / (1 - Δ A / 2)  B          trapezoid rule                 (2)
+    dss        a = exp(Δ A)                       b = (exp(Δ A) - 1) / (A (exp(L Δ A) - 1))  B                     (3)
+
+(3) is the zero-order hold with the kernel normalised over L steps; near a zero of its denominator x the inverse is conj(x) / (|x|² + ε).
+
+Paper    Gu et al. 2022, arXiv:2206.11893; Gupta et al. 2022, arXiv:2203.14343.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def zoh(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """A, B and dt broadcast; -> (a, b). A = 0 is an integrator: b = Δ B."""
+    z = dt * A
+    resting = A == 0
+    # expm1, not exp - 1: at slow decay the difference loses every digit we need
+    b = torch.where(resting, dt * torch.ones_like(A), torch.expm1(z) / torch.where(resting, 1, A))
+    return z.exp(), b * B
+
+
+def bilinear(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """A, B and dt broadcast; -> (a, b)."""
+    half = dt * A / 2
+    return (1 + half) / (1 - half), dt / (1 - half) * B
+
+
+def dss(A: Tensor, B: Tensor, dt: Tensor, length: int, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
+    """A, B and dt broadcast, `length` L is the number of steps the kernel is normalised over; -> (a, b)."""
+    z = dt * A
+    x = A * torch.expm1(length * z)
+    return z.exp(), torch.expm1(z) * x.conj() / (x.real.square() + x.imag.square() + eps) * B

@@ -1,0 +1,277 @@
+"""Explicit SIMD in Numba: a value of many floats that lives in vector registers.
+
+Plain Numba loops over arrays cannot keep running sums in registers, because heap arrays may alias and every multiply-add goes through
+memory. A `Lanes` value is an LLVM vector: `a * load(S, i) + b` on it is one fused multiply-add per register, written as arithmetic.
+
+    x = fill(WIDTH, np.float32(0))          WIDTH lanes of one number; every other value takes its type from `like=x`
+    x = load(x, array, i)                   lanes from array[i:], unaligned; load_first(x, array, i, n) reads n of them, the rest are 0
+    store(array, i, x)                      and store_first(array, i, x, n)
+    + - *                                   lanes with lanes or with a float; multiply-adds are fused where the machine can (`contract`)
+    exp2(x), total(x), even/odd pairs       see below
+
+WIDTH spans several registers on purpose: independent multiply-adds hide each other's latency. LLVM splits the vector into whatever the
+machine has (four zmm, eight ymm), so the same kernel runs on every CPU that Numba knows.
+`llvm.fma` is avoided: without hardware FMA it would call a library function per lane.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+# Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling.
+WIDTH = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+
+_INT = ir.IntType(32)
+_CONTRACT = ("contract",)
+
+
+class Lanes(types.Type):
+    """`count` floats of one type, held in registers."""
+
+    def __init__(self, count: int, element: types.Float):
+        self.count, self.element = count, element
+        super().__init__(name=f"lanes({count}, {element})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager, lanes):
+        super().__init__(manager, lanes, _vector(lanes))
+
+
+def _vector(lanes: Lanes) -> ir.VectorType:
+    return ir.VectorType(ir.FloatType() if lanes.element == types.float32 else ir.DoubleType(), lanes.count)
+
+
+def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _address(context, builder, array_type, array, index, pointee):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
+
+
+def _bytes(lanes: Lanes) -> int:
+    return lanes.element.bitwidth // 8
+
+
+def _llvm_call(builder, name, result, *args):
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+def _suffix(vector: ir.VectorType) -> str:
+    return f"v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
+
+
+def _broadcast(builder, vector, scalar):
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), _constant(ir.VectorType(_INT, vector.count), 0))
+
+
+def _first(builder, vector, n):
+    """A mask of the first n lanes."""
+    ints = ir.VectorType(_INT, vector.count)
+    return builder.icmp_signed("<", ir.Constant(ints, list(range(vector.count))), _broadcast(builder, ints, builder.trunc(n, _INT)))
+
+
+@intrinsic(prefer_literal=True)
+def fill(typingctx, count, x):
+    """`count` lanes (a literal), each x."""
+    lanes = Lanes(count.literal_value, x)
+    return lanes(count, x), lambda context, builder, sig, args: _broadcast(builder, _vector(lanes), args[1])
+
+
+@intrinsic
+def splat(typingctx, like, x):
+    """Every lane x, converted to the element type of `like`."""
+
+    def build(context, builder, sig, args):
+        return _broadcast(builder, _vector(like), context.cast(builder, args[1], sig.args[1], like.element))
+
+    return like(like, x), build
+
+
+@intrinsic
+def load(typingctx, like, array, index):
+    def build(context, builder, sig, args):
+        value = builder.load(_address(context, builder, array, args[1], args[2], _vector(like)))
+        value.align = _bytes(like)
+        return value
+
+    return like(like, array, types.intp), build
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    def build(context, builder, sig, args):
+        builder.store(args[2], _address(context, builder, array, args[0], args[1], _vector(value))).align = _bytes(value)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), build
+
+
+@intrinsic
+def _load_masked(typingctx, like, array, index, n):
+    def build(context, builder, sig, args):
+        vector = _vector(like)
+        address = _address(context, builder, array, args[1], args[2], vector)
+        return _llvm_call(builder, f"llvm.masked.load.{_suffix(vector)}.p0", vector, address,
+                          ir.Constant(_INT, _bytes(like)), _first(builder, vector, args[3]), _constant(vector, 0.0))
+
+    return like(like, array, types.intp, types.intp), build
+
+
+@intrinsic
+def _store_masked(typingctx, array, index, value, n):
+    def build(context, builder, sig, args):
+        vector = _vector(value)
+        address = _address(context, builder, array, args[0], args[1], vector)
+        _llvm_call(builder, f"llvm.masked.store.{_suffix(vector)}.p0", ir.VoidType(), args[2], address,
+                   ir.Constant(_INT, _bytes(value)), _first(builder, vector, args[3]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value, types.intp), build
+
+
+@intrinsic
+def get(typingctx, array, index):
+    """array[index] of a contiguous array, for index >= 0: Numba's own indexing spends three instructions on negative ones."""
+
+    def build(context, builder, sig, args):
+        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
+
+    return array.dtype(array, types.intp), build
+
+
+@intrinsic
+def count(typingctx, like):
+    """How many lanes, a constant."""
+    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, like.count)
+
+
+def load_first(like, array, index, n):
+    """Lanes from array[index : index + n]; lanes beyond n are 0 and not read."""
+
+
+@overload(load_first)
+def _load_first(like, array, index, n):
+    return lambda like, array, index, n: load(like, array, index) if n >= count(like) else _load_masked(like, array, index, n)
+
+
+def store_first(array, index, value, n):
+    """The first n lanes into array[index : index + n]."""
+
+
+@overload(store_first)
+def _store_first(array, index, value, n):
+    def build(array, index, value, n):
+        if n >= count(value):
+            store(array, index, value)
+        else:
+            _store_masked(array, index, value, n)
+
+    return build
+
+
+def _arithmetic(symbol, instruction):
+    @intrinsic
+    def lanewise(typingctx, a, b):
+        return a(a, b), lambda context, builder, sig, args: getattr(builder, instruction)(*args, flags=_CONTRACT)
+
+    @overload(symbol)
+    def build(a, b):
+        match isinstance(a, Lanes), isinstance(b, Lanes):
+            case True, True:
+                return lambda a, b: lanewise(a, b)
+            case True, False:
+                return lambda a, b: lanewise(a, splat(a, b))
+            case False, True:
+                return lambda a, b: lanewise(splat(b, a), b)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+
+
+@intrinsic
+def total(typingctx, x):
+    """The sum over lanes, as a float; a fixed tree, so the same on every call."""
+
+    def build(context, builder, sig, args):
+        value, vector = args[0], args[0].type
+        while vector.count > 1:  # halves on top of each other
+            half = vector.count // 2
+            low, high = (builder.shuffle_vector(value, ir.Constant(vector, ir.Undefined),
+                                                ir.Constant(ir.VectorType(_INT, half), list(range(start, start + half)))) for start in (0, half))
+            value = builder.fadd(low, high)
+            vector = ir.VectorType(vector.element, half)
+        return builder.extract_element(value, ir.Constant(_INT, 0))
+
+    return x.element(x), build
+
+
+# 2**r on [-1/2, 1/2] with 2**0 = 1 exactly: minimax by linear programming, relative error 8.1e-8 before rounding.
+EXP2 = (1.32746334e-3, 9.67196168e-3, 5.55067837e-2, 2.40222353e-1, 6.93147062e-1, 1.0)
+_ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of a float32
+
+
+@intrinsic
+def exp2(typingctx, x):
+    """2**x of float32 lanes, to about 2e-7; x is held within [-126, 127], a NaN stays a NaN."""
+
+    def build(context, builder, sig, args):
+        vector = args[0].type
+        ints = ir.VectorType(_INT, vector.count)
+        low, high, magic = (_constant(vector, c) for c in (-126.0, 127.0, _ROUND))
+        z = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
+        z = builder.select(builder.fcmp_ordered(">", z, high), high, z)
+        shifted = builder.fadd(z, magic)
+        r = builder.fsub(z, builder.fsub(shifted, magic))
+        p = _constant(vector, EXP2[0])
+        for c in EXP2[1:]:
+            p = builder.fadd(builder.fmul(p, r, flags=_CONTRACT), _constant(vector, c), flags=_CONTRACT)
+        exponent = builder.shl(builder.bitcast(shifted, ints), _constant(ints, 23))
+        return builder.bitcast(builder.add(builder.bitcast(p, ints), exponent), vector)
+
+    return x(x), build
+
+
+def _pick(builder, a, b, indices):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, len(indices)), indices))
+
+
+@intrinsic
+def real_part(typingctx, a, b):
+    """Of complex numbers stored (re, im, re, im, ...) in a then b: the real parts."""
+    return a(a, b), lambda context, builder, sig, args: _pick(builder, *args, list(range(0, 2 * a.count, 2)))
+
+
+@intrinsic
+def imag_part(typingctx, a, b):
+    return a(a, b), lambda context, builder, sig, args: _pick(builder, *args, list(range(1, 2 * a.count, 2)))
+
+
+@intrinsic
+def pairs_low(typingctx, re, im):
+    """(re_0, im_0, re_1, im_1, ...), first half."""
+    n = re.count
+    return re(re, im), lambda context, builder, sig, args: _pick(builder, *args, [i // 2 + n * (i % 2) for i in range(n)])
+
+
+@intrinsic
+def pairs_high(typingctx, re, im):
+    n = re.count
+    return re(re, im), lambda context, builder, sig, args: _pick(builder, *args, [n // 2 + i // 2 + n * (i % 2) for i in range(n)])
+
+
+ZERO = np.float32(0)

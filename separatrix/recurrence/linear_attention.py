@@ -1,0 +1,44 @@
+"""Linear attention: a matrix state that fades and is written by outer products.
+
+    S_t = exp(g_t) S_{t-1} + k_t v_tᵀ          g_t <= 0 per head, or per key dimension: diag(exp g_t)            (1)
+    o_t = scale S_tᵀ q_t                        scale = K^(-1/2) unless given
+
+The decay acts before the write and the read sees the updated state. g absent is plain linear attention, a constant is RetNet, one number
+a head and step is Mamba-2 (and simple GLA), one per key dimension is GLA, HGRN2 and, with its bonus apart, RWKV-6.
+
+Paper    Katharopoulos et al. 2020, arXiv:2006.16236; Sun et al. 2023 (RetNet), arXiv:2307.08621; Yang et al. 2023 (GLA), arXiv:2312.06635.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.plan import form, run
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                     initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """S_t = exp(g_t) S_{t-1} + k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
+
+    q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
+    initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+    """
+    expect_heads(q, k, v, None, log_decay, initial_state, reset)
+    return run("linear_attention", q.shape[1], q, k, v, log_decay, scale, initial_state, reset)
+
+
+@form
+def linear_attention_recurrent(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                               initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Equation (1), read aloud."""
+    dtype = v.dtype
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
+    keys, values, queries = k.unsqueeze(-1).unbind(1), v.unsqueeze(-2).unbind(1), q.unsqueeze(-2).unbind(1)
+    decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
+    reads = []
+    for t in range(len(keys)):
+        S = (S if decays is None else decays[t] * S) + keys[t] * values[t]
+        reads.append((queries[t] @ S).squeeze(-2))
+    return along_time(reads, v).to(dtype), S

@@ -1,0 +1,61 @@
+"""Which algorithm runs, and why.
+
+One operation has several forms, all the same function of the same arguments:
+
+    recurrent   the definition, one step after another; also the decoding step
+    chunked     matrix products inside a chunk, a scan between chunks
+    fused       the recurrent form as one compiled kernel
+    dense       the matrix the operation is, for analysis and small T
+
+A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
+why; `plan` says it in words for a call that has not happened yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {
+    "diagonal_scan": {},
+    "diagonal_ssm": {},
+    "selective_scan": {},
+    "ssd": {},
+    "linear_attention": {},
+    "delta_rule": {},
+    "long_convolution": {},
+}
+
+Form = TypeVar("Form", bound=Callable[..., Any])
+
+
+def form(function: Form) -> Form:
+    """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name."""
+    operation, _, name = function.__name__.rpartition("_")
+    OPERATIONS[operation][name] = function
+    return function
+
+
+def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
+    """The form that `operation` takes on these inputs over `time` steps, and the reason in words."""
+    forms = OPERATIONS[operation]
+    if time <= 1 and "recurrent" in forms:
+        return "recurrent", "one step is its own definition"
+    if "chunked" in forms:
+        return "chunked", f"{time} steps as matrix products inside chunks and a short scan between them"
+    if "fft" in forms:
+        return "fft", "a convolution is a product of spectra"
+    return "recurrent", "no faster form is known for this operation"
+
+
+def run(operation: str, time: int, *inputs: Any) -> Any:
+    """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
+    function = OPERATIONS[operation][choose(operation, inputs, time)[0]]
+    device = inputs[0].device.type
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return function(*inputs)
+    return function(*inputs)

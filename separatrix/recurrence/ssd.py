@@ -1,0 +1,90 @@
+"""State space duality: Mamba-2, linear attention in the letters of state spaces.
+
+    Δ_t = softplus(dt_t + dt_bias)          a_t = exp(Δ_t A)           one number per head, A < 0                 (1)
+    h_t = a_t h_{t-1} + (Δ_t x_t) B_tᵀ       y_t = h_t C_t + D x_t      y_t <- y_t silu(z_t)                       (2)
+
+With v = Δ x, k = B, q = C and log decay Δ A this is `linear_attention` with scale 1 and the state transposed: here it is [B, H, P, N],
+channel first, as in the paper. Head h reads B and C of group h // (H / G).
+
+Paper    Dao and Gu 2024, arXiv:2405.21060.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from separatrix.recurrence.checks import (
+    expect_at_least_zero,
+    expect_at_most_zero,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    working_dtype,
+)
+from separatrix.recurrence.linear_attention import linear_attention_recurrent
+from separatrix.recurrence.plan import form, run
+
+
+def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+        dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
+        reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """h_t = exp(Δ_t A) h_{t-1} + (Δ_t x_t) B_tᵀ,  y_t = (h_t C_t + D x_t) silu(z_t).
+
+    x, z [B, T, H, P], dt [B, T, H], A, D, dt_bias [H] with A <= 0, B, C [B, T, G, N] with H a multiple of G,
+    initial_state [B, H, P, N], reset [B, T] bool  ->  y [B, T, H, P], final state [B, H, P, N].
+    """
+    expect_numbers("x", x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)
+    expect_real(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)
+    expect_axes("x", x, "batch, time, heads, channels")
+    expect_axes("B", B, "batch, time, groups, state")
+    batch, time, heads, channels = x.shape
+    groups, state = B.shape[2:]
+    if groups == 0 or heads % groups:
+        raise ValueError(f"x has {heads} heads and B has {groups} groups: the heads must be a multiple of the groups")
+    expect_shape("B", B, (batch, time, groups, state), "batch, time, groups, state")
+    expect_shape("C", C, (batch, time, groups, state), "batch, time, groups, state")
+    expect_shape("dt", dt, (batch, time, heads), "batch, time, heads")
+    for name, vector in (("A", A), ("D", D), ("dt_bias", dt_bias)):
+        if vector is not None:
+            expect_shape(name, vector, (heads,), "heads")
+    if z is not None:
+        expect_shape("z", z, x.shape, "batch, time, heads, channels")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (batch, heads, channels, state), "batch, heads, channels, state")
+    expect_reset(reset, batch, time)
+    expect_at_most_zero("A", A)
+    if dt_bias is None and not dt_softplus:
+        expect_at_least_zero("dt", dt)
+    return run("ssd", time, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+
+
+@form
+def ssd_recurrent(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+                  dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
+                  reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Equation (2) one step after another."""
+    return through_attention(linear_attention_recurrent, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+
+
+def through_attention(attention: Callable[..., tuple[Tensor, Tensor]], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                      D: Tensor | None, z: Tensor | None, dt_bias: Tensor | None, dt_softplus: bool,
+                      initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The duality: (1) and (2) through one form of `linear_attention`."""
+    working = working_dtype(x, dt, A, B, C, D, z, dt_bias)
+    v, dt = x.to(working), dt.to(working)
+    if dt_bias is not None:
+        dt = dt + dt_bias.to(working)
+    if dt_softplus:
+        dt = F.softplus(dt)
+    start = None if initial_state is None else initial_state.transpose(-1, -2)
+    y, final = attention(C, B, v * dt.unsqueeze(-1), dt * A.to(working), 1.0, start, reset)
+    if D is not None:
+        y = y + D.to(working).unsqueeze(-1) * v
+    if z is not None:
+        y = y * F.silu(z.to(working))
+    return y.to(x.dtype), final.transpose(-1, -2)

@@ -1,0 +1,103 @@
+"""What a state undergoes in one step: a linear map, and the structure that makes it cheap.
+
+    h_t = A_t h_{t-1} + x_t                                                                                       (1)
+
+A `Transition` holds A for many steps at once: its tensors carry leading axes, [batch, time, ...] when it comes from a layer, and an
+axis of size 1 is shared by all steps. The type is the structure, and the type picks the algorithm: `scan(A, x, h)` dispatches on it, and
+what it does always equals `unroll`, equation (1) with A as a dense matrix.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import fields, replace
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.checks import along_time
+
+
+class Transition(ABC):
+    """The promises of every structure. `...` are the leading axes, N is the size of the state, all maps are complex where A is."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """N, the numbers in the state."""
+
+    @abstractmethod
+    def apply(self, h: Tensor) -> Tensor:
+        """A h.   h [..., N] -> [..., N]"""
+
+    @abstractmethod
+    def apply_to_columns(self, S: Tensor) -> Tensor:
+        """A S, every column a state.   S [..., N, V] -> [..., N, V]"""
+
+    @abstractmethod
+    def compose(self, later: Transition) -> Transition:
+        """First this step, then `later`: its dense() is later.dense() @ self.dense()."""
+
+    @abstractmethod
+    def spectrum(self) -> Tensor:
+        """The eigenvalues, complex [..., N], in no particular order."""
+
+    @abstractmethod
+    def norm(self) -> Tensor:
+        """The spectral norm, the largest factor by which one step can stretch a state.   [...]"""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """What it means, as a matrix [..., N, N]; the rest is how it is done."""
+
+    def at(self, t: int) -> Transition:
+        """Step t of a transition with axes [batch, time, ...]; the time axis goes."""
+        chosen: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]  # every Transition is a dataclass
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                chosen[field.name] = value[:, t if value.shape[1] > 1 else 0]
+        return replace(self, **chosen)  # type: ignore[type-var]
+
+
+def unroll(A: Tensor, x: Tensor, h: Tensor) -> Tensor:
+    """The definition, read aloud.   A [B, T, ..., N, N], x [B, T, ..., N], h [B, ..., N] -> [B, T, ..., N]"""
+    steps = []
+    for t in range(x.shape[1]):
+        h = (A[:, t if A.shape[1] > 1 else 0] @ h.unsqueeze(-1)).squeeze(-1) + x[:, t]
+        steps.append(h)
+    return along_time(steps, x)
+
+
+@singledispatch
+def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """All states of h_t = A_t h_{t-1} + drive_t, and the last one.   drive [B, T, ..., N] -> [B, T, ..., N], [B, ..., N]
+
+    Here, for a structure that has nothing better: one `apply` after another. The state is cleared before the steps where reset [B, T] is true.
+    """
+    h = start(A, drive, initial_state)
+    steps = []
+    for t in range(drive.shape[1]):
+        if reset is not None:
+            h = h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
+        h = A.at(t).apply(h) + drive[:, t]
+        steps.append(h)
+    return along_time(steps, drive), h
+
+
+def start(A: Transition, drive: Tensor, initial_state: Tensor | None) -> Tensor:
+    """The state before the first step, [B, ..., N], and a complaint when it does not fit."""
+    if drive.ndim < 3 or drive.shape[-1] != A.size:
+        raise ValueError(f"drive is {list(drive.shape)}, expected [batch, time, ..., state] with a state of {A.size}")
+    shape = (drive.shape[0], *drive.shape[2:])
+    if initial_state is None:
+        return drive.new_zeros(shape)
+    if initial_state.shape != shape:
+        raise ValueError(f"initial_state is {list(initial_state.shape)}, expected [batch, ..., state] = {list(shape)}")
+    return initial_state
+
+
+def to_complex(x: Tensor) -> Tensor:
+    return x if x.is_complex() else torch.complex(x, torch.zeros_like(x))
