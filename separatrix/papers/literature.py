@@ -65,7 +65,7 @@ def _everything() -> tuple[Paper, ...]:
             verdict=row["verdict"],
             bar=row["bar"],
             notes=row["notes"],
-        )  # fmt: skip
+        )
         for row in rows
     )
 
