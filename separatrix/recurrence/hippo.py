@@ -1,0 +1,109 @@
+"""HiPPO: matrices whose state is the best polynomial summary of everything heard so far.
+
+    x' = A x + B u          x_n(t) the coefficients of u's history in an orthogonal basis under a measure          (1)
+
+    legs   all of the past, evenly (scaled Legendre)      A = -sqrt(2n+1) sqrt(2k+1) below, -(n+1) on the diagonal
+    legt   a sliding window (translated Legendre)         A = -1/2 sqrt(2n+1) sqrt(2k+1) (1 below and on the diagonal, else (-1)^(n-k))
+    lagt   an exponential window (Laguerre)               A = -1 below, -1/2 on the diagonal
+    fout   a sliding window (truncated Fourier)           A = rotation by πm on the pair (2m, 2m+1) - B Bᵀ
+
+Each is a normal matrix minus a low rank: A + P Pᵀ has a constant diagonal and a skew rest, so a unitary basis diagonalises it:
+A = V (W - (V*P)(V*P)*) V*, diagonal plus low rank.
+
+Paper    Gu et al. 2020, arXiv:2008.07669; Gu et al. 2021 (S4), arXiv:2111.00396; Gu et al. 2022, arXiv:2206.12037 (FouT).
+Departs  the eigenvalues of the full A are never taken numerically: for LegT they mean nothing in float64 from N = 32 on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.dplr import DiagonalPlusLowRank
+
+
+class Measure(NamedTuple):
+    """x' = A x + B u with A + P Pᵀ normal.   A [N, N], B [N], P [N, r], float64"""
+
+    A: Tensor
+    B: Tensor
+    P: Tensor
+
+
+class NormalPlusLowRank(NamedTuple):
+    """One of each conjugate pair, the most negative imaginary part first.   W [N/2], V [N, N/2], P = V*P [N/2, r], B = V*B [N/2], complex128"""
+
+    W: Tensor
+    V: Tensor
+    P: Tensor
+    B: Tensor
+
+
+def legs(n: int) -> Measure:
+    i, root = _basis(n)
+    A = -torch.tril(torch.outer(root, root), -1) - torch.diag(i + 1)
+    return Measure(A, root, (i + 0.5).sqrt().unsqueeze(1))
+
+
+def legt(n: int) -> Measure:
+    i, root = _basis(n)
+    sign = torch.where(i[:, None] >= i[None, :], 1.0, (-1.0) ** (i[:, None] - i[None, :]))
+    even = i % 2 == 0
+    P = torch.stack([torch.where(even, 0, root), torch.where(even, root, 0)], dim=1) * 0.5**0.5
+    return Measure(-0.5 * torch.outer(root, root) * sign, 0.5 * root, P)
+
+
+def lagt(n: int) -> Measure:
+    ones = torch.ones(n, dtype=torch.float64)
+    A = -torch.tril(torch.ones(n, n, dtype=torch.float64), -1) - 0.5 * torch.eye(n, dtype=torch.float64)
+    return Measure(A, ones, (ones * 0.5**0.5).unsqueeze(1))
+
+
+def fout(n: int) -> Measure:
+    """Index 1 is a dead state: the sine of frequency 0."""
+    if n % 2:
+        raise ValueError(f"n is {n}, expected an even number: the Fourier basis comes in pairs")
+    B = torch.zeros(n, dtype=torch.float64)
+    B[0], B[2::2] = 1, 2**0.5
+    turn = torch.zeros(n - 1, dtype=torch.float64)
+    turn[0::2] = torch.pi * torch.arange(n // 2, dtype=torch.float64)
+    return Measure(torch.diag(turn, -1) - torch.diag(turn, 1) - torch.outer(B, B), B, B.unsqueeze(1))
+
+
+def nplr(measure: Callable[[int], Measure], n: int) -> NormalPlusLowRank:
+    """The measure's matrices in the basis that makes their normal part diagonal."""
+    if n < 2 or n % 2:
+        raise ValueError(f"n is {n}, expected an even state size: one of each conjugate pair is kept")
+    A, B, P = measure(n)
+    W, V = diagonalise(A + P @ P.T)
+    W, V = W[: n // 2], V[:, : n // 2]
+    if W[-1].imag.abs() < 1e-9:
+        # a frequency of zero is a plane of real vectors (FouT's first two); one complex vector spans it with its conjugate
+        rest = V[:, :-1]
+        plane = torch.eye(n, dtype=torch.complex128) - 2 * (rest @ rest.mH).real
+        x, y = torch.linalg.svd(plane.real)[0][:, :2].T
+        x, y = x * x[x.abs().argmax()].sign(), y * y[y.abs().argmax()].sign()
+        V = torch.cat([rest, torch.complex(x, y).unsqueeze(1) * 0.5**0.5], dim=1)
+    adjoint = V.mH
+    return NormalPlusLowRank(W, V, adjoint @ P.to(V.dtype), adjoint @ B.to(V.dtype))
+
+
+def diagonalise(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (ascending imaginary part) and unitary eigenvectors of a matrix with a constant diagonal and a skew rest."""
+    skew = (normal - normal.T) / 2
+    frequency, V = torch.linalg.eigh(skew * -1j)
+    return torch.complex(normal.diagonal().mean().expand_as(frequency), frequency), V
+
+
+def transition(system: NormalPlusLowRank) -> DiagonalPlusLowRank:
+    """A of the full system of size N in its diagonal basis, each pair completed by its conjugate: S4's state matrix."""
+    P = torch.cat([system.P, system.P.conj()])
+    return DiagonalPlusLowRank(torch.cat([system.W, system.W.conj()]), -P, P.conj())
+
+
+def _basis(n: int) -> tuple[Tensor, Tensor]:
+    i = torch.arange(n, dtype=torch.float64)
+    return i, (2 * i + 1).sqrt()
