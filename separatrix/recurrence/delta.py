@@ -6,14 +6,21 @@
 Read as learning, one gradient step of size β on |Sᵀ k_t - v_t|²/2. g absent is DeltaNet, one number a head is Gated DeltaNet, one per
 key dimension is Kimi delta attention; β = η / |k|² is the Kaczmarz iteration. Keys are used as they come: normalise them before.
 
+With u_t = β_t (v_t - k_tᵀ diag(exp g_t) S_{t-1}), the correction that is written, (1) is linear attention with values u. Inside a chunk the u depend
+on each other through a triangular system, so they all come out of one solve, linear in the state S before the chunk:
+
+    (I + tril(β_t M_kk[t, s], -1)) U = β V - β (K D[., 0]) S             M_kk, D as in `decay`                    (2)
+
 Paper    Yang et al. 2024, arXiv:2406.06484 (chunks) and arXiv:2412.06464 (gated); Kimi team 2025, arXiv:2510.26692.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -44,3 +51,61 @@ def delta_rule_recurrent(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_deca
         S = S + writes[t] * (values[t] - keys[t] @ S)
         reads.append((queries[t] @ S).squeeze(-2))
     return along_time(reads, v).to(dtype), S
+
+
+@form
+def delta_rule_chunked(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                       initial_state: Tensor | None = None, reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """Equation (2) for all chunks at once, then a few products per chunk to carry the state."""
+    dtype, time, width = v.dtype, v.shape[1], v.shape[3]
+    q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
+    if time == 0:
+        return v.to(dtype), S
+    assert b is not None
+    chunk = min(chunk, time)
+    q, k, v, b = split(q, chunk), split(k, chunk), split(v, chunk), split(b, chunk)
+    g = None if g is None else split(g, chunk)
+    passed = None if g is None else since_start(g).exp()
+    right = torch.cat([v, k if passed is None else k * passed], dim=-1) * b
+    solved = torch.linalg.solve_triangular(b * scores(k, k, g), right, upper=False, unitriangular=True)
+    fixed, seen = solved[..., :width].unbind(2), solved[..., width:].unbind(2)
+    inside = scores(q, k, g).unbind(2)
+    reads = (q if passed is None else q * passed).unbind(2)
+    writes = (k if g is None else k * until_end(g).exp()).transpose(-1, -2).unbind(2)
+    decays = None if passed is None else passed[..., -1, :].unsqueeze(-1).unbind(2)
+    outputs = []
+    for i in range(len(fixed)):
+        u = fixed[i] - seen[i] @ S
+        outputs.append(reads[i] @ S + inside[i] @ u)
+        S = (S if decays is None else decays[i] * S) + writes[i] @ u
+    return join(torch.stack(outputs, dim=2), time).to(dtype), S
+
+
+@form
+def delta_rule_dense(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                     initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
+
+    M[t, s] = β_s r_t·k_s with r_t <- diag(exp g_s) (I - β_s k_s k_sᵀ) r_t on the way; K more queries after the last step read the final state.
+    """
+    dtype, time = v.dtype, v.shape[1]
+    q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
+    assert b is not None
+    size = k.shape[-1]
+    final = torch.eye(size, dtype=k.dtype, device=k.device).expand(*S.shape[:2], size, size)
+    rows = torch.cat([q.transpose(1, 2), final], dim=2)
+    arrived = torch.arange(time + size, device=k.device).unsqueeze(-1)
+    columns = []
+    for s in reversed(range(time)):
+        seen = arrived >= s
+        key, step = k[:, s].unsqueeze(-1), b[:, s].unsqueeze(-1)
+        weight = (rows @ key) * step
+        columns.append(torch.where(seen, weight, 0))
+        carried = rows - weight * key.transpose(-1, -2)
+        if g is not None:
+            carried = carried * g[:, s].exp().unsqueeze(-2)
+        rows = torch.where(seen, carried, rows)
+    o = rows @ S
+    if time:
+        o = o + torch.cat(columns[::-1], dim=-1) @ v.transpose(1, 2)
+    return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]

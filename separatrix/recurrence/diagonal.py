@@ -53,6 +53,56 @@ def diagonal_scan_recurrent(a: Tensor, x: Tensor, initial_state: Tensor | None =
     return along_time(steps, x).to(dtype), h
 
 
+@form
+def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A tree of pairs: chunks of two steps, of four, of eight."""
+    a, x, h, dtype = enter(a, x, initial_state, reset)
+    if x.shape[1] == 0:
+        return x.to(dtype), h
+    first = x[:, :1] + a[:, :1] * h.unsqueeze(1)
+    states = _tree(a, torch.cat([first, x[:, 1:]], dim=1))
+    return states.to(dtype), states[:, -1]
+
+
+def _tree(a: Tensor, x: Tensor) -> Tensor:
+    """All states from rest: merge pairs of steps, solve the half-length problem for every second state, fill in the others."""
+    time = x.shape[1]
+    if time == 1:
+        return x
+    shared = a.shape[1] == 1
+    right = a if shared else a[:, 1::2]
+    merged = right * (a if shared else a[:, : time - 1 : 2])
+    odd = _tree(merged, right * x[:, : time - 1 : 2] + x[:, 1::2])
+    before = odd[:, : (time - 1) // 2]
+    even = torch.cat([x[:, :1], (a if shared else a[:, 2::2]) * before + x[:, 2::2]], dim=1)
+    woven = torch.stack([even[:, : time // 2], odd], dim=2).flatten(1, 2)
+    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
+
+
+@form
+def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The lower triangular matrix of all products of multipliers, applied to the inputs."""
+    a, x, h, dtype = enter(a, x, initial_state, reset)
+    if x.shape[1] == 0:
+        return x.to(dtype), h
+    matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
+    states = (matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)).sum(2)
+    return states.to(dtype), states[:, -1]
+
+
+def diagonal_matrix(a: Tensor) -> Tensor:
+    """What is left at step t of the initial state (column 0) and of input s (column s + 1).   a [B, T, ...] -> [B, T, T + 1, ...]"""
+    time = a.shape[1]
+    row = a.new_zeros(a.shape[0], time + 1, *a.shape[2:])
+    one = torch.eye(time + 1, dtype=a.dtype, device=a.device).reshape(time + 1, 1, time + 1, *[1] * (a.ndim - 2))
+    row = row + one[0]
+    rows = []
+    for t in range(time):
+        row = a[:, t].unsqueeze(1) * row + one[t + 1]
+        rows.append(row)
+    return torch.stack(rows, dim=1)
+
+
 def enter(a: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     """a with axes [B or 1, T or 1, ...] and 0 at the resets, x, the first state, and the dtype of the states that go out."""
     working = working_dtype(a, x)

@@ -11,6 +11,7 @@ Paper    Gu et al. 2022 (S4D), arXiv:2206.11893; Gupta et al. 2022 (DSS), arXiv:
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import (
@@ -23,6 +24,7 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
+from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.plan import form, run
 
 
@@ -60,6 +62,66 @@ def diagonal_ssm_recurrent(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None 
         h = a * h + steps[t]
         reads.append(2 * (c * h).sum(-1).real)
     return leave(along_time(reads, u), u, skip, dtype), h
+
+
+@form
+def diagonal_ssm_chunked(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
+                         reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
+    dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
+    powers = powers_of(a, min(chunk, u.shape[1]) + 1)
+    reads = []
+    for start in range(0, u.shape[1], chunk):
+        now = slice(start, start + chunk)
+        y, h = _piece(u[:, now], powers, c, h, None if reset is None else reset[:, now])
+        reads.append(y)
+    return leave(torch.cat(reads, dim=1) if reads else u, u, skip, dtype), h
+
+
+@form
+def diagonal_ssm_dense(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
+                       reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One Toeplitz matrix over all steps: a single chunk."""
+    return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
+
+
+def _piece(u: Tensor, powers: Tensor, c: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y [B, C, D] and the state after C steps.   u [B, C, D], powers [D, N, > C], h [B, D, N], reset [B, C]"""
+    time = u.shape[1]
+    matrix = toeplitz(_kernel(powers[..., :time], c), time)
+    x = u.transpose(1, 2)
+    carry, write, heard = powers[..., time], powers[..., :time].flip(-1), h
+    if reset is None:
+        y = torch.einsum("dts,bds->bdt", matrix, x)
+        answer = 2 * torch.einsum("dnt,bdn->bdt", c.unsqueeze(-1) * powers[..., 1 : time + 1], h).real
+    else:
+        segment = reset.cumsum(1)
+        same = segment.unsqueeze(-1) == segment.unsqueeze(-2)
+        y = torch.einsum("dts,bts,bds->bdt", matrix, same.to(x.dtype), x)
+        answer = 2 * torch.einsum("dnt,bdn->bdt", c.unsqueeze(-1) * powers[..., 1 : time + 1], h).real
+        answer = answer.masked_fill((segment > 0).unsqueeze(1), 0)
+        x = x.masked_fill((segment != segment[:, -1:]).unsqueeze(1), 0)
+        heard = h.masked_fill((segment[:, -1] > 0)[:, None, None], 0)
+    return (y + answer).transpose(1, 2), carry * heard + torch.einsum("dnt,bdt->bdn", write, x.to(write.dtype))
+
+
+def ssm_kernel(a: Tensor, c: Tensor, length: int) -> Tensor:
+    """K_l = 2 Re(sum_n c_n a_n^l), the response to a unit pulse.   a, c [D, N] -> [D, L]"""
+    return _kernel(powers_of(a, length), c)
+
+
+def _kernel(powers: Tensor, c: Tensor) -> Tensor:
+    return 2 * (c.unsqueeze(-2) @ powers).squeeze(-2).real
+
+
+def powers_of(a: Tensor, count: int) -> Tensor:
+    """1, a, a², ... by doubling: no logarithm, so a = 0 is a number like any other.   [...] -> [..., count]"""
+    powers = torch.ones_like(a).unsqueeze(-1)
+    factor = a.unsqueeze(-1)
+    while powers.shape[-1] < count:
+        powers = torch.cat([powers, powers * factor], dim=-1)
+        factor = factor * factor
+    return powers[..., :count]
 
 
 def enter(u: Tensor, a: Tensor, c: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:

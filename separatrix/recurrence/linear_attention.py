@@ -11,9 +11,11 @@ Paper    Katharopoulos et al. 2020, arXiv:2006.16236; Sun et al. 2023 (RetNet), 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -42,3 +44,43 @@ def linear_attention_recurrent(q: Tensor, k: Tensor, v: Tensor, log_decay: Tenso
         S = (S if decays is None else decays[t] * S) + keys[t] * values[t]
         reads.append((queries[t] @ S).squeeze(-2))
     return along_time(reads, v).to(dtype), S
+
+
+@form
+def linear_attention_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                             initial_state: Tensor | None = None, reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """Inside a chunk, attention with (2); between chunks, the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s."""
+    dtype, time = v.dtype, v.shape[1]
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
+    if time == 0:
+        return v.to(dtype), S
+    chunk = min(chunk, time)
+    q, k, v = split(q, chunk), split(k, chunk), split(v, chunk)
+    g = None if g is None else split(g, chunk)
+    inside = scores(q, k, g) @ v
+    if g is None:
+        decays, writes, reads = None, (k.transpose(-1, -2) @ v).unbind(2), q
+    else:
+        passed = since_start(g).exp()
+        decays, reads = passed[..., -1, :].unsqueeze(-1).unbind(2), q * passed
+        writes = ((k * until_end(g).exp()).transpose(-1, -2) @ v).unbind(2)
+    states = []
+    for i, write in enumerate(writes):
+        states.append(S)
+        S = (S if decays is None else decays[i] * S) + write
+    return join(inside + reads @ torch.stack(states, dim=2), time).to(dtype), S
+
+
+@form
+def linear_attention_dense(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
+                           initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The attention matrix of all pairs of steps at once, applied to the values."""
+    dtype = v.dtype
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    g = q.new_zeros(*q.shape[:3], 1) if g is None else g.transpose(1, 2)
+    pairs = between(g).exp()
+    o = ((q.unsqueeze(-2) * k.unsqueeze(-3) * pairs).sum(-1)) @ v + (q * since_start(g).exp()) @ S
+    if q.shape[2]:
+        S = since_start(g)[..., -1, :].exp().unsqueeze(-1) * S + (k * pairs[..., -1, :, :]).transpose(-1, -2) @ v
+    return o.transpose(1, 2).to(dtype), S

@@ -11,6 +11,7 @@ Paper    Gu and Dao 2023, arXiv:2312.00752.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
+from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
 from separatrix.recurrence.plan import form, run
 
 
@@ -76,6 +78,42 @@ def selective_scan_recurrent(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: 
         h = (steps[t] * A).exp() * h + writes[t] * inputs[t]
         reads.append((h @ outputs[t]).squeeze(-1))
     return leave(along_time(reads, u.to(h.dtype)), u, D, z, dtype), h
+
+
+@form
+def selective_scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+                           delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
+                           reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+    """A tree of pairs inside each chunk, the state between them; [chunk, D, N] numbers are alive at a time, not [T, D, N]."""
+    dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
+    reads = []
+    for start in range(0, u.shape[1], chunk):
+        now = slice(start, start + chunk)
+        a = (delta[:, now].unsqueeze(-1) * A).exp()
+        x = (delta[:, now] * u[:, now]).unsqueeze(-1) * B[:, now].unsqueeze(-2)
+        states, h = diagonal_scan_chunked(a, x, h, None if reset is None else reset[:, now])
+        reads.append((states @ C[:, now].unsqueeze(-1)).squeeze(-1))
+    return leave(torch.cat(reads, dim=1) if reads else u.to(h.dtype), u, D, z, dtype), h
+
+
+@form
+def selective_scan_dense(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+                         delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
+                         reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One attention matrix per channel, M[t, s] = sum_n C_t[n] exp(A[n] (Δ_{s+1} + ... + Δ_t)) Δ_s B_s[n], applied to u."""
+    dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
+    if u.shape[1] == 0:
+        return u.to(dtype), h
+    a = (delta.unsqueeze(-1) * A).exp()
+    if reset is not None:
+        a = a.masked_fill(reset[..., None, None], 0)
+    passed = diagonal_matrix(a)
+    written = torch.cat([h.unsqueeze(1), delta.unsqueeze(-1) * B.unsqueeze(-2)], dim=1)
+    attention = torch.einsum("btn,btsdn,bsdn->bdts", C, passed[:, :, 1:], written[:, 1:])
+    y = (attention @ u.to(attention.dtype).transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+    y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
+    x = torch.cat([h.unsqueeze(1), written[:, 1:] * u.unsqueeze(-1)], dim=1)
+    return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
 
 
 def enter(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, delta_bias: Tensor | None, delta_softplus: bool,

@@ -26,7 +26,7 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
-from separatrix.recurrence.linear_attention import linear_attention_recurrent
+from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_recurrent
 from separatrix.recurrence.plan import form, run
 
 
@@ -69,6 +69,22 @@ def ssd_recurrent(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Ten
                   reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Equation (2) one step after another."""
     return through_attention(linear_attention_recurrent, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+
+
+@form
+def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+                dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
+                reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Chunks of linear attention."""
+    return through_attention(linear_attention_chunked, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+
+
+@form
+def ssd_dense(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+              dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
+              reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The attention matrix, applied to Δ x."""
+    return through_attention(linear_attention_dense, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
 def through_attention(attention: Callable[..., tuple[Tensor, Tensor]], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,

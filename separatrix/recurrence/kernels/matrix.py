@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, exp2, fill, get, load, load_first, store, store_first, total
+from separatrix.recurrence.kernels.parallel import spawn
 
 LOG2E = np.float32(1.4426950408889634)
 
@@ -47,7 +48,7 @@ def _decays(log_decay, at, n, out):
 
 
 @njit(cache=False, nogil=True)
-def forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, scale, start, o, error, final):
+def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, scale, start, o, error, final):
     """Units (batch, head, value block).  Flat float32 arrays: q, k [B,T,G,K]; v, o, error [B,T,H,V]; beta, head_decay [B,T,H];
     key_decay [B,T,H,K]; start, final [B,H,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G)."""
     T, G, H, K, V = shape
@@ -108,3 +109,8 @@ def forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sca
                 read = read * np.float32(np.exp(head_decay[(b * T + t + 1) * H + h]))
         for i in range(K):
             store_first(final, ((b * H + h) * K + i) * V + d, load(zero, S, i * WIDTH), lanes)
+
+
+@njit(cache=True, nogil=True)
+def forward(team, threads, first, last, args):
+    spawn(_forward, team, threads, first, last, args)

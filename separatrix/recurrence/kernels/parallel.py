@@ -1,48 +1,137 @@
-"""Sharing a kernel's independent units among threads.
+"""Sharing a kernel's independent units among the threads torch already has.
 
-Numba's own thread teams abort the process after a fork (OpenMP) or when two callers meet (workqueue), and OpenMP's spin barriers
-collapse when the machine is busy. Our kernels release the GIL, so plain threads do: the caller takes the first share, a lazily
-made pool the others. Small problems never leave the calling thread. The number of shares follows `torch.get_num_threads()`, which
-is read and never set; every unit is computed the same way whatever the sharing, so results do not depend on it.
+Numba's own thread teams abort the process after a fork (OpenMP) or when two callers meet (workqueue), and a second pool beside torch's
+fights it for the cores. So a kernel's units run on torch's own OpenMP team, whose threads are still awake from the last operation: a
+region costs some 5 us, where waking a Python thread costs 100. `spawn` is the OpenMP `parallel` directive spelled as a Numba intrinsic;
+the team's entry points arrive as addresses at run time, so compiled code may be cached. Without libgomp (Windows, some builds) and in a
+forked child, where OpenMP teams do not survive, the units run on Python threads instead: our kernels release the GIL.
+
+Small problems never leave the calling thread. The number of shares follows `torch.get_num_threads()`, which is read and never set; every
+unit is computed the same way whatever the sharing, so results do not depend on it.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-# Waking a thread costs about 50 us, the time of some 2 million floating point operations.
-WORTH_A_THREAD = 2_000_000
+# A parallel region pays from about 20 us of work on: some 400,000 floating point operations.
+WORTH_A_TEAM = 400_000
+# Waking Python threads pays from about 200 us on.
+WORTH_THREADS = 4_000_000
 
-_pool: ThreadPoolExecutor | None = None
+_I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 
 
-def share(kernel: Callable[..., None], units: int, work: float, *args) -> None:
-    """Run `kernel(first, last, *args)` over range(units), each unit once.    work: floating point operations in all."""
-    shares = max(1, min(torch.get_num_threads(), units, int(work // WORTH_A_THREAD)))
-    edges = [units * i // shares for i in range(shares + 1)]
-    others = [_threads().submit(kernel, first, last, *args) for first, last in zip(edges[1:-1], edges[2:])]
+@intrinsic
+def spawn(typingctx, kernel, team, threads, first, last, args):
+    """kernel(i, j, *args) on each of `threads` threads, [i, j) its share of range(first, last); a plain call when threads is 1.
+
+    team: addresses of (GOMP_parallel, omp_get_thread_num, omp_get_num_threads).
+    """
+    signature = kernel.get_call_type(typingctx, (types.intp, types.intp, *args.types), {})
+
+    def build(context, builder, sig, values):
+        _, team_value, thread_count, start, stop, arguments = values
+        compiled = kernel.dispatcher.overloads[signature.args]
+        context.active_code_library.add_linking_library(compiled.library)
+        parallel, thread_num, num_threads = cgutils.unpack_tuple(builder, team_value, 3)
+        shared = cgutils.pack_struct(builder, [start, stop, thread_num, num_threads, arguments])
+        slot = cgutils.alloca_once_value(builder, shared)
+        with builder.if_else(builder.icmp_signed(">", thread_count, ir.Constant(_I64, 1))) as (many, one):
+            with many:
+                body = _share_of_one_thread(context, builder.module, compiled, signature, shared.type)
+                region = ir.FunctionType(ir.VoidType(), [body.type, _POINTER, _I32, _I32]).as_pointer()
+                builder.call(builder.inttoptr(parallel, region),
+                             [body, builder.bitcast(slot, _POINTER), builder.trunc(thread_count, _I32), ir.Constant(_I32, 0)])
+            with one:
+                _call(context, builder, compiled, signature, start, stop, arguments)
+        return context.get_dummy_value()
+
+    return types.void(kernel, team, threads, first, last, args), build
+
+
+def _share_of_one_thread(context, module, compiled, signature, shared_type) -> ir.Function:
+    """void share(shared *). The team may be smaller than asked for (nested regions), so its size is asked inside."""
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER]), name=module.get_unique_name("share"))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    shared = builder.load(builder.bitcast(function.args[0], shared_type.as_pointer()))
+    start, stop, thread_num, num_threads, arguments = cgutils.unpack_tuple(builder, shared, 5)
+    ask = ir.FunctionType(_I32, []).as_pointer()
+    me, team = (builder.sext(builder.call(builder.inttoptr(address, ask), []), _I64) for address in (thread_num, num_threads))
+    units = builder.sub(stop, start)
+    edges = [builder.add(start, builder.sdiv(builder.mul(units, number), team)) for number in (me, builder.add(me, ir.Constant(_I64, 1)))]
+    _call(context, builder, compiled, signature, *edges, arguments)
+    builder.ret_void()
+    return function
+
+
+def _call(context, builder, compiled, signature, first, last, arguments) -> None:
+    values = [first, last, *cgutils.unpack_tuple(builder, arguments, len(signature.args) - 2)]
+    callee = context.declare_function(builder.module, compiled.fndesc)
+    context.call_conv.call_function(builder, callee, signature.return_type, signature.args, values)
+
+
+def share(launch: Callable[..., None], units: int, work: float, *args) -> None:
+    """Every unit of range(units) once.    work: floating point operations in all.
+
+    launch(team, threads, first, last, args) is a compiled kernel's own entry, `spawn(kernel, team, threads, first, last, args)`:
+    it stands beside the kernel so that Numba can cache it on disk.
+    """
+    threads = min(torch.get_num_threads(), units)
+    team = _team()
+    if team is None and threads > 1 and work > WORTH_THREADS:
+        _on_python_threads(launch, units, threads, args)
+    else:
+        launch(team or (0, 0, 0), threads if work > WORTH_A_TEAM and team else 1, 0, units, args)
+
+
+@functools.cache
+def _team() -> tuple[int, int, int] | None:
+    """Entry points of the OpenMP library that torch has loaded."""
+    folder = Path(torch.__file__).parent
+    for path in (*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")):
+        try:
+            library = ctypes.CDLL(str(path))
+            return tuple(ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+                         for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"))
+        except (OSError, AttributeError):
+            continue
+    return None
+
+
+def _on_python_threads(launch: Callable[..., None], units: int, threads: int, args: tuple) -> None:
+    edges = [units * i // threads for i in range(threads + 1)]
+    others = [_threads().submit(launch, (0, 0, 0), 1, first, last, args) for first, last in zip(edges[1:-1], edges[2:])]
     try:
-        kernel(0, edges[1], *args)
+        launch((0, 0, 0), 1, 0, edges[1], args)
     finally:
         for other in others:  # also when interrupted: the arrays must outlive every thread that writes them
             other.result()
 
 
+@functools.cache
 def _threads() -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="separatrix")
-    return _pool
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="separatrix")
 
 
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
+def _in_a_forked_child() -> None:
+    """A child has none of its parent's threads, neither a team's nor ours."""
+    global _team
+    _threads.cache_clear()
+    _team = lambda: None  # noqa: E731
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_in_a_forked_child)
