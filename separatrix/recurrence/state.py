@@ -25,6 +25,8 @@ from separatrix.files import save_tensors
 class State:
     """Named tensors, batch first.    State(h=[B, D, N], conv=[B, d_conv - 1, D]); parts may be States."""
 
+    parts: dict[str, Tensor | State]
+
     def __init__(self, **parts: Tensor | State):
         object.__setattr__(self, "parts", parts)
 

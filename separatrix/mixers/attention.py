@@ -1,0 +1,119 @@
+"""Causal softmax attention, the yardstick: its state is everything it has seen.
+
+    y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,   s = t - window + 1 .. t                          (1)
+
+R rotates pairs of dimensions by angles proportional to t - s. The state holds keys as they came, not rotated: only differences of
+time enter (1), so keys are turned relative to the call and the state has no clock that could run out of digits. `alive` is 0 for
+what a reset has hidden. With a window the state is bounded, without one it grows.
+
+Paper    Vaswani et al. 2017, arXiv:1706.03762; Su et al. 2021, arXiv:2104.09864 (rotation).
+Cost     O(T window D); the state is [batch, up to window - 1, heads, d_head], twice.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.initial import check_divides, check_positive, linear
+from separatrix.recurrence import State
+
+BLOCK = 512  # queries whose mask is built at once: memory grows with T, not with T²
+
+
+def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
+    """Pairs (i, i + K/2) of x turned by positions / base^(2i/K).    x [B, T, H, K], positions [T]"""
+    half = x.shape[-1] // 2
+    rates = base ** -(torch.arange(half, device=x.device, dtype=positions.dtype) / half)
+    angles = (positions[:, None] * rates)[:, None]
+    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.split(half, dim=-1)
+    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], dim=-1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None) -> Tensor:
+    """Each query over the keys of its own document, no later than itself and less than `window` steps before.
+
+    q [B, H, T, K], k, v [B, H, S + T, K], document [B, S + T] -> [B, H, T, K]; the last T keys are the queries' own steps
+    """
+    T, total = q.shape[2], k.shape[2]
+    step = torch.arange(total, device=q.device)
+    outputs = []
+    for begin in range(0, T, BLOCK):
+        end = min(begin + BLOCK, T)
+        low, high = 0 if window is None else max(0, total - T + begin - window + 1), total - T + end
+        now = step[total - T + begin : high, None]
+        near = step[low:high] <= now
+        if window is not None:
+            near = near & (step[low:high] > now - window)
+        mask = near & (document[:, low:high][:, None] == document[:, total - T + begin : high][:, :, None])
+        outputs.append(F.scaled_dot_product_attention(q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], mask[:, None]))
+    return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0] if outputs else q
+
+
+class CausalAttention(nn.Module):
+    """Causal softmax attention with rotary positions.    x [B, T, D] -> y [B, T, D], k, v [B, S, H, K], alive [B, S]
+
+        y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,  s = t - window + 1 .. t
+
+    Paper    Vaswani et al. 2017, arXiv:1706.03762; Su et al. 2021, arXiv:2104.09864 (rotation R).
+
+    d_model  D, channels in and out.
+    n_heads  H, each with K = D / H dimensions.
+    window   steps a query sees, itself included; None for all, and then the state grows with every step.
+    base     slowest rotation, in steps a radian; None for no positions.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        *,
+        n_heads: int = 4,
+        window: int | None = None,
+        base: float | None = 10_000.0,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        self.d_head = check_divides(d_model, n_heads, "d_model", "n_heads")
+        if base is not None and self.d_head % 2:
+            raise ValueError(f"d_model / n_heads is {self.d_head}, but rotary positions need it even. Change one, or pass base=None.")
+        if window is not None and window < 1:
+            raise ValueError(f"window is {window} but a query sees at least itself. Use window >= 1, or None for all steps.")
+        self.d_model, self.n_heads, self.window = d_model, n_heads, window
+        self.base = None if base is None else check_positive(base, "base")
+        self.in_proj = linear(d_model, 3 * d_model, generator=generator)
+        self.out_proj = linear(d_model, d_model, generator=generator)
+
+    def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        check_input(x, self.d_model, reset)
+        B, T, _ = x.shape
+        heads = (self.n_heads, self.d_head)
+        before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
+        q, k, v = self.in_proj(x).unflatten(-1, (3, *heads)).unbind(2)
+        k, v = k.to(self.in_proj.weight.dtype), v.to(self.in_proj.weight.dtype)
+        present = k.new_ones(B, T)
+        if before_k is not None and before_v is not None and alive is not None:
+            k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, present], 1)
+        else:
+            alive = present
+        S = k.shape[1] - T
+        queries, keys, values = q, k, v
+        if self.base is not None:
+            positions = torch.arange(-S, T, device=x.device, dtype=torch.float32)
+            queries, keys = rotate(q, positions[S:], self.base), rotate(k, positions, self.base)
+        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys.to(queries.dtype), values.to(queries.dtype)))
+        if S == 0 < T and reset is None and (self.window is None or self.window >= T):
+            y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        else:
+            # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
+            document = alive.to(torch.long)
+            if reset is not None:
+                started = reset.cumsum(1)
+                document = torch.cat([document[:, :S], 1 + started], dim=1)
+                alive = (document == document[:, -1:]).to(alive.dtype)
+            y = attend(queries, keys, values, document, self.window)
+        kept = slice(0 if self.window is None else max(0, S + T - self.window + 1), S + T)
+        y = self.out_proj(y.transpose(1, 2).flatten(-2))
+        return y, State(k=k[:, kept].clone(), v=v[:, kept].clone(), alive=alive[:, kept].clone())

@@ -1,0 +1,53 @@
+"""What a layer refuses at the door, before any arithmetic.
+
+Every mixer calls `check_input` once and `parts` once; an error names the argument, what came, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import State
+
+RETURNED = "Pass the state this layer returned, or None to start at rest."
+
+
+def check_input(x: Tensor, d_model: int, reset: Tensor | None = None) -> None:
+    """x is [B, T, d_model] of real floats, reset is [B, T] bool."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is a {type(x).__name__} but this layer takes a tensor [batch, time, d_model]. Wrap it in torch.as_tensor.")
+    if x.ndim != 3 or x.shape[2] != d_model:
+        raise ValueError(
+            f"x is {tuple(x.shape)} but this layer takes [batch, time, d_model] with d_model = {d_model}. "
+            f"Add the missing axis, or build the layer with d_model = {x.shape[-1] if x.ndim else 1}."
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype} but this layer takes real floating point numbers. Convert it: x.to(torch.float32).")
+    if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2]):
+        raise ValueError(
+            f"reset is {tuple(reset.shape)} {reset.dtype} but must be [batch, time] = {tuple(x.shape[:2])} of torch.bool: "
+            f"True where the state is cleared before the step."
+        )
+
+
+def parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tuple[Tensor | None, ...]:
+    """The named parts of `state`, each [batch, *kept[name]] (None in a shape: any length); Nones when there is no state."""
+    if state is None:
+        return (None,) * len(kept)
+    if not isinstance(state, State):
+        raise TypeError(f"state is a {type(state).__name__} but this layer keeps a State({', '.join(kept)}). {RETURNED}")
+    if state.parts.keys() != kept.keys():
+        raise ValueError(f"state has the parts {sorted(state.parts)} but this layer keeps {sorted(kept)}. {RETURNED}")
+    for name, shape in kept.items():
+        part = state.parts[name]
+        if not isinstance(part, Tensor):
+            raise TypeError(f"state.{name} is a {type(part).__name__} but this layer keeps a tensor there. {RETURNED}")
+        if part.shape != (batch, *shape) and not (
+            part.ndim == len(shape) + 1 and part.shape[0] == batch and all(s is None or s == n for s, n in zip(shape, part.shape[1:]))
+        ):
+            wanted = ", ".join("any" if s is None else str(s) for s in (batch, *shape))
+            raise ValueError(f"state.{name} is {tuple(part.shape)} but this layer keeps [{wanted}] for a batch of {batch}. {RETURNED}")
+    return cast("tuple[Tensor | None, ...]", tuple(state.parts[name] for name in kept))

@@ -1,0 +1,63 @@
+"""How the parameters of a layer begin.
+
+Everything random is drawn from the caller's `generator` (None: torch's own), and nothing here is drawn twice: the modules of
+torch are built without their own initialisation, so building a layer from a generator leaves the global one untouched.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.utils import skip_init
+
+
+class RecurrenceParameter(nn.Parameter):
+    """A parameter that sets how the state moves (A, dt, a decay): optimizers leave it out of weight decay.
+
+    Decay would pull log-parametrised rates towards rate 1, whatever the data say. The mark belongs to the class, because an
+    attribute of one parameter is lost in `copy.deepcopy`.
+    """
+
+    _no_weight_decay = True
+
+
+def linear(d_in: int, d_out: int, *, bias: bool = False, generator: Generator | None = None) -> nn.Linear:
+    """nn.Linear with entries uniform in +-1/sqrt(d_in)."""
+    layer = skip_init(nn.Linear, d_in, d_out, bias=bias)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(d_in**-0.5), d_in**-0.5, generator=generator)
+    return layer
+
+
+def log_uniform(shape: tuple[int, ...], span: tuple[float, float], generator: Generator | None = None) -> Tensor:
+    """Logarithms of numbers spread evenly over the decades of `span`."""
+    low, high = (math.log(check_positive(value, "dt_range")) for value in span)
+    if low > high:
+        raise ValueError(f"dt_range is {span} but must be (shortest, longest). Swap the two.")
+    return low + (high - low) * torch.rand(shape, generator=generator)
+
+
+def step_bias(count: int, span: tuple[float, float], generator: Generator | None = None) -> Tensor:
+    """b such that softplus(b) is a step size spread evenly over the decades of `span`.    [count]"""
+    dt = log_uniform((count,), span, generator).exp()
+    return dt + torch.log(-torch.expm1(-dt))  # softplus backwards; expm1 because small steps are the usual ones
+
+
+def check_positive(value: float, name: str) -> float:
+    if not value > 0:
+        raise ValueError(f"{name} is {value} but must be > 0.")
+    return value
+
+
+def check_divides(whole: int, count: int, what: str, by: str) -> int:
+    """whole / count, when that is a whole number."""
+    if count < 1 or whole % count:
+        raise ValueError(f"{what} is {whole} and {by} is {count}, but {by} must divide {what}. Choose one that does.")
+    return whole // count
+
+
+def decay_log(heads: int, generator: Generator | None = None) -> Tensor:
+    """log |A| of a head, |A| uniform in [1, 16].    [heads]"""
+    return (1 + 15 * torch.rand(heads, generator=generator)).log()

@@ -1,0 +1,104 @@
+"""LSTM and GRU, the baselines: recurrences that are not linear in their state.
+
+torch.nn keeps the kernels. A layer here adds what every mixer promises: batch first, a state that is a value, resets inside the
+sequence (the sequence is cut where any row resets), and float32 under autocast. There is no `transition`: the Jacobian of a gated
+cell depends on the state it is at.
+
+Paper    Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735 (LSTM); Cho et al. 2014, arXiv:1406.1078 (GRU).
+Cost     O(T D²), one step after another; the state is [batch, d_model], twice for the LSTM.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from separatrix.mixers.door import check_input, parts
+from separatrix.recurrence import State
+
+Cells = TypeVar("Cells", nn.LSTM, nn.GRU)
+
+
+def uniform_cells(kind: type[Cells], d_model: int, generator: Generator | None) -> Cells:
+    """One layer of cells with every entry uniform in +-1/sqrt(d_model), as torch does."""
+    cells = kind(d_model, d_model, batch_first=True, device="meta").to_empty(device="cpu")
+    for parameter in cells.parameters():
+        nn.init.uniform_(parameter, -(d_model**-0.5), d_model**-0.5, generator=generator)
+    return cells
+
+
+def at_rest(cells: Cells, batch: int) -> Tensor:
+    return cells.get_parameter("weight_hh_l0").new_zeros(batch, cells.hidden_size)
+
+
+def run_cells(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The cells along x, cleared at the resets.    x [B, T, D], carried: (h,) or (h, c), each [B, D]"""
+    T = x.shape[1]
+    cuts: list[int] = [] if reset is None or T == 0 else [int(t) for t in reset.any(0).nonzero()]
+    outputs = []
+    for begin, end in zip([0, *cuts], [*cuts, T]):
+        if reset is not None and begin in cuts:
+            carried = tuple(part.masked_fill(reset[:, begin, None], 0) for part in carried)
+        if begin == end:
+            continue
+        batched = tuple(part.unsqueeze(0).contiguous() for part in carried)
+        y, last = cells(x[:, begin:end], batched if len(batched) > 1 else batched[0])
+        carried = tuple(part.squeeze(0) for part in (last if isinstance(last, tuple) else (last,)))
+        outputs.append(y)
+    return (torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0] if outputs else x), carried
+
+
+def in_full_precision(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """A state must not be rounded because the layer around it is under autocast."""
+    x = x.to(carried[0].dtype)
+    if not torch.is_autocast_enabled(x.device.type):
+        return run_cells(cells, x, carried, reset)
+    with torch.autocast(x.device.type, enabled=False):
+        return run_cells(cells, x, carried, reset)
+
+
+class LSTM(nn.Module):
+    """Long short-term memory: a gated cell with a memory beside its output.    x [B, T, D] -> y [B, T, D], h, c [B, D]
+
+        c_t = σ(f_t) c_{t-1} + σ(i_t) tanh(g_t),  h_t = σ(o_t) tanh(c_t),  (i, f, g, o)_t = W x_t + U h_{t-1} + b,  y = h
+
+    Paper    Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735.
+
+    d_model  D, channels in, cells and channels out.
+    """
+
+    def __init__(self, d_model: int, *, generator: Generator | None = None):
+        super().__init__()
+        self.d_model = d_model
+        self.cells = uniform_cells(nn.LSTM, d_model, generator)
+
+    def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        check_input(x, self.d_model, reset)
+        h, c = parts(state, x.shape[0], h=(self.d_model,), c=(self.d_model,))
+        rest = at_rest(self.cells, x.shape[0])
+        y, (h, c) = in_full_precision(self.cells, x, (rest if h is None else h, rest if c is None else c), reset)
+        return y, State(h=h, c=c)
+
+
+class GRU(nn.Module):
+    """Gated recurrent unit: a cell that interpolates between its state and a proposal.    x [B, T, D] -> y [B, T, D], h [B, D]
+
+        h_t = σ(z_t) h_{t-1} + (1 - σ(z_t)) tanh(W x_t + b + σ(r_t) (U h_{t-1} + d)),  (z, r)_t = W' x_t + U' h_{t-1} + b',  y = h
+
+    Paper    Cho et al. 2014, arXiv:1406.1078.
+
+    d_model  D, channels in, cells and channels out.
+    """
+
+    def __init__(self, d_model: int, *, generator: Generator | None = None):
+        super().__init__()
+        self.d_model = d_model
+        self.cells = uniform_cells(nn.GRU, d_model, generator)
+
+    def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        check_input(x, self.d_model, reset)
+        (h,) = parts(state, x.shape[0], h=(self.d_model,))
+        y, (h,) = in_full_precision(self.cells, x, (at_rest(self.cells, x.shape[0]) if h is None else h,), reset)
+        return y, State(h=h)
