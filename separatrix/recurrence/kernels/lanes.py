@@ -7,7 +7,8 @@ memory. A `Lanes` value is an LLVM vector: `a * load(S, i) + b` on it is one fus
     x = load(x, array, i)                   lanes from array[i:], unaligned; load_first(x, array, i, n) reads n of them, the rest are 0
     store(array, i, x)                      and store_first(array, i, x, n)
     + - *                                   lanes with lanes or with a float; multiply-adds are fused where the machine can (`contract`)
-    exp2(x), total(x), even/odd pairs       see below
+    exp2(x), exp2_of(x, y), log1p(x)        see below, like the rest
+    dot(sums, x, y), total(x), pair_sums(a, b), even/odd pairs
 
 WIDTH spans several registers on purpose: independent multiply-adds hide each other's latency. LLVM splits the vector into whatever the
 machine has (four zmm, eight ymm), so the same kernel runs on every CPU that Numba knows.
@@ -21,7 +22,7 @@ import operator
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -152,6 +153,21 @@ def get(typingctx, array, index):
     return array.dtype(array, types.intp), build
 
 
+@njit(nogil=True)
+def scratch(n):
+    """n float32 that start on a cache line: loads of whole lanes that straddle two lines cost twice."""
+    raw = np.empty(n + 16, np.float32)
+    skip = (-raw.ctypes.data % 64) // 4
+    return raw[skip : skip + n]
+
+
+@intrinsic
+def rest(typingctx, array):
+    """Zeros in as many registers as WIDTH float32 take, of the element type of an array."""
+    lanes = Lanes(WIDTH * 32 // array.dtype.bitwidth, array.dtype)
+    return lanes(array), lambda context, builder, sig, args: _constant(_vector(lanes), 0.0)
+
+
 @intrinsic
 def count(typingctx, like):
     """How many lanes, a constant."""
@@ -201,6 +217,7 @@ def _arithmetic(symbol, instruction):
 _arithmetic(operator.add, "fadd")
 _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
 
 
 @intrinsic
@@ -246,6 +263,69 @@ def exp2(typingctx, x):
     return x(x), build
 
 
+def _fuse(builder, x, y, z):
+    """x y + z with one rounding where the machine has such an instruction, else with two."""
+    return _llvm_call(builder, f"llvm.fmuladd.{_suffix(x.type)}", x.type, x, y, z)
+
+
+def _pieces(builder, value, count):
+    """The value cut into vectors of `count` lanes."""
+    starts = range(0, value.type.count, count)
+    return [_pick(builder, value, value, list(range(start, start + count))) for start in starts]
+
+
+def _scaled(context, builder, p, whole):
+    """p 2**whole for |p| about 1 and whole a float with an integer value >= -126, large ones included."""
+    vector = p.type
+    if vector.count % 16 == 0 and "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+        parts = [_llvm_call(builder, "llvm.x86.avx512.mask.scalef.ps.512", piece.type, piece, exponent, piece, ir.Constant(ir.IntType(16), -1),
+                            ir.Constant(_INT, 4)) for piece, exponent in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16))]
+        return _join(builder, parts)
+    ints = ir.VectorType(_INT, vector.count)
+    high = _constant(vector, 127.0)
+    bits = builder.fptosi(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), ints)
+    return builder.bitcast(builder.add(builder.bitcast(p, ints), builder.shl(bits, _constant(ints, 23))), vector)
+
+
+def _join(builder, parts):
+    while len(parts) > 1:
+        parts = [_pick(builder, a, b, list(range(2 * a.type.count))) for a, b in zip(parts[::2], parts[1::2])]
+    return parts[0]
+
+
+@intrinsic
+def exp2_of(typingctx, x, y):
+    """2**(x y) of float32 lanes, for x y <= 127, to about 2e-7 at any size of x y: the product is not rounded. Below 2**-125 it stays there."""
+
+    def build(context, builder, sig, args):
+        x, y = args
+        vector = x.type
+        magic = _constant(vector, _ROUND)
+        whole = builder.fsub(_fuse(builder, x, y, magic), magic)
+        r = _fuse(builder, x, y, builder.fneg(whole))
+        low = _constant(vector, -125.0)
+        whole = builder.select(builder.fcmp_ordered("<", whole, low), low, whole)
+        p = _constant(vector, EXP2[0])
+        for c in EXP2[1:]:
+            p = builder.fadd(builder.fmul(p, r, flags=_CONTRACT), _constant(vector, c), flags=_CONTRACT)
+        return _scaled(context, builder, p, whole)
+
+    return x(x, y), build
+
+
+@intrinsic
+def dot(typingctx, sums, x, y):
+    """sums + x y, where sums has fewer lanes: those of x y that lie `count(sums)` apart are added up."""
+
+    def build(context, builder, sig, args):
+        sums, x, y = args
+        for a, b in zip(_pieces(builder, x, sums.type.count), _pieces(builder, y, sums.type.count)):
+            sums = builder.fadd(builder.fmul(a, b, flags=_CONTRACT), sums, flags=_CONTRACT)
+        return sums
+
+    return sums(sums, x, y), build
+
+
 def _pick(builder, a, b, indices):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, len(indices)), indices))
 
@@ -272,6 +352,17 @@ def pairs_low(typingctx, re, im):
 def pairs_high(typingctx, re, im):
     n = re.count
     return re(re, im), lambda context, builder, sig, args: _pick(builder, *args, [n // 2 + i // 2 + n * (i % 2) for i in range(n)])
+
+
+@intrinsic
+def pair_sums(typingctx, a, b):
+    """(a_0 + a_1, a_2 + a_3, ..., b_0 + b_1, ...): log2(n) rounds of it turn n values of n lanes into their n totals, in order."""
+
+    def build(context, builder, sig, args):
+        even, odd = (_pick(builder, *args, list(range(start, 2 * a.count, 2))) for start in (0, 1))
+        return builder.fadd(even, odd)
+
+    return a(a, b), build
 
 
 ZERO = np.float32(0)

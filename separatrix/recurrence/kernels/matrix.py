@@ -26,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, exp2, fill, get, load, load_first, store, store_first, total
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, exp2, fill, get, load, load_first, splat, store, store_first, total
 from separatrix.recurrence.kernels.parallel import spawn
 
 LOG2E = np.float32(1.4426950408889634)
@@ -114,3 +114,172 @@ def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sc
 @njit(cache=True, nogil=True)
 def forward(team, threads, first, last, args):
     spawn(_forward, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, grad_o, grad_final, grad_v, grad_beta, grad_start):
+    """Units (batch, head, value block), time backwards.  error, grad_o, grad_v [B,T,H,V]; grad_final, grad_start [B,H,K,V];
+    grad_beta [B,T,H,blocks], to be summed over the value blocks."""
+    T, G, H, K, V = shape
+    blocks = (V + WIDTH - 1) // WIDTH
+    zero = fill(WIDTH, ZERO)
+    X = scratch(K * WIDTH)
+    a = np.empty(K + WIDTH, np.float32)
+    for unit in range(first, last):
+        b, h, d = unit // (H * blocks), unit // blocks % H, unit % blocks * WIDTH
+        lanes = V - d
+        for i in range(K):
+            store(X, i * WIDTH, load_first(zero, grad_final, ((b * H + h) * K + i) * V + d, lanes))
+        # What step t + 1 did to the state is undone when X arrives at t: minus k w', then the decay.
+        write, decay, later = zero, np.float32(1), ((b * T + T - 1) * G + h // (H // G)) * K
+        a[:] = 1
+        for t in range(T - 1, -1, -1):
+            row = (b * T + t) * H + h
+            at = ((b * T + t) * G + h // (H // G)) * K
+            if t + 1 < T and reset[b * T + t + 1]:
+                write = zero
+                for i in range(K):
+                    store(X, i * WIDTH, zero)
+            into = load_first(zero, grad_o, row * V + d, lanes) * scale
+            read = zero
+            for i in range(K):
+                x = load(zero, X, i * WIDTH)
+                if beta is not None:
+                    x = x - get(k, later + i) * write
+                if key_decay is not None:
+                    x = get(a, i) * x
+                elif head_decay is not None:
+                    x = decay * x
+                x = x + get(q, at + i) * into
+                store(X, i * WIDTH, x)
+                read = read + get(k, at + i) * x
+            if beta is not None:
+                grad_beta[row * blocks + unit % blocks] = total(read * load_first(zero, error, row * V + d, lanes))
+                read = read * beta[row]
+            store_first(grad_v, row * V + d, read, lanes)
+            write, later = read, at
+            if key_decay is not None:
+                _decays(key_decay, row * K, K, a)
+            elif head_decay is not None:
+                decay = np.float32(np.exp(head_decay[row]))
+        for i in range(K):
+            x = zero
+            if not reset[b * T]:
+                x = load(zero, X, i * WIDTH)
+                if beta is not None:
+                    x = x - get(k, later + i) * write
+                if key_decay is not None:
+                    x = get(a, i) * x
+                elif head_decay is not None:
+                    x = decay * x
+            store_first(grad_start, ((b * H + h) * K + i) * V + d, x, lanes)
+
+
+@njit(cache=True, nogil=True)
+def _keys(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, written, start, grad_o, grad_final, grad_v,
+          grad_q, grad_k, grad_decay):
+    """Units (batch, head, key block).  written [B,T,H,V] is v, or the delta rule's error; start, grad_final [B,H,V,K], transposed;
+    grad_q, grad_k [B,T,H,K]; grad_decay [B,T,H,K] per key, [B,T,H,blocks] per head, to be summed over the key blocks."""
+    T, G, H, K, V = shape
+    blocks = (K + WIDTH - 1) // WIDTH
+    zero = fill(WIDTH, ZERO)
+    S = scratch(V * WIDTH)
+    for unit in range(first, last):
+        b, h, block = unit // (H * blocks), unit // blocks % H, unit % blocks
+        d = block * WIDTH
+        lanes = K - d
+        # Backward in time: X_t r_t, kept in grad_k.
+        for j in range(V):
+            store(S, j * WIDTH, load_first(zero, grad_final, ((b * H + h) * V + j) * K + d, lanes))
+        key, a, later = zero, fill(WIDTH, np.float32(1)), 0
+        for t in range(T - 1, -1, -1):
+            row = (b * T + t) * H + h
+            at = ((b * T + t) * G + h // (H // G)) * K + d
+            if t + 1 < T and reset[b * T + t + 1]:
+                key = zero
+                for j in range(V):
+                    store(S, j * WIDTH, zero)
+            query = load_first(zero, q, at, lanes) * scale
+            read = zero
+            for j in range(V):
+                x = load(zero, S, j * WIDTH)
+                if beta is not None:
+                    x = x - get(grad_v, later + j) * key
+                if key_decay is not None or head_decay is not None:
+                    x = a * x
+                x = x + get(grad_o, row * V + j) * query
+                store(S, j * WIDTH, x)
+                read = read + get(written, row * V + j) * x
+            if beta is not None:
+                read = read * beta[row]
+            store_first(grad_k, row * K + d, read, lanes)
+            key, later = load_first(zero, k, at, lanes), row * V
+            if key_decay is not None:
+                a = exp2(load_first(zero, key_decay, row * K + d, lanes) * LOG2E)
+            elif head_decay is not None:
+                a = splat(zero, np.exp(head_decay[row]))
+        # Forward in time: dL/dq, the rest of dL/dk, and each step's share of dL/dlog a.
+        for j in range(V):
+            store(S, j * WIDTH, load_first(zero, start, ((b * H + h) * V + j) * K + d, lanes))
+        for t in range(T):
+            row = (b * T + t) * H + h
+            at = ((b * T + t) * G + h // (H // G)) * K + d
+            if reset[b * T + t]:
+                for j in range(V):
+                    store(S, j * WIDTH, zero)
+            key = load_first(zero, k, at, lanes)
+            write = key
+            if beta is not None:
+                write = key * beta[row]
+            if key_decay is not None:
+                a = exp2(load_first(zero, key_decay, row * K + d, lanes) * LOG2E)
+            elif head_decay is not None:
+                a = splat(zero, np.exp(head_decay[row]))
+            out, read = zero, zero
+            for j in range(V):
+                state = load(zero, S, j * WIDTH)
+                if key_decay is not None or head_decay is not None:
+                    state = a * state
+                if beta is not None:
+                    read = read + get(grad_v, row * V + j) * state
+                state = state + get(written, row * V + j) * write
+                store(S, j * WIDTH, state)
+                out = out + get(grad_o, row * V + j) * state
+            out = out * scale
+            store_first(grad_q, row * K + d, out, lanes)
+            through = load_first(zero, grad_k, row * K + d, lanes)
+            if beta is not None:
+                store_first(grad_k, row * K + d, through - read, lanes)
+            change = load_first(zero, q, at, lanes) * out - key * (through + read)
+            if key_decay is not None:
+                store_first(grad_decay, row * K + d, change, lanes)
+            elif head_decay is not None:
+                grad_decay[row * blocks + block] = total(change)
+        # The shares, summed from the end of time, where <dL/dS_T, S_T> is what came before.
+        if key_decay is not None or head_decay is not None:
+            sum_ = zero
+            for j in range(V):
+                sum_ = sum_ + load_first(zero, grad_final, ((b * H + h) * V + j) * K + d, lanes) * load(zero, S, j * WIDTH)
+            head_sum = total(sum_)
+            for t in range(T - 1, -1, -1):
+                row = (b * T + t) * H + h
+                if key_decay is not None:
+                    sum_ = sum_ + load_first(zero, grad_decay, row * K + d, lanes)
+                    if reset[b * T + t]:
+                        sum_ = zero
+                    store_first(grad_decay, row * K + d, sum_, lanes)
+                else:
+                    head_sum += grad_decay[row * blocks + block]
+                    if reset[b * T + t]:
+                        head_sum = ZERO
+                    grad_decay[row * blocks + block] = head_sum
+
+
+@njit(cache=True, nogil=True)
+def adjoint(team, threads, first, last, args):
+    spawn(_adjoint, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def keys(team, threads, first, last, args):
+    spawn(_keys, team, threads, first, last, args)

@@ -25,8 +25,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-# A parallel region pays from about 20 us of work on: some 400,000 floating point operations.
-WORTH_A_TEAM = 400_000
+# A parallel region costs 5 us on a quiet machine but a time slice on a busy one: from about 100 us of work on.
+WORTH_A_TEAM = 2_000_000
 # Waking Python threads pays from about 200 us on.
 WORTH_THREADS = 4_000_000
 
