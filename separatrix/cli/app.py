@@ -1,0 +1,21 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+import typer
+
+from separatrix.cli.doctor import doctor
+from separatrix.cli.lists import data, papers
+
+app = typer.Typer(
+    name="separatrix", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Train sequence models, and measure what they do as dynamical systems.\n\n"
+    "Start with:  separatrix fit laser",
+)  # fmt: skip
+app.command()(data)
+app.command()(papers)
+app.command()(doctor)
+
+
+def main() -> None:
+    app()

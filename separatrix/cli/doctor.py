@@ -1,0 +1,48 @@
+"""`separatrix doctor`: what runs where on this machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from separatrix.cli.screen import out, polite, progress
+
+
+@polite
+def doctor(
+    warmup: Annotated[bool, typer.Option(help="Compile every kernel now, so that nothing waits for it later.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is installed, how many threads run, and which form each operation takes here.
+
+    Examples:  separatrix doctor  |  separatrix doctor --warmup
+    """
+    from separatrix.doctor import as_dict, examine
+
+    if warmup:
+        from separatrix.recurrence.kernels import warmup as compile_all
+
+        with progress("compiling kernels", total=1) as advance:
+            compile_all(advance)
+    found = examine()
+    if as_json:
+        out().print_json(json.dumps(as_dict(found)))
+        return
+    console = out()
+    for heading, facts in (("versions", found.versions), ("machine", found.machine), ("threads", found.threads)):
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, fact in facts.items():
+            table.add_row(f"  {name}", fact or "not installed")
+        console.print(f"[bold]{heading}")
+        console.print(table)
+    console.print("[bold]operations")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("  operation", "steps", "form", "why"):
+        table.add_column(heading)
+    for name, at in found.operations.items():
+        for i, (steps, (form, why)) in enumerate(at.items()):
+            table.add_row(f"  {name}" if i == 0 else "", f"{steps:,}", form, why)
+    console.print(table)

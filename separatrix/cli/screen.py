@@ -1,0 +1,114 @@
+"""What a command shows: one progress bar while it works, two lines when it is done, one line when it cannot.
+
+exit 0     done
+exit 2     bad input: one line on stderr that says what to do, nothing half-written
+exit 130   interrupted: what is kept, and how to go on
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
+
+
+class Interrupted(Exception):
+    """Ctrl-C, with the lines that say what is kept."""
+
+
+def out() -> Console:
+    """Standard output, at the width of the terminal; unwrapped when it goes into a file or a pipe."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=10_000, soft_wrap=True)
+
+
+def err() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def polite(command: Callable[P, R]) -> Callable[P, R]:
+    """Bad input ends a command with one line and exit code 2, Ctrl-C with 130."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, TypeError, OSError) as error:
+            if os.environ.get(TRACEBACK):
+                raise
+            err().print(f"separatrix: {_one_line(error)}", markup=False)
+            raise typer.Exit(2) from None
+        except Interrupted as stop:
+            err().print(str(stop), markup=False)
+            raise typer.Exit(130) from None
+        except KeyboardInterrupt:
+            err().print("stopped", markup=False)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror.lower()}. Choose another place, or mend this one."
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Loss(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        loss = task.fields.get("loss")
+        return Text("" if loss is None else f"loss {loss:.4g}", style="cyan")
+
+
+@contextmanager
+def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """One bar with loss and time left, drawn at most ten times a second.    advance(step, loss=None, label=None)
+
+    The library's warnings are held back while the bar stands and printed under it.
+    """
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.completed:.0f}/{task.total:.0f}"), _Loss(),
+        TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True, highlight=False), refresh_per_second=10,
+    )  # fmt: skip
+    logger, held = logging.getLogger("separatrix"), _Held()
+    logger.addHandler(held)
+    try:
+        with bar:
+            task: TaskID = bar.add_task(label, total=total, completed=done, loss=None)
+
+            def advance(step: int, loss: float | None = None, label: str | None = None) -> None:
+                bar.update(task, completed=step, description=label)
+                if loss is not None:
+                    bar.update(task, loss=loss)
+
+            yield advance
+    finally:
+        logger.removeHandler(held)
+        for line in held.lines:
+            err().print(f"note: {line}", markup=False)
+
+
+class _Held(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (line := record.getMessage()) not in self.lines:
+            self.lines.append(line)
