@@ -1,0 +1,22 @@
+"""What every test starts from: the same random numbers, buffers full of NaN, and hypothesis without a clock or a memory."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("separatrix", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("separatrix")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fresh_buffers_hold_nan():
+    """In deterministic mode torch fills what it allocates with NaN, so whoever forgets a cell is caught."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time():
+    torch.manual_seed(0)
