@@ -1,0 +1,49 @@
+"""What README and CONTRIBUTING show is run, and what they list is compared with the library."""
+
+import inspect
+import re
+from pathlib import Path
+
+import torch
+
+from separatrix.mixers import MIXERS
+
+ROOT = Path(__file__).parents[1]
+
+
+def snippets(document):
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), flags=re.S | re.M)
+
+
+def test_the_readme_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = snippets("README.md")
+    assert len(example.strip().splitlines()) == 5
+    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_the_mixer_of_contributing_keeps_the_contract():
+    (source,) = snippets("CONTRIBUTING.md")
+    space = {"__name__": "contributing"}
+    exec(compile(source, "CONTRIBUTING.md", "exec"), space)
+    layer = space["Leak"](8, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y, _ = layer(x)
+    first, state = layer(x[:, :4])
+    second, _ = layer(x[:, 4:], state)
+    assert torch.allclose(torch.cat([first, second], 1), y, rtol=1e-12, atol=1e-14)
+    h = x.new_zeros(2, 8)
+    a = layer.transition(x).a
+    for t in range(9):
+        h = a[:, t] * h + (1 - a[:, t]) * x[:, t]
+        assert torch.allclose(layer.out_proj(h), y[:, t], rtol=1e-12, atol=1e-14)
+
+
+def test_the_table_of_mixers_is_the_registry():
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    assert [(name, kind) for name, kind, _, _ in rows] == [(name, kind.__name__) for name, kind in MIXERS.items()]
+    for name, _, equation, paper in rows:
+        assert "=" in equation
+        for reference in re.findall(r"(?:arXiv:|doi:)[\w./-]+", paper):
+            assert reference in inspect.getsource(inspect.getmodule(MIXERS[name])), (name, reference)
+        assert re.search(r"arXiv:|doi:", paper), name
