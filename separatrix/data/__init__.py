@@ -1,7 +1,7 @@
 """Real sequences that come with the package, and readers for the user's own files."""
 
 from separatrix.data.series import Series
-from separatrix.data.shipped import Text, about, load, text
+from separatrix.data.shipped import TEXTS, Text, about, load, read, text
 from separatrix.data.table import read_csv, read_file, read_parquet
 
-__all__ = ["Series", "Text", "about", "load", "read_csv", "read_file", "read_parquet", "text"]
+__all__ = ["TEXTS", "Series", "Text", "about", "load", "read", "read_csv", "read_file", "read_parquet", "text"]

@@ -12,10 +12,11 @@ import hashlib
 import lzma
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from separatrix.data.series import Series
-from separatrix.data.table import parse_csv, to_series
+from separatrix.data.table import parse_csv, read_file, to_series
 
 
 class Text(NamedTuple):
@@ -93,6 +94,16 @@ SHIPPED: dict[str, _Shipped] = {
 TEXTS: dict[str, tuple[str, str, str]] = {
     "shakespeare": ("shakespeare.txt.xz", "seven plays of Shakespeare as bytes", "public domain"),
 }
+
+
+def read(source: str | Path, column: str | None = None) -> Series:
+    """A shipped series by its name, or a CSV or Parquet file by its path; all columns of numbers, or one of them."""
+    if str(source) in SHIPPED or str(source) in TEXTS:
+        series = load(str(source))
+        return series.select(column) if column is not None else series
+    if not Path(source).exists() and not Path(source).suffix:
+        raise ValueError(f"{str(source)!r} is neither a file nor a series that comes with the package. There are: {', '.join(SHIPPED)}.")
+    return read_file(source, column)
 
 
 def load(name: str) -> Series:

@@ -164,3 +164,14 @@ def test_selecting_channels():
     assert series.names == ("nino4_sst", "nino3_anom") and series.values.shape == (800, 2) and series.channel_units == ("°C", "°C")
     with pytest.raises(ValueError, match=r"has no column 'x'\. It has: nino12_sst"):
         data.load("nino").select("x")
+
+
+def test_a_name_or_a_file(write):
+    assert data.read("nino", "nino3_sst").names == ("nino3_sst",)
+    assert data.read(write("a,b\n1,2\n"), "b").names == ("b",)
+    with pytest.raises(ValueError, match=r"neither a file nor a series that comes with the package\. There are: laser"):
+        data.read("lazer")
+    with pytest.raises(ValueError, match=r"no such file: lazer\.csv"):
+        data.read("lazer.csv")
+    with pytest.raises(ValueError, match=r"'laser' has no column 'x'\. It has: intensity\."):
+        data.read("laser", "x")
