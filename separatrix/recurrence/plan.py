@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "diagonal_scan": {},
@@ -44,11 +45,34 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     forms = OPERATIONS[operation]
     if time <= 1 and "recurrent" in forms:
         return "recurrent", "one step is its own definition"
+    if "fused" in forms:
+        objection = _objection(operation, [x for x in inputs if isinstance(x, Tensor)])
+        if objection is None:
+            return "fused", f"{time} steps as one compiled kernel, the state in the cache"
     if "chunked" in forms:
         return "chunked", f"{time} steps as matrix products inside chunks and a short scan between them"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
     return "recurrent", "no faster form is known for this operation"
+
+
+# A matrix state is walked in blocks of lanes; past this many keys a block (4 bytes a lane) leaves the L2 cache.
+_MOST_KEYS = 4096
+
+
+def _objection(operation: str, tensors: list[Tensor]) -> str | None:
+    """Why the compiled kernel cannot take these tensors, or None."""
+    if any(x.device.type != "cpu" for x in tensors):
+        return "the kernels are for the CPU"
+    if operation != "diagonal_scan" and any(x.dtype in (torch.float64, torch.complex128) for x in tensors):
+        return "the kernels keep their state in float32"
+    if operation == "selective_scan" and any(x.is_complex() for x in tensors):
+        return "the kernel is for a real A"
+    if operation in ("linear_attention", "delta_rule", "ssd") and tensors[0].shape[-1] > _MOST_KEYS:
+        return "the state outgrows the cache"
+    if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
+        return "forward derivatives and torch.func go through plain torch"
+    return None
 
 
 def run(operation: str, time: int, *inputs: Any) -> Any:

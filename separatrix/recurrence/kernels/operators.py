@@ -28,6 +28,14 @@ def blocks(size: int) -> int:
     return -(-size // WIDTH)
 
 
+def differentiable(operation, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Gradients of `operation`'s inputs that can be differentiated again, by a form of it in plain torch."""
+    wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    grads = torch.autograd.grad(operation(*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
+    found = dict(zip(wanted, grads))
+    return tuple(found.get(i) for i in range(len(inputs)))
+
+
 # Matrix states: linear attention (beta absent) and the delta rule ------------------------------------------------------------------
 
 
@@ -100,11 +108,21 @@ def _keep(ctx, inputs, output):
 
 def _matrix_state_gradient(ctx, grad_o, grad_final, _):
     q, k, v, beta, log_decay, state, reset, error = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody will differentiate this once more
-        raise RuntimeError("second derivative")
+    if torch.is_grad_enabled():
+        inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
+        return differentiable(_matrix_state_in_torch, inputs, (grad_o, grad_final))
     grads = matrix_state_backward(grad_o, grad_final, q, k, v, beta, log_decay, ctx.scale, state, reset, error)
     grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state = grads
     return (grad_q, grad_k, grad_v, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None)
+
+
+def _matrix_state_in_torch(q, k, v, beta, log_decay, scale, state, reset):
+    from separatrix.recurrence.delta import delta_rule_chunked
+    from separatrix.recurrence.linear_attention import linear_attention_chunked
+
+    if beta is None:
+        return linear_attention_chunked(q, k, v, log_decay, scale, state, reset)
+    return delta_rule_chunked(q, k, v, beta, log_decay, scale, state, reset)
 
 
 torch.library.register_autograd(matrix_state, _matrix_state_gradient, setup_context=_keep)
