@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.transition import Transition
+from separatrix.recurrence.transition import Transition, expect_same_size
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class Dense(Transition):
         return self.A @ S
 
     def compose(self, later: Transition) -> Transition:
-        return Dense(later.apply_to_columns(self.A))
+        expect_same_size(self, later)
+        after = later.dense()
+        dtype = torch.promote_types(after.dtype, self.A.dtype)
+        return Dense(after.to(dtype) @ self.A.to(dtype))
 
     def spectrum(self) -> Tensor:
         return torch.linalg.eigvals(self.A)

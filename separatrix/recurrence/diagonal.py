@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
-from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.dplr import product
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, scan, to_complex
+from separatrix.recurrence.transition import Transition, scan, start, to_complex
 
 
 def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,9 @@ class Scalar(Transition):
         return self.a[..., None, None] * S
 
     def compose(self, later: Transition) -> Transition:
-        return Scalar(later.a * self.a, self.width) if isinstance(later, Scalar) else self.as_diagonal().compose(later)
+        if isinstance(later, Scalar) and later.size == self.size:
+            return Scalar(later.a * self.a, self.width)
+        return self.as_diagonal().compose(later)
 
     def spectrum(self) -> Tensor:
         return self.as_diagonal().spectrum()
@@ -146,6 +148,9 @@ class Scalar(Transition):
 
     def dense(self) -> Tensor:
         return self.as_diagonal().dense()
+
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.as_diagonal().low_rank()
 
     def as_diagonal(self) -> Diagonal:
         return Diagonal(self.a.unsqueeze(-1).expand(*self.a.shape, self.width))
@@ -170,9 +175,9 @@ class Diagonal(Transition):
     def compose(self, later: Transition) -> Transition:
         if isinstance(later, Scalar):
             later = later.as_diagonal()
-        if isinstance(later, Diagonal):
+        if isinstance(later, Diagonal) and later.size == self.size:
             return Diagonal(later.a * self.a)
-        return Dense(self.dense()).compose(later)
+        return product(self, later)
 
     def spectrum(self) -> Tensor:
         return to_complex(self.a)
@@ -183,12 +188,16 @@ class Diagonal(Transition):
     def dense(self) -> Tensor:
         return torch.diag_embed(self.a)
 
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
+        nothing = self.a.new_zeros(*self.a.shape, 0)
+        return self.a, nothing, nothing
+
 
 @scan.register
 def _(A: Scalar, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    return diagonal_scan(A.a.unsqueeze(-1), drive, initial_state, reset)
+    return diagonal_scan(A.a.unsqueeze(-1), drive, start(A, drive, initial_state), reset)
 
 
 @scan.register
 def _(A: Diagonal, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    return diagonal_scan(A.a, drive, initial_state, reset)
+    return diagonal_scan(A.a, drive, start(A, drive, initial_state), reset)

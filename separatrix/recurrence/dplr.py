@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.dense import Dense
-from separatrix.recurrence.transition import Transition
+from separatrix.recurrence.transition import Transition, expect_same_size
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DiagonalPlusLowRank(Transition):
         return self.diagonal.unsqueeze(-1) * S + self.left @ (self.right.transpose(-1, -2) @ S)
 
     def compose(self, later: Transition) -> Transition:
-        return Dense(self.dense()).compose(later)
+        return product(self, later)
 
     def spectrum(self) -> Tensor:
         return torch.linalg.eigvals(self.dense())
@@ -48,3 +48,23 @@ class DiagonalPlusLowRank(Transition):
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.diagonal) + self.left @ self.right.transpose(-1, -2)
+
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.diagonal, self.left, self.right
+
+
+def product(first: Transition, later: Transition) -> Transition:
+    """later · first, diagonal plus low rank as long as that is smaller than a matrix.
+
+    (D₂ + L₂R₂ᵀ)(D₁ + L₁R₁ᵀ) = D₂D₁ + (D₂L₁ + L₂(R₂ᵀL₁)) R₁ᵀ + L₂ (D₁R₂)ᵀ
+    """
+    expect_same_size(first, later)
+    one, two = first.low_rank(), later.low_rank()
+    if one is None or two is None or one[1].shape[-1] + two[1].shape[-1] >= first.size:
+        return Dense(first.dense()).compose(later)
+    leading = torch.broadcast_shapes(one[0].shape[:-1], two[0].shape[:-1])
+    dtype = torch.promote_types(one[0].dtype, two[0].dtype)
+    (d1, L1, R1), (d2, L2, R2) = ([x.to(dtype).expand(*leading, *x.shape[axes:]) for x, axes in zip(parts, (-1, -2, -2))] for parts in (one, two))
+    left = torch.cat([d2.unsqueeze(-1) * L1 + L2 @ (R2.transpose(-1, -2) @ L1), L2], dim=-1)
+    right = torch.cat([R1, d1.unsqueeze(-1) * R2], dim=-1)
+    return DiagonalPlusLowRank(d2 * d1, left, right)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.dplr import DiagonalPlusLowRank, product
 from separatrix.recurrence.transition import Transition, to_complex
 
 
@@ -46,7 +46,7 @@ class Householder(Transition):
         return S - self.k.unsqueeze(-1) * (self.beta[..., None, None] * (self.k.unsqueeze(-2) @ S))
 
     def compose(self, later: Transition) -> Transition:
-        return self.as_low_rank().compose(later)
+        return product(self, later)
 
     def spectrum(self) -> Tensor:
         if self.log_decay is not None and self.log_decay.ndim == self.k.ndim:
@@ -65,8 +65,8 @@ class Householder(Transition):
         return self.decay().squeeze(-1) * (along.clamp(min=1) if self.size > 1 else along)
 
     def dense(self) -> Tensor:
-        return self.as_low_rank().dense()
+        return DiagonalPlusLowRank(*self.low_rank()).dense()
 
-    def as_low_rank(self) -> DiagonalPlusLowRank:
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
         decay = self.decay().expand(self.k.shape)
-        return DiagonalPlusLowRank(decay, (-self.beta.unsqueeze(-1) * self.k).unsqueeze(-1), (decay * self.k).unsqueeze(-1))
+        return decay, (-self.beta.unsqueeze(-1) * self.k).unsqueeze(-1), (decay * self.k).unsqueeze(-1)

@@ -52,6 +52,10 @@ class Transition(ABC):
     def dense(self) -> Tensor:
         """What it means, as a matrix [..., N, N]; the rest is how it is done."""
 
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """d [..., N], L, R [..., N, r] with A = diag(d) + L Rᵀ, or None for a structure that has no such form."""
+        return None
+
     def at(self, t: int) -> Transition:
         """Step t of a transition with axes [batch, time, ...]; the time axis goes."""
         chosen: dict[str, Any] = {}
@@ -97,6 +101,11 @@ def start(A: Transition, drive: Tensor, initial_state: Tensor | None) -> Tensor:
     if initial_state.shape != shape:
         raise ValueError(f"initial_state is {list(initial_state.shape)}, expected [batch, ..., state] = {list(shape)}")
     return initial_state
+
+
+def expect_same_size(first: Transition, later: Transition) -> None:
+    if first.size != later.size:
+        raise ValueError(f"later moves a state of {later.size}, expected the state of {first.size} that this step leaves")
 
 
 def to_complex(x: Tensor) -> Tensor:

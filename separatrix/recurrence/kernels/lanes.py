@@ -275,16 +275,18 @@ def _pieces(builder, value, count):
 
 
 def _scaled(context, builder, p, whole):
-    """p 2**whole for |p| about 1 and whole a float with an integer value >= -126, large ones included."""
+    """p 2**whole for |p| about 1 and whole a float with an integer value; 0 below 2**-125, whatever p is then."""
     vector = p.type
+    keep = builder.fcmp_unordered(">=", whole, _constant(vector, -125.0))  # a NaN is kept
     if vector.count % 16 == 0 and "+avx512f" in context.codegen().magic_tuple()[2].split(","):
-        parts = [_llvm_call(builder, "llvm.x86.avx512.mask.scalef.ps.512", piece.type, piece, exponent, piece, ir.Constant(ir.IntType(16), -1),
-                            ir.Constant(_INT, 4)) for piece, exponent in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16))]
+        parts = [_llvm_call(builder, "llvm.x86.avx512.mask.scalef.ps.512", piece.type, piece, exponent, _constant(piece.type, 0.0),
+                            builder.bitcast(mask, ir.IntType(16)), ir.Constant(_INT, 4))
+                 for piece, exponent, mask in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16), _pieces(builder, keep, 16))]
         return _join(builder, parts)
-    ints = ir.VectorType(_INT, vector.count)
-    high = _constant(vector, 127.0)
-    bits = builder.fptosi(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), ints)
-    return builder.bitcast(builder.add(builder.bitcast(p, ints), builder.shl(bits, _constant(ints, 23))), vector)
+    ints, high = ir.VectorType(_INT, vector.count), _constant(vector, 127.0)
+    shifted = builder.fadd(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), _constant(vector, _ROUND))
+    bits = builder.add(builder.bitcast(p, ints), builder.shl(builder.bitcast(shifted, ints), _constant(ints, 23)))
+    return builder.select(keep, builder.bitcast(bits, vector), _constant(vector, 0.0))
 
 
 def _join(builder, parts):
@@ -295,7 +297,7 @@ def _join(builder, parts):
 
 @intrinsic
 def exp2_of(typingctx, x, y):
-    """2**(x y) of float32 lanes, for x y <= 127, to about 2e-7 at any size of x y: the product is not rounded. Below 2**-125 it stays there."""
+    """2**(x y) of float32 lanes for x y <= 127, 0 below 2**-125; to about 2e-7 where multiply-adds are fused: the product is not rounded."""
 
     def build(context, builder, sig, args):
         x, y = args
@@ -303,8 +305,6 @@ def exp2_of(typingctx, x, y):
         magic = _constant(vector, _ROUND)
         whole = builder.fsub(_fuse(builder, x, y, magic), magic)
         r = _fuse(builder, x, y, builder.fneg(whole))
-        low = _constant(vector, -125.0)
-        whole = builder.select(builder.fcmp_ordered("<", whole, low), low, whole)
         p = _constant(vector, EXP2[0])
         for c in EXP2[1:]:
             p = builder.fadd(builder.fmul(p, r, flags=_CONTRACT), _constant(vector, c), flags=_CONTRACT)

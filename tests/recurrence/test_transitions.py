@@ -1,0 +1,163 @@
+"""Every structure of a transition is the matrix it says it is.
+
+STRUCTURES is the table; a row is tested by being there. The promises are identities with `dense()`, checked in float64.
+"""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import Dense, Diagonal, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, scan
+from separatrix.recurrence.transition import unroll
+from tests import golden
+from tests.agree import gradient
+
+B, T, N = 2, 5, 4
+
+
+def normal(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, dtype=dtype)
+
+
+def unit(*shape: int) -> Tensor:
+    return torch.nn.functional.normalize(normal(*shape), dim=-1)
+
+
+STRUCTURES = {
+    "scalar": lambda: Scalar(normal(B, T).tanh(), N),
+    "scalar complex": lambda: Scalar(torch.polar(normal(B, T).sigmoid(), normal(B, T)), N),
+    "diagonal": lambda: Diagonal(normal(B, T, N).tanh()),
+    "diagonal complex": lambda: Diagonal(torch.polar(normal(B, T, N).sigmoid(), normal(B, T, N))),
+    "diagonal shared by all steps": lambda: Diagonal(normal(1, 1, N).tanh()),
+    "householder": lambda: Householder(unit(B, T, N), 2 * normal(B, T).sigmoid()),
+    "householder, long key": lambda: Householder(1.5 * unit(B, T, N), 2 * normal(B, T).sigmoid()),
+    "householder, one decay": lambda: Householder(unit(B, T, N), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
+    "householder, decay per key": lambda: Householder(unit(B, T, N), 2 * normal(B, T).sigmoid(), -normal(B, T, N).abs()),
+    "householder of size 1": lambda: Householder(unit(B, T, 1), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
+    "diagonal plus rank 1": lambda: DiagonalPlusLowRank(normal(B, T, N).sigmoid(), normal(B, T, N, 1) / 4, normal(B, T, N, 1) / 4),
+    "diagonal plus rank 2 complex": lambda: DiagonalPlusLowRank(*(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))),
+    "dense": lambda: Dense(normal(B, T, N, N) / 3),
+}
+
+
+@pytest.fixture(params=STRUCTURES)
+def A(request) -> Transition:
+    return STRUCTURES[request.param]()
+
+
+def close(got: Tensor, want: Tensor) -> None:
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def complex_like(A: Transition, *shape: int) -> Tensor:
+    return normal(*shape, dtype=A.dense().dtype)
+
+
+def test_apply_is_the_matrix_times_the_state(A: Transition):
+    h = complex_like(A, B, T, A.size)
+    close(A.apply(h), (A.dense() @ h.unsqueeze(-1)).squeeze(-1))
+
+
+def test_apply_to_columns_is_the_matrix_times_a_matrix(A: Transition):
+    S = complex_like(A, B, T, A.size, 3)
+    close(A.apply_to_columns(S), A.dense() @ S)
+
+
+@pytest.mark.parametrize("other", STRUCTURES)
+def test_compose_is_the_product_later_on_the_left(A: Transition, other: str):
+    later = STRUCTURES[other]()
+    if later.size != A.size:
+        with pytest.raises(ValueError, match="state"):
+            A.compose(later)
+        return
+    both = A.compose(later)
+    left, right = later.dense(), A.dense()
+    dtype = torch.promote_types(left.dtype, right.dtype)
+    close(both.dense(), left.to(dtype) @ right.to(dtype))
+
+
+def test_composition_is_associative(A: Transition):
+    if A.size != N:
+        pytest.skip("the other two have a state of 4")
+    dtype = A.dense().dtype
+    second, third = Diagonal(normal(B, T, N, dtype=dtype)), Householder(unit(B, T, N).to(dtype), normal(B, T).to(dtype))
+    close(A.compose(second).compose(third).dense(), A.compose(second.compose(third)).dense())
+
+
+def test_spectrum_is_that_of_the_matrix(A: Transition):
+    """Eigenvalues as a set: the characteristic polynomial at random points, which no ordering can change."""
+    points = normal(7, dtype=torch.complex128).reshape(7, 1, 1)
+    dense = A.dense().to(torch.complex128)
+    determinants = torch.linalg.det(points[..., None, None] * torch.eye(A.size) - dense)
+    spectrum = A.spectrum()
+    assert spectrum.is_complex() and spectrum.shape == dense.shape[:-1]
+    close((points[..., None] - spectrum).prod(-1), determinants)
+
+
+def test_norm_is_the_largest_singular_value(A: Transition):
+    close(A.norm(), torch.linalg.svdvals(A.dense())[..., 0])
+
+
+def test_scan_is_the_definition(A: Transition):
+    """All the states, from rest and from somewhere, and their gradients."""
+    drive, h = complex_like(A, B, T, A.size), complex_like(A, B, A.size)
+    dense = A.dense()
+    states, last = scan(A, drive, h)
+    close(states, unroll(dense, drive, h))
+    close(last, states[:, -1])
+    close(scan(A, drive)[0], unroll(dense, drive, torch.zeros_like(h)))
+    for got, want in zip(gradient(lambda x, s: scan(A, x, s)[0])(drive, h), gradient(lambda x, s: unroll(dense, x, s))(drive, h)):
+        close(got, want)
+
+
+def test_scan_is_cleared_by_a_reset(A: Transition):
+    drive, h = complex_like(A, B, T, A.size), complex_like(A, B, A.size)
+    reset = torch.zeros(B, T, dtype=torch.bool)
+    reset[0, 2] = True
+    states, last = scan(A, drive, h, reset)
+    whole, _ = scan(A, drive, h)
+    close(states[:, :2], whole[:, :2])
+    close(states[1], whole[1])
+    close(states[0, 2], drive[0, 2])
+    close(last, states[:, -1])
+
+
+def test_no_step_is_legal(A: Transition):
+    h = complex_like(A, B, A.size)
+    none = replace(A, **{f.name: x[:, :0] for f in fields(A) if isinstance(x := getattr(A, f.name), Tensor)})
+    states, last = scan(none, complex_like(A, B, 0, A.size), h)
+    assert states.shape == (B, 0, A.size) and torch.equal(last, h)
+
+
+def test_a_state_that_does_not_fit_is_refused(A: Transition):
+    with pytest.raises(ValueError, match=r"initial_state is \[7, 7\]"):
+        scan(A, complex_like(A, B, T, A.size), complex_like(A, 7, 7))
+    with pytest.raises(ValueError, match="drive is"):
+        scan(A, complex_like(A, B, T, A.size + 1))
+
+
+def test_reflections_keep_length_and_come_back():
+    A = Householder(unit(B, T, N), torch.full((B, T), 2.0, dtype=torch.float64))
+    close(A.norm(), torch.ones(B, T, dtype=torch.float64))
+    close(A.compose(A).dense(), torch.eye(N, dtype=torch.float64).expand(B, T, N, N))
+
+
+def test_diagonal_structures_run_as_the_diagonal_scan():
+    A, drive = Diagonal(normal(B, T, N).tanh()), normal(B, T, N)
+    assert torch.equal(scan(A, drive)[0], diagonal_scan(A.a, drive)[0])
+
+
+@pytest.mark.parametrize("name", golden.names("rwkv7"))
+def test_rwkv7_is_diagonal_plus_rank_one(name: str):
+    case = golden.load(name)
+    r, w, k, v, a, b = (case.inputs[key] for key in "rwkvab")
+    A = DiagonalPlusLowRank(w.exp(), b.unsqueeze(-1), a.unsqueeze(-1))
+    S = case.inputs.get("S0", torch.zeros_like(case.outputs["state"]))
+    reads = []
+    for t in range(r.shape[1]):
+        S = A.at(t).apply_to_columns(S) + k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
+        reads.append((r[:, t].unsqueeze(-2) @ S).squeeze(-2))
+    close(torch.stack(reads, dim=1), case.outputs["o"])
+    close(S, case.outputs["state"])
