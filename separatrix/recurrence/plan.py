@@ -46,7 +46,7 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     if time <= 1 and "recurrent" in forms:
         return "recurrent", "one step is its own definition"
     if "fused" in forms:
-        objection = _objection(operation, [x for x in inputs if isinstance(x, Tensor)])
+        objection = objection(operation, [x for x in inputs if isinstance(x, Tensor)])
         if objection is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
     if "chunked" in forms:
@@ -60,7 +60,7 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
 _MOST_KEYS = 4096
 
 
-def _objection(operation: str, tensors: list[Tensor]) -> str | None:
+def objection(operation: str, tensors: list[Tensor]) -> str | None:
     """Why the compiled kernel cannot take these tensors, or None."""
     if any(x.device.type != "cpu" for x in tensors):
         return "the kernels are for the CPU"
