@@ -46,8 +46,7 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     if time <= 1 and "recurrent" in forms:
         return "recurrent", "one step is its own definition"
     if "fused" in forms:
-        objection = objection(operation, [x for x in inputs if isinstance(x, Tensor)])
-        if objection is None:
+        if objection(operation, [x for x in inputs if isinstance(x, Tensor)]) is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
     if "chunked" in forms:
         return "chunked", f"{time} steps as matrix products inside chunks and a short scan between them"
