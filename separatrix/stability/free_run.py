@@ -1,0 +1,181 @@
+"""Long free runs: let the system go, and see whether it stays, where, and whether it still moves.
+
+    s_{t+1} = Φ(s_t),   t < T;      y_t = g(s_t);      limit: |y_t - centre| <= L for every t                     (1)
+
+A run of 100,000 steps is thousands of forecast horizons: every prediction in it is worthless and its statistics are what is asked for.
+Bounded here means bounded over this run from this state; nothing short of a trapping region bounds all runs.
+
+    FIXED_POINT   what is seen moved less than a millionth of the largest spread it has ever had, over the last tenth of the run
+    CYCLE         the last tenth repeats itself with some whole period, to a thousandth of its spread
+    MOVING        neither: chaotic, quasiperiodic, or a cycle whose period is not a whole number of steps
+    DIVERGED      a value was not finite, or left the limit
+
+Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, Addison-Wesley, ch. 7 and 9 (what a long run can end in).
+Cost     T steps of the system; states are not kept, what is seen is kept every `every` steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from separatrix.stability.number import Number, Verdict
+from separatrix.systems.system import System, check_run, trajectory
+
+
+class Fate(Enum):
+    """What a free run came to."""
+
+    FIXED_POINT = "fixed point"
+    CYCLE = "cycle"
+    MOVING = "keeps moving"
+    DIVERGED = "runs away"
+
+
+class FreeRun(NamedTuple):
+    """A long run of one or more starting states, and what became of each.
+
+    It does not say that runs from other states stay bounded, nor that this one does after its last step.
+    """
+
+    observed: Tensor  # [..., M, m], what is seen after every `every`-th step; NaN after a divergence
+    state: Tensor  # [..., n], after the last step
+    fate: list[Fate]  # one for each starting state, flattened
+    period: list[int | None]  # of each CYCLE, in kept samples
+    failed: list[int | None]  # the step at which each DIVERGED
+    low: list[Number]  # [m], lowest value seen of each component, over all runs that stayed
+    high: list[Number]  # [m], highest
+    spread: Tensor  # [..., 10, m], standard deviation in each tenth of the run: fading, steady or growing
+    steps: int
+    every: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """DIVERGED if any run did; DRIFTING if the spread of a run still changes by half between its last two thirds; else SETTLED."""
+        if Fate.DIVERGED in self.fate:
+            return Verdict.DIVERGED
+        spread = self.spread.reshape(-1, *self.spread.shape[-2:])
+        middle, end = spread[:, 3:6].mean(1), spread[:, 7:].mean(1)
+        moving = torch.tensor([fate is Fate.MOVING for fate in self.fate])
+        changed = ((end - middle).abs() > 0.5 * torch.maximum(end, middle)).any(-1)
+        return Verdict.DRIFTING if bool((changed & moving).any()) else Verdict.SETTLED
+
+    @property
+    def bounded(self) -> Number:
+        """Steps that every run stayed within the limit for."""
+        stayed = min([self.steps if step is None else step - 1 for step in self.failed])
+        return Number(stayed, "measured", unit="steps", how=f"{len(self.failed)} free run(s) of {self.steps:,} steps")
+
+
+def free_run(
+    system: System,
+    state: Tensor | None = None,
+    *,
+    steps: int = 100_000,
+    every: int = 1,
+    limit: float | None = None,
+    centre: Tensor | float = 0.0,
+    chunk: int = 2_000,
+    progress: Callable[[int, int], None] | None = None,
+) -> FreeRun:
+    """Run a system without inputs and say what becomes of it.
+
+    state     [n], or [..., n] for many starts at once; `system.start` when None.
+    steps     to run.
+    every     keep what is seen after every so many steps.
+    limit     largest allowed distance of a seen value from `centre`; only the finite numbers when None.
+    centre    a number, or [m].
+    chunk     steps between two looks at the limit (and two calls of progress).
+    progress  called with (steps done, steps in all).
+    """
+    if state is None:
+        state = getattr(system, "start", None)
+        if state is None:
+            raise ValueError("state is None and this system names no state to start from. Pass state=[..., n].")
+    state = state.detach()
+    check_run(system, state, steps, every, None)
+    if steps < 100 * every:
+        raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")
+    if limit is not None and not limit > 0:
+        raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
+    batch = state.shape[:-1]
+    rows = state.reshape(-1, state.shape[-1])
+    failed: list[int | None] = [None] * len(rows)
+    chunk = max(every, chunk // every * every)
+    kept: list[Tensor] = []
+    done = 0
+    while done < steps // every * every:
+        now = min(chunk, steps // every * every - done)
+        states = trajectory(system, rows, now, every=every)
+        with torch.no_grad():
+            seen = system.observe(states)
+        beyond = ~torch.isfinite(seen).all(-1) | ~torch.isfinite(states).all(-1)
+        if limit is not None:
+            beyond |= ((seen - torch.as_tensor(centre).to(seen)).abs() > limit).any(-1)
+        rows = states[:, -1]
+        for r in beyond.any(-1).nonzero()[:, 0].tolist():
+            if failed[r] is None:
+                failed[r] = done + (int(beyond[r].nonzero()[0, 0]) + 1) * every
+        gone = torch.tensor([step is not None for step in failed])
+        if bool(gone.any()):
+            since = torch.tensor([done + now + every if step is None else step for step in failed])
+            after = (done + every * torch.arange(1, seen.shape[1] + 1))[None] >= since[:, None]
+            seen = seen.masked_fill(after[..., None].to(seen.device), torch.nan)
+            # Rows that left idle on from where they started: NaN must not slow down or stop the others.
+            rows = torch.where(gone[:, None].to(rows.device), state.reshape(rows.shape), rows)
+        kept.append(seen.cpu())
+        done += now
+        if progress is not None:
+            progress(done, steps)
+        if bool(gone.all()):
+            break
+    observed = torch.cat(kept, dim=1)
+    fates = [_fate(y, step) for y, step in zip(observed, failed)]
+    stayed = observed[[step is None for step in failed]].flatten(0, 1) if None in failed else observed[torch.isfinite(observed).all(-1)]
+    how = f"over {steps:,} steps of {len(failed)} free run(s)"
+    ends = [stayed.amin(0), stayed.amax(0)] if len(stayed) else [torch.full(observed.shape[-1:], torch.nan)] * 2
+    low, high = ([Number(float(v), "measured", how=how) for v in end] for end in ends)
+    tenths = observed[:, : observed.shape[1] // 10 * 10].unflatten(1, (10, -1)).double().std(dim=2)
+    return FreeRun(
+        observed=observed.reshape(*batch, *observed.shape[1:]),
+        state=rows.reshape(*batch, -1),
+        fate=[fate for fate, _ in fates],
+        period=[period for _, period in fates],
+        failed=failed,
+        low=low,
+        high=high,
+        spread=tenths.reshape(*batch, *tenths.shape[1:]),
+        steps=steps,
+        every=every,
+    )
+
+
+def _fate(y: Tensor, failed: int | None) -> tuple[Fate, int | None]:
+    if failed is not None:
+        return Fate.DIVERGED, None
+    tail = y[-max(len(y) // 10, 50) :].double()
+    spread, ever = _span(tail), _span(y.double())
+    rounding = 64 * torch.finfo(y.dtype).eps * float(y.abs().max())
+    if spread <= max(1e-6 * ever, rounding):
+        return Fate.FIXED_POINT, None
+    period = _period(tail, 1e-3 * spread)
+    return (Fate.CYCLE, period) if period is not None else (Fate.MOVING, None)
+
+
+def _span(y: Tensor) -> float:
+    return float((y.amax(0) - y.amin(0)).max())
+
+
+def _period(tail: Tensor, tolerance: float) -> int | None:
+    """The smallest whole shift that maps the tail onto itself; only shifts that fit into it twice are looked at."""
+    last = tail[-1]
+    close = ((tail[len(tail) // 2 : -1] - last).abs().amax(-1) <= tolerance).nonzero()[:, 0]
+    for back in reversed(close.tolist()):
+        p = len(tail) - 1 - len(tail) // 2 - back
+        if float((tail[p:] - tail[:-p]).abs().max()) <= tolerance:
+            return p
+    return None

@@ -1,0 +1,68 @@
+"""Power spectrum and dominant period of a measured series.
+
+    S(f) = mean over segments of |FFT(w (x - mean x))|²,   half overlapping, Hann window w                      (1)
+
+Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import signal
+from torch import Tensor
+
+
+class PowerSpectrum(NamedTuple):
+    frequency: Tensor  # [F], cycles per unit of dt
+    power: Tensor  # [F], sums to 1: the share of the variance at each frequency
+
+
+def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = None) -> PowerSpectrum:
+    """(1), without the mean, normalised to shares.    series [T] -> frequencies and shares [segment // 2]
+
+    segment  samples per segment; an eighth of the series, at least 64, when None.
+    """
+    x = as_series(series)
+    if segment is None:
+        segment = min(len(x), max(64, len(x) // 8))
+    if not 8 <= segment <= len(x):
+        raise ValueError(f"segment is {segment}, expected between 8 and the length of the series, {len(x)}.")
+    if float(x.std()) == 0:
+        raise ValueError("the series is constant: it has no spectrum.")
+    frequency, power = signal.welch(x, fs=1 / dt, nperseg=segment, detrend="constant")
+    return PowerSpectrum(torch.from_numpy(frequency[1:]), torch.from_numpy(power[1:] / power[1:].sum()))
+
+
+def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = None) -> float:
+    """The period of the highest peak of (1), between the frequencies by a parabola through log power.    series [T] -> in units of dt
+
+    A broad spectrum has a highest peak too: this says where it is, not that the series is periodic.
+    """
+    segment = min(len(series), max(64, len(series) // 4)) if segment is None else segment
+    frequency, power = power_spectrum(series, dt=dt, segment=segment)
+    peak = int(power.argmax())
+    if not 0 < peak < len(power) - 1:
+        return 1 / float(frequency[peak])
+    before, at, after = power[peak - 1 : peak + 2].clamp(min=1e-300).log().tolist()
+    curvature = before - 2 * at + after
+    shift = 0.5 * (before - after) / curvature if curvature < 0 else 0.0
+    return 1 / float(frequency[peak] + shift * (frequency[1] - frequency[0]))
+
+
+def as_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
+    """One measured quantity over time, as float64; refuses gaps, because every instrument here would read through them.    [T] or [T, 1]"""
+    x = torch.as_tensor(series).detach().cpu().double()
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 1:
+        raise ValueError(f"{name} is {tuple(x.shape)}, expected one quantity over time, [time]. Take one column.")
+    if len(x) < least:
+        raise ValueError(f"{name} has {len(x)} samples, expected at least {least}.")
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        where = int((~torch.isfinite(x)).nonzero()[0, 0])
+        raise ValueError(f"{name} has {bad} NaN or infinite values, the first at sample {where}. Fill the gaps, or pass a stretch without.")
+    return x.numpy()

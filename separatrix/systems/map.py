@@ -1,0 +1,45 @@
+"""A map: a rule applied again and again.
+
+    s_{t+1} = f(s_t; p)                                                                                        (1)
+
+Written once on the components of the state, as a flow's field is, with time counted in iterations.
+
+Paper    Henon 1976, A two-dimensional mapping with a strange attractor, Commun. Math. Phys. 50:69-77.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor
+
+from separatrix.systems.compiled import Program, Rule, compile_map
+from separatrix.systems.ruled import Ruled
+from separatrix.systems.system import Known
+
+
+@dataclass(frozen=True)
+class Map(Ruled):
+    """A system from a rule.    states [..., n], time in iterations; arguments as for `Flow`"""
+
+    rule: Rule
+    parameters: Mapping[str, float]
+    initial_state: tuple[float, ...]
+    dt: float = 1.0
+    observed: tuple[int, ...] = ()
+    compiled: bool = True
+    known: Mapping[str, Known] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
+        """One application of the rule.    [..., n] -> [..., n]; `input`, if any, is added [..., n]"""
+        image = self.apply_rule(state)
+        return image if input is None else image + input
+
+    @cached_property
+    def program(self) -> Program:
+        return compile_map(self.rule, self.dimension, len(self.parameters))

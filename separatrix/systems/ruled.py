@@ -1,0 +1,113 @@
+"""What flows and maps share: a rule on components, and the two ways to run it.
+
+The torch way is the definition: batched, differentiable, any function torch has. The compiled way runs the same rule in Numba,
+real for trajectories and complex for tangents; the two are compared once, at the initial state, before the compiled way is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separatrix.systems.compiled import WORKSPACE, H, Program, Rule, push_rows, run_rows, step_rows
+from separatrix.systems.system import Pushed, push_forward, push_tangents_by_steps, trajectory_by_steps
+
+
+class Ruled:
+    """The methods of `System`, `RunsItself` and `PushesTangents` for a rule; `Flow` and `Map` add what a step is."""
+
+    if TYPE_CHECKING:
+        rule: Rule
+        parameters: Mapping[str, float]
+        initial_state: tuple[float, ...]
+        dt: float
+        observed: tuple[int, ...]
+        compiled: bool
+
+        @property
+        def program(self) -> Program: ...
+        def step(self, state: Tensor, input: Tensor | None = None) -> Tensor: ...
+
+    def check(self) -> None:
+        if not self.dt > 0:
+            raise ValueError(f"dt is {self.dt}, expected a positive time per step.")
+        if not self.initial_state or not np.isfinite(self.initial_state).all():
+            raise ValueError(f"initial_state is {self.initial_state}, expected one finite number for each component.")
+        if any(not 0 <= i < self.dimension for i in self.observed):
+            raise ValueError(f"observed is {self.observed}, expected indices of the {self.dimension} components.")
+
+    @property
+    def dimension(self) -> int:
+        return len(self.initial_state)
+
+    @property
+    def start(self) -> Tensor:
+        """The initial state as a tensor, [n] float64."""
+        return torch.tensor(self.initial_state, dtype=torch.float64)
+
+    def apply_rule(self, state: Tensor) -> Tensor:
+        """The rule on tensors.    [..., n] -> [..., n]"""
+        if state.shape[-1] != self.dimension:
+            raise ValueError(
+                f"state is {tuple(state.shape)}, expected [..., {self.dimension}]: this system has {self.dimension} components."
+            )
+        return torch.stack(list(self.rule(state.unbind(-1), *self.parameters.values())), dim=-1)
+
+    def observe(self, state: Tensor) -> Tensor:
+        """The observed components.    [..., n] -> [..., m]"""
+        return state[..., list(self.observed)] if self.observed else state
+
+    def jacobian_vector(self, state: Tensor, v: Tensor, input: Tensor | None = None) -> Tensor:
+        """The exact tangent of `step`.    state [n], v [..., n] -> [..., n]"""
+        return push_forward(lambda s: self.step(s, input), state, v)
+
+    def trajectory(self, state: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Tensor:
+        """The states after every `every`-th step.    [..., n] -> [..., steps // every, n]"""
+        if inputs is not None or not self.compiled or state.dtype != torch.float64:
+            return trajectory_by_steps(self, state, steps, every, inputs)
+        rows = state.detach().cpu().reshape(-1, self.dimension).clone().numpy()
+        out = np.empty((rows.shape[0], steps // every, self.dimension))
+        run_rows(self._trusted.real, rows, self._values, self.dt, every, out)
+        return torch.from_numpy(out).reshape(*state.shape[:-1], -1, self.dimension).to(state.device)
+
+    def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
+        """Carry a frame [k, n] along, orthonormalising it after every `every` steps."""
+        if inputs is not None or not self.compiled or state.dtype != torch.float64:
+            return push_tangents_by_steps(self, state, frame, steps, every, inputs)
+        s = state.detach().cpu().clone().numpy()
+        rows = np.array(frame.detach().cpu().numpy(), dtype=np.float64, order="C")
+        growth = np.empty((steps // every, rows.shape[0]))
+        bad = push_rows(self._trusted.tangent, s, rows, self._values, self.dt, every, growth)
+        if bad >= 0 and np.isfinite(s).all():
+            raise ValueError("a tangent vector overflowed between two orthonormalisations. Orthonormalise more often (smaller `every`).")
+        done = growth if bad < 0 else growth[:bad]
+        failed = None if bad < 0 else (bad + 1) * every
+        return Pushed(torch.from_numpy(s), torch.from_numpy(rows), torch.from_numpy(done), failed)
+
+    @cached_property
+    def _values(self) -> np.ndarray:
+        return np.array([float(value) for value in self.parameters.values()])
+
+    @cached_property
+    def _trusted(self) -> Program:
+        """The compiled step, after it has agreed with the torch step and its tangent at the initial state.
+
+        A rule that is not analytic (an absolute value, a comparison) has no complex step; this is where it is caught.
+        """
+        program, state = self.program, self.start
+        direction = torch.linspace(1.0, 2.0, self.dimension, dtype=torch.float64)
+        row = (state + 1j * H * direction).reshape(1, -1).numpy()
+        n = self.dimension
+        step_rows(program.tangent, row, np.empty((WORKSPACE, n), np.complex128), self._values, self.dt)
+        for got, want in ((row[0].real, self.step(state)), (row[0].imag / H, self.jacobian_vector(state, direction))):
+            if not np.allclose(got, want.numpy(), rtol=1e-9, atol=1e-9 * float(want.abs().max() + 1.0)):
+                raise ValueError(
+                    f"the compiled rule gives {got} where the torch rule gives {want.numpy()}: the rule is not plain analytic arithmetic. "
+                    f"Pass compiled=False to run it in torch."
+                )
+        return program
