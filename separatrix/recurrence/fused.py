@@ -17,13 +17,17 @@ from separatrix.recurrence.ssd import through_attention
 @form
 def linear_attention_fused(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
                            initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    return _matrix_state(q, k, v, None, log_decay, scale, initial_state, reset)
+    inputs, state = _float32(q, k, v, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    o, final = _operators().linear_attention(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
+    return o.to(v.dtype), final
 
 
 @form
 def delta_rule_fused(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
                      initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    return _matrix_state(q, k, v, beta, log_decay, scale, initial_state, reset)
+    inputs, state = _float32(q, k, v, beta, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    o, final, _ = _operators().delta_rule(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
+    return o.to(v.dtype), final
 
 
 @form
@@ -33,16 +37,15 @@ def ssd_fused(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor 
     return through_attention(linear_attention_fused, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
-def _matrix_state(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, scale: float | None,
-                  initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    from separatrix.recurrence.kernels import operators  # numba is imported by the first call, not by `import separatrix`
+def _operators():
+    """Numba is imported by the first call, not by `import separatrix`."""
+    from separatrix.recurrence.kernels import operators
 
-    batch, _, heads, value = v.shape
-    key = q.shape[3]
-    state = v.new_zeros(batch, heads, key, value, dtype=torch.float32) if initial_state is None else initial_state
-    o, final, _ = operators.matrix_state(*_float32(q, k, v, beta, log_decay), key**-0.5 if scale is None else float(scale),
-                                         *_float32(state), reset)
-    return o.to(v.dtype), final
+    return operators
+
+
+def _state(initial_state: Tensor | None, *shape: int) -> Tensor:
+    return torch.zeros(shape) if initial_state is None else initial_state.float()
 
 
 def _float32(*tensors: Tensor | None) -> list[Tensor | None]:

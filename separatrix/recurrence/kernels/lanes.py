@@ -366,3 +366,4 @@ def pair_sums(typingctx, a, b):
 
 
 ZERO = np.float32(0)
+LOG2E = np.float32(1.4426950408889634)  # exp(x) = exp2(LOG2E x)

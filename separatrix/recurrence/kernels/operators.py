@@ -9,7 +9,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.kernels import matrix
+from separatrix.recurrence.kernels import delta, linear
 from separatrix.recurrence.kernels.lanes import WIDTH
 from separatrix.recurrence.kernels.parallel import share
 
@@ -36,98 +36,159 @@ def differentiable(operation, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -
     return tuple(found.get(i) for i in range(len(inputs)))
 
 
-# Matrix states: linear attention (beta absent) and the delta rule ------------------------------------------------------------------
+# Linear attention ------------------------------------------------------------------------------------------------------------------
 
 
 @torch.library.custom_op(
-    "separatrix::matrix_state",
+    "separatrix::linear_attention",
     mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, Tensor? reset) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? log_decay, float scale, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
 )
-def matrix_state(q: Tensor, k: Tensor, v: Tensor, beta: Optional[Tensor], log_decay: Optional[Tensor], scale: float,
-                 state: Tensor, reset: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """The output, the final state, and the prediction error v - S'ᵀk of the delta rule (empty without beta)."""
-    B, T, H, V = v.shape
-    G, K = q.shape[2:]
-    o, final = torch.empty_like(v, memory_format=torch.contiguous_format), torch.empty_like(state, memory_format=torch.contiguous_format)
-    error = v.new_empty(v.shape if beta is not None else 0)
+def linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Optional[Tensor], scale: float, state: Tensor,
+                     reset: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    """o and the final state."""
+    (B, T, H, V), (G, K) = v.shape, q.shape[2:]
+    o, final = v.new_empty(v.shape), state.new_empty(state.shape)
     head, key = _decays(log_decay)
-    share(matrix.forward, B * H * blocks(V), 6.0 * B * T * H * K * V, (T, G, H, K, V), flat(q), flat(k), flat(v), flat(beta), head, key,
-          flags(reset, B, T), scale, flat(state), flat(o), flat(error), flat(final))
+    share(linear.sweep, B * H * blocks(V), 6.0 * B * T * H * K * V, (T, H, K, V, G, H, G), False, flat(k), flat(v), flat(q), head, key, None,
+          flags(reset, B, T), 1.0, scale, flat(state), flat(o), flat(final))
+    return o, final
+
+
+@linear_attention.register_fake
+def _(q, k, v, log_decay, scale, state, reset):
+    return v.new_empty(v.shape), state.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::linear_attention_backward",
+    mutates_args=(),
+    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? log_decay, float scale, Tensor state, Tensor? reset, "
+    "Tensor final) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def linear_attention_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor, v: Tensor, log_decay: Optional[Tensor],
+                              scale: float, state: Tensor, reset: Optional[Tensor],
+                              final: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v, log_decay, state); an absent input's is empty."""
+    (B, T, H, V), (G, K) = v.shape, q.shape[2:]
+    q_, k_, v_, do, reset_, (head, key) = flat(q), flat(k), flat(v), flat(grad_o), flags(reset, B, T), _decays(log_decay)
+    work = 6.0 * B * T * H * K * V
+    grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
+    share(linear.sweep, B * H * blocks(V), work, (T, H, K, V, G, H, G), True, q_, do, k_, head, key, None, reset_, scale, 1.0,
+          flat(grad_final), flat(grad_v), flat(grad_state))
+    grad_q, grad_k, unused = v.new_empty(B, T, H, K), v.new_empty(B, T, H, K), flat(state.new_empty(state.shape))
+    share(linear.sweep, B * H * blocks(K), work, (T, H, V, K, H, G, H), True, do, q_, v_, head, None, key, reset_, scale, 1.0,
+          flat(grad_final.mT), flat(grad_k), unused)
+    share(linear.sweep, B * H * blocks(K), work, (T, H, V, K, H, G, H), False, v_, k_, do, head, None, key, reset_, 1.0, scale,
+          flat(state.mT), flat(grad_q), unused)
+    grad_decay = v.new_empty(0 if log_decay is None else log_decay.shape)
+    if log_decay is not None:
+        share(linear.decay_gradient, B * H, 4.0 * B * T * H * K, (T, G, H, K), key is not None, q_, flat(grad_q), k_, flat(grad_k),
+              flat((final * grad_final).sum(-1)), reset_, flat(grad_decay))
+    return _per_group(grad_q, G), _per_group(grad_k, G), grad_v, grad_decay, grad_state
+
+
+@linear_attention_backward.register_fake
+def _(grad_o, grad_final, q, k, v, log_decay, scale, state, reset, final):
+    return (*(x.new_empty(x.shape) for x in (q, k, v)), v.new_empty(0 if log_decay is None else log_decay.shape), state.new_empty(state.shape))
+
+
+def _keep_linear_attention(ctx, inputs, output):
+    *tensors, ctx.scale, state, reset = inputs
+    ctx.save_for_backward(*tensors, state, reset, output[1])
+
+
+def _linear_attention_gradient(ctx, grad_o, grad_final):
+    q, k, v, log_decay, state, reset, final = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.linear_attention import linear_attention_chunked
+
+        return differentiable(linear_attention_chunked, (q, k, v, log_decay, ctx.scale, state, reset), (grad_o, grad_final))
+    *grads, grad_decay, grad_state = linear_attention_backward(grad_o, grad_final, q, k, v, log_decay, ctx.scale, state, reset, final)
+    return *grads, None if log_decay is None else grad_decay, None, grad_state, None
+
+
+torch.library.register_autograd(linear_attention, _linear_attention_gradient, setup_context=_keep_linear_attention)
+
+
+# The delta rule --------------------------------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op(
+    "separatrix::delta_rule",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor beta, Tensor? log_decay, float scale, Tensor state, Tensor? reset) -> (Tensor, Tensor, Tensor)",
+)
+def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Optional[Tensor], scale: float, state: Tensor,
+               reset: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """o, the final state, and the prediction errors [B,T,H,V] that the backward needs."""
+    (B, T, H, V), (G, K) = v.shape, q.shape[2:]
+    o, error, final = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
+    share(delta.forward, B * H * blocks(V), 8.0 * B * T * H * K * V, (T, G, H, K, V), flat(q), flat(k), flat(v), flat(beta),
+          *_decays(log_decay), flags(reset, B, T), scale, flat(state), flat(o), flat(error), flat(final))
     return o, final, error
 
 
-@matrix_state.register_fake
+@delta_rule.register_fake
 def _(q, k, v, beta, log_decay, scale, state, reset):
-    return v.new_empty(v.shape), state.new_empty(state.shape), v.new_empty(v.shape if beta is not None else 0)
+    return v.new_empty(v.shape), state.new_empty(state.shape), v.new_empty(v.shape)
 
 
 @torch.library.custom_op(
-    "separatrix::matrix_state_backward",
+    "separatrix::delta_rule_backward",
     mutates_args=(),
-    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, "
+    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor beta, Tensor? log_decay, float scale, Tensor state, "
     "Tensor? reset, Tensor error) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def matrix_state_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor, v: Tensor, beta: Optional[Tensor],
-                          log_decay: Optional[Tensor], scale: float, state: Tensor, reset: Optional[Tensor],
-                          error: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (q, k, v, beta, log_decay, state); an absent input's is empty."""
-    B, T, H, V = v.shape
-    G, K = q.shape[2:]
-    shape, head, key = (T, G, H, K, V), *_decays(log_decay)
-    q_, k_, beta_, reset_, grad_o_ = flat(q), flat(k), flat(beta), flags(reset, B, T), flat(grad_o)
-    grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
-    grad_beta = v.new_empty(B, T, H, blocks(V) if beta is not None else 0)
-    work = 8.0 * B * T * H * K * V
-    share(matrix.adjoint, B * H * blocks(V), work, shape, q_, k_, beta_, head, key, reset_, scale, flat(error), grad_o_, flat(grad_final),
-          flat(grad_v), flat(grad_beta), flat(grad_state))
+def delta_rule_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Optional[Tensor],
+                        scale: float, state: Tensor, reset: Optional[Tensor],
+                        error: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v, beta, log_decay, state); that of an absent decay is empty."""
+    (B, T, H, V), (G, K) = v.shape, q.shape[2:]
+    head, key = _decays(log_decay)
+    common = ((T, G, H, K, V), flat(q), flat(k), flat(beta), head, key, flags(reset, B, T), scale, flat(error))
+    do, work = flat(grad_o), 8.0 * B * T * H * K * V
+    grad_v, grad_beta, grad_state = v.new_empty(v.shape), v.new_empty(B, T, H, blocks(V)), state.new_empty(state.shape)
+    share(delta.adjoint, B * H * blocks(V), work, *common, do, flat(grad_final), flat(grad_v), flat(grad_beta), flat(grad_state))
     grad_q, grad_k = v.new_empty(B, T, H, K), v.new_empty(B, T, H, K)
     grad_decay = v.new_empty(B, T, H, K if key is not None else blocks(K) if head is not None else 0)
-    share(matrix.keys, B * H * blocks(K), 2 * work, shape, q_, k_, beta_, head, key, reset_, scale, flat(v if beta is None else error),
-          flat(state.mT), grad_o_, flat(grad_final.mT), flat(grad_v), flat(grad_q), flat(grad_k), flat(grad_decay))
-    if G != H:
-        grad_q, grad_k = (grad.unflatten(2, (G, H // G)).sum(3) for grad in (grad_q, grad_k))
-    if beta is not None:
-        grad_beta = grad_beta.sum(-1) if blocks(V) > 1 else grad_beta.squeeze(-1)
+    share(delta.key_gradients, B * H * blocks(K), 2 * work, *common, flat(state.mT), do, flat(grad_final.mT), flat(grad_v), flat(grad_q),
+          flat(grad_k), flat(grad_decay))
     if head is not None:
-        grad_decay = grad_decay.sum(-1) if blocks(K) > 1 else grad_decay.squeeze(-1)
-    return grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state
+        grad_decay = grad_decay.sum(-1)
+    return _per_group(grad_q, G), _per_group(grad_k, G), grad_v, grad_beta.sum(-1), grad_decay, grad_state
 
 
-@matrix_state_backward.register_fake
+@delta_rule_backward.register_fake
 def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error):
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), *(v.new_empty(0 if x is None else x.shape) for x in (beta, log_decay)),
+    absent = (*v.shape[:3], 0)
+    return (*(x.new_empty(x.shape) for x in (q, k, v, beta)), v.new_empty(absent if log_decay is None else log_decay.shape),
             state.new_empty(state.shape))
 
 
-def _keep(ctx, inputs, output):
-    q, k, v, beta, log_decay, scale, state, reset = inputs
-    ctx.save_for_backward(q, k, v, beta, log_decay, state, reset, output[2])
-    ctx.scale = scale
+def _keep_delta_rule(ctx, inputs, output):
+    *tensors, ctx.scale, state, reset = inputs
+    ctx.save_for_backward(*tensors, state, reset, output[2])
 
 
-def _matrix_state_gradient(ctx, grad_o, grad_final, _):
+def _delta_rule_gradient(ctx, grad_o, grad_final, _):
     q, k, v, beta, log_decay, state, reset, error = ctx.saved_tensors
     if torch.is_grad_enabled():
-        inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
-        return differentiable(_matrix_state_in_torch, inputs, (grad_o, grad_final))
-    grads = matrix_state_backward(grad_o, grad_final, q, k, v, beta, log_decay, ctx.scale, state, reset, error)
-    grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state = grads
-    return (grad_q, grad_k, grad_v, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None)
+        from separatrix.recurrence.delta import delta_rule_chunked
+
+        return differentiable(delta_rule_chunked, (q, k, v, beta, log_decay, ctx.scale, state, reset), (grad_o, grad_final))
+    *grads, grad_decay, grad_state = delta_rule_backward(grad_o, grad_final, q, k, v, beta, log_decay, ctx.scale, state, reset, error)
+    return *grads, None if log_decay is None else grad_decay, None, grad_state, None
 
 
-def _matrix_state_in_torch(q, k, v, beta, log_decay, scale, state, reset):
-    from separatrix.recurrence.delta import delta_rule_chunked
-    from separatrix.recurrence.linear_attention import linear_attention_chunked
-
-    if beta is None:
-        return linear_attention_chunked(q, k, v, log_decay, scale, state, reset)
-    return delta_rule_chunked(q, k, v, beta, log_decay, scale, state, reset)
-
-
-torch.library.register_autograd(matrix_state, _matrix_state_gradient, setup_context=_keep)
+torch.library.register_autograd(delta_rule, _delta_rule_gradient, setup_context=_keep_delta_rule)
 
 
 def _decays(log_decay: Tensor | None):
     """As (per head, per key dimension), at most one of them present."""
     return (flat(log_decay), None) if log_decay is None or log_decay.ndim == 3 else (None, flat(log_decay))
+
+
+def _per_group(grad: Tensor, groups: int) -> Tensor:
+    """Heads that share a query or key add up their gradients."""
+    return grad if grad.shape[2] == groups else grad.unflatten(2, (groups, -1)).sum(3)

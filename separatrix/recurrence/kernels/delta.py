@@ -1,24 +1,23 @@
-"""Matrix states: linear attention and the delta rule, forward and backward, without ever storing a state history.
+"""The delta rule, forward and backward, without ever storing a state history.
 
     S'_t = diag(a_t) S_{t-1}           a = exp(log_decay): 1, one number a head, or one a key dimension
-    e_t  = v_t - S'_tᵀ k_t             (delta rule; linear attention writes r_t = v_t instead)
-    r_t  = β_t e_t
-    S_t  = S'_t + k_t r_tᵀ             S is [key, value]
+    e_t  = v_t - S'_tᵀ k_t             the prediction error
+    S_t  = S'_t + β_t k_t e_tᵀ         S is [key, value]
     o_t  = scale · S_tᵀ q_t
 
-Given r, the state is plain linear attention in k and r, so every gradient is a read of S or of its adjoint
-X_t = dL/dS_t. Each read is a sum over the rows of one of them, laid out so that the result lies along the lanes:
+Given the errors, the state is linear attention in k and β e, so, as in `linear`, every gradient is a read of S or of its adjoint
+X_t = dL/dS_t, laid out so that the result lies along the lanes:
 
     forward  rows key,   lanes value, time ->    o, e
-    adjoint  rows key,   lanes value, time <-    w_t = dL/dv_t = β_t X_tᵀ k_t, dL/dβ, dL/dS_0
-    keys     rows value, lanes key,   time <-    X_t r_t
-             rows value, lanes key,   time ->    dL/dq = S_t do_t, dL/dk = X_t r_t - S'_t w_t, and with them
-             dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq_t - k_t (X_t r_t + S'_t w_t)        per key dimension
+    adjoint  rows key,   lanes value, time <-    w_t = dL/dv_t = β_t X_tᵀ k_t, dL/dβ = e_t X_tᵀ k_t, dL/dS_0
+    keys     rows value, lanes key,   time <-    X_t β_t e_t
+             rows value, lanes key,   time ->    dL/dq = S_t do_t, dL/dk = X_t β_t e_t - S'_t w_t, and with them
+             dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq_t - k_t (X_t β_t e_t + S'_t w_t)        per key dimension
 
 where X_{t-1} = diag(a_t) (X_t - k_t w_tᵀ) + scale · q_{t-1} do_{t-1}ᵀ. States are recomputed forward in time and adjoints backward,
 so memory does not grow beyond the inputs and nothing is inverted. A 64 x 64 state is 16 KB and stays in the L1 cache.
 
-Cost     4 to 8 K V multiply-adds a token forward, 12 to 18 backward; one unit of work is one (batch, head, block of lanes).
+Cost     3 K V multiply-adds a token forward, 9 backward, 4 and 12 with a decay; a unit of work is one (batch, head, block of lanes).
 """
 
 from __future__ import annotations
@@ -26,28 +25,26 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, exp2, fill, get, load, load_first, splat, store, store_first, total
+from separatrix.recurrence.kernels.lanes import (
+    LOG2E,
+    WIDTH,
+    ZERO,
+    exp2,
+    fill,
+    get,
+    load,
+    load_first,
+    scratch,
+    splat,
+    store,
+    store_first,
+    total,
+)
+from separatrix.recurrence.kernels.linear import row_decays
 from separatrix.recurrence.kernels.parallel import spawn
 
-LOG2E = np.float32(1.4426950408889634)
 
-
-@njit(nogil=True)
-def scratch(n):
-    raw = np.empty(n + 16, np.float32)
-    skip = (-raw.ctypes.data % 64) // 4
-    return raw[skip : skip + n]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _decays(log_decay, at, n, out):
-    """out[:n] = exp(log_decay[at : at + n]); out has room for whole lanes."""
-    zero = fill(WIDTH, ZERO)
-    for i in range(0, n, WIDTH):
-        store(out, i, exp2(load_first(zero, log_decay, at + i, n - i) * LOG2E))
-
-
-@njit(cache=False, nogil=True)
+@njit(cache=True, nogil=True)
 def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, scale, start, o, error, final):
     """Units (batch, head, value block).  Flat float32 arrays: q, k [B,T,G,K]; v, o, error [B,T,H,V]; beta, head_decay [B,T,H];
     key_decay [B,T,H,K]; start, final [B,H,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G)."""
@@ -68,14 +65,12 @@ def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sc
                 ahead = (b * T + t + 1) * H + h
                 here = ((b * T + t + 1) * G + h // (H // G)) * K
                 if key_decay is not None:
-                    _decays(key_decay, ahead * K, K, next_a)
-                if beta is not None:
-                    for i in range(K):
-                        next_k[i] = k[here + i] * next_a[i]
+                    row_decays(key_decay, ahead * K, K, next_a)
+                for i in range(K):
+                    next_k[i] = k[here + i] * next_a[i]
             if t < 0:
-                if beta is not None:
-                    for i in range(K):
-                        read = read + next_k[i] * load(zero, S, i * WIDTH)
+                for i in range(K):
+                    read = read + next_k[i] * load(zero, S, i * WIDTH)
             else:
                 row = (b * T + t) * H + h
                 at = ((b * T + t) * G + h // (H // G)) * K
@@ -84,10 +79,9 @@ def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sc
                     for i in range(K):
                         store(S, i * WIDTH, zero)
                 write = load_first(zero, v, row * V + d, lanes)
-                if beta is not None:
-                    write = write - read
-                    store_first(error, row * V + d, write, lanes)
-                    write = write * beta[row]
+                write = write - read
+                store_first(error, row * V + d, write, lanes)
+                write = write * beta[row]
                 decay = np.float32(1)
                 if head_decay is not None:
                     decay = np.float32(np.exp(head_decay[row]))
@@ -101,11 +95,10 @@ def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sc
                     state = state + get(k, at + i) * write
                     store(S, i * WIDTH, state)
                     out = out + get(q, at + i) * state
-                    if beta is not None:
-                        read = read + get(next_k, i) * state
+                    read = read + get(next_k, i) * state
                 store_first(o, row * V + d, out * scale, lanes)
             a, next_a = next_a, a
-            if head_decay is not None and beta is not None and t + 1 < T:
+            if head_decay is not None and t + 1 < T:
                 read = read * np.float32(np.exp(head_decay[(b * T + t + 1) * H + h]))
         for i in range(K):
             store_first(final, ((b * H + h) * K + i) * V + d, load(zero, S, i * WIDTH), lanes)
@@ -144,8 +137,7 @@ def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale
             read = zero
             for i in range(K):
                 x = load(zero, X, i * WIDTH)
-                if beta is not None:
-                    x = x - get(k, later + i) * write
+                x = x - get(k, later + i) * write
                 if key_decay is not None:
                     x = get(a, i) * x
                 elif head_decay is not None:
@@ -153,21 +145,19 @@ def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale
                 x = x + get(q, at + i) * into
                 store(X, i * WIDTH, x)
                 read = read + get(k, at + i) * x
-            if beta is not None:
-                grad_beta[row * blocks + unit % blocks] = total(read * load_first(zero, error, row * V + d, lanes))
-                read = read * beta[row]
+            grad_beta[row * blocks + unit % blocks] = total(read * load_first(zero, error, row * V + d, lanes))
+            read = read * beta[row]
             store_first(grad_v, row * V + d, read, lanes)
             write, later = read, at
             if key_decay is not None:
-                _decays(key_decay, row * K, K, a)
+                row_decays(key_decay, row * K, K, a)
             elif head_decay is not None:
                 decay = np.float32(np.exp(head_decay[row]))
         for i in range(K):
             x = zero
             if not reset[b * T]:
                 x = load(zero, X, i * WIDTH)
-                if beta is not None:
-                    x = x - get(k, later + i) * write
+                x = x - get(k, later + i) * write
                 if key_decay is not None:
                     x = get(a, i) * x
                 elif head_decay is not None:
@@ -176,9 +166,9 @@ def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale
 
 
 @njit(cache=True, nogil=True)
-def _keys(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, written, start, grad_o, grad_final, grad_v,
+def _key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, grad_o, grad_final, grad_v,
           grad_q, grad_k, grad_decay):
-    """Units (batch, head, key block).  written [B,T,H,V] is v, or the delta rule's error; start, grad_final [B,H,V,K], transposed;
+    """Units (batch, head, key block).  error [B,T,H,V]; start, grad_final [B,H,V,K], transposed;
     grad_q, grad_k [B,T,H,K]; grad_decay [B,T,H,K] per key, [B,T,H,blocks] per head, to be summed over the key blocks."""
     T, G, H, K, V = shape
     blocks = (K + WIDTH - 1) // WIDTH
@@ -203,15 +193,13 @@ def _keys(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, w
             read = zero
             for j in range(V):
                 x = load(zero, S, j * WIDTH)
-                if beta is not None:
-                    x = x - get(grad_v, later + j) * key
+                x = x - get(grad_v, later + j) * key
                 if key_decay is not None or head_decay is not None:
                     x = a * x
                 x = x + get(grad_o, row * V + j) * query
                 store(S, j * WIDTH, x)
-                read = read + get(written, row * V + j) * x
-            if beta is not None:
-                read = read * beta[row]
+                read = read + get(error, row * V + j) * x
+            read = read * beta[row]
             store_first(grad_k, row * K + d, read, lanes)
             key, later = load_first(zero, k, at, lanes), row * V
             if key_decay is not None:
@@ -229,8 +217,7 @@ def _keys(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, w
                     store(S, j * WIDTH, zero)
             key = load_first(zero, k, at, lanes)
             write = key
-            if beta is not None:
-                write = key * beta[row]
+            write = key * beta[row]
             if key_decay is not None:
                 a = exp2(load_first(zero, key_decay, row * K + d, lanes) * LOG2E)
             elif head_decay is not None:
@@ -240,16 +227,14 @@ def _keys(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, w
                 state = load(zero, S, j * WIDTH)
                 if key_decay is not None or head_decay is not None:
                     state = a * state
-                if beta is not None:
-                    read = read + get(grad_v, row * V + j) * state
-                state = state + get(written, row * V + j) * write
+                read = read + get(grad_v, row * V + j) * state
+                state = state + get(error, row * V + j) * write
                 store(S, j * WIDTH, state)
                 out = out + get(grad_o, row * V + j) * state
             out = out * scale
             store_first(grad_q, row * K + d, out, lanes)
             through = load_first(zero, grad_k, row * K + d, lanes)
-            if beta is not None:
-                store_first(grad_k, row * K + d, through - read, lanes)
+            store_first(grad_k, row * K + d, through - read, lanes)
             change = load_first(zero, q, at, lanes) * out - key * (through + read)
             if key_decay is not None:
                 store_first(grad_decay, row * K + d, change, lanes)
@@ -281,5 +266,5 @@ def adjoint(team, threads, first, last, args):
 
 
 @njit(cache=True, nogil=True)
-def keys(team, threads, first, last, args):
-    spawn(_keys, team, threads, first, last, args)
+def key_gradients(team, threads, first, last, args):
+    spawn(_key_gradients, team, threads, first, last, args)
