@@ -1,0 +1,175 @@
+"""The page of results: bars first, then every number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.operations import DIRECTIONS, OURS
+from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
+
+HEAD = """# Benchmarks
+
+Every operation forward and forward + backward, beside the strongest peers that run on a CPU, in one run on one machine. Each rival, ours
+included, first had to agree with the definition in float64 (ours to a few roundings of its inputs, outputs and all gradients). Rivals
+take turns; times are medians of the turns, ratios are ours / theirs: **below 1 we are faster**. Memory is the peak that one call adds,
+its output included, its inputs not. The floor is the leanest known algorithm at this machine's measured peaks.
+"""
+
+
+def render(results: dict[str, Any]) -> str:
+    parts = [HEAD, _machine(results), _bars(results)]
+    for size, title in (("S", "Small shapes"), ("L", "Large shapes")):
+        if rows := results.get(size):
+            parts += [f"## {title}\n", _overview(rows), *(_row(name, row) for name, row in rows.items())]
+    if "steps" in results:
+        parts.append(_steps(results["steps"]["rows"]))
+    if "growth" in results:
+        parts.append(_growth(results["growth"]))
+    return "\n".join(parts)
+
+
+def in_a_line(row: dict[str, Any]) -> str:
+    ours = row["ways"][OURS]
+    if ours["state"] != "timed":
+        return f"{ours['state']}: {ours['why']}"
+    said = []
+    for way in ("forward", "both"):
+        peer, ratio = against_best(row, way)
+        said.append(f"{DIRECTIONS[way]} {milliseconds(ours[way]['median'])} ms" + (f" = {ratio:.3g} x {peer}" if peer else ""))
+    return "; ".join(said)
+
+
+def growth_in_a_line(row: dict[str, Any]) -> str:
+    slopes = ", ".join(f"{name} T^{value:.2f}" for name, value in row["slope"].items() if value is not None)
+    return f"{slopes} ({milliseconds(row['forward'][-1])} and {milliseconds(row['both'][-1])} ms at {row['lengths'][-1]})"
+
+
+def against_best(row: dict[str, Any], way: str) -> tuple[str | None, float]:
+    """The fastest rival in this direction, and ours / theirs."""
+    ours, times = row["ways"][OURS].get(way), {n: said[way]["median"] for n, said in row["ways"].items() if way in said and n != OURS}
+    if not ours or not times:
+        return None, float("nan")
+    best = min(times, key=lambda name: times[name])
+    return best, ours["median"] / times[best]
+
+
+def count_bars(results: dict[str, Any]) -> tuple[int, int, int]:
+    verdicts = [met for *_, met in _all_bars(results)]
+    return verdicts.count(True), verdicts.count(False), verdicts.count(None)
+
+
+def wrong(results: dict[str, Any]) -> bool:
+    """Whether something of ours failed or was wrong."""
+    return any(row["ways"][OURS]["state"] != "timed" for size in ("S", "L") for row in results.get(size, {}).values())
+
+
+def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | None]]:
+    """name, bar, reached, met"""
+    for size in ("S", "L"):
+        for name, row in results.get(size, {}).items():
+            for bar in row["bars"] if size == "S" else ():
+                yield name, bar["text"], f"{bar['reached']:.3g} x" if bar["reached"] is not None else "-", bar["met"]
+            peak = row["ways"][OURS].get("both", {}).get("bytes")
+            if size == "S" and peak is not None and "scan" in name:
+                times = peak / row["input_bytes"]
+                yield name, "memory of forward + backward: at most 10 x its inputs", f"{times:.2g} x", times <= 10
+    for name, row in results.get("steps", {}).get("rows", {}).items():
+        if "met" in row:
+            bar = f"at most {ALLOWED * 1e3:.1f} ms at d_model {D_MODEL}"
+            yield f"{name}, one token", bar, f"{milliseconds(row['median'])} ms", row["met"]
+    for name, row in results.get("growth", {}).items():
+        slopes = {key: value for key, value in row["slope"].items() if value is not None}
+        if slopes:
+            worst = max(slopes, key=lambda key: slopes[key])
+            yield f"{name}, growth", "time and memory linear in length (exponent at most 1.1)", f"{slopes[worst]:.2f}", slopes[worst] <= 1.1
+
+
+def _machine(results: dict[str, Any]) -> str:
+    here, limits = results["machine"], results["limits"]
+    rates = ", ".join(f"{rate / 1e9:.0f} GB/s at {size}" for size, rate in limits["bandwidth"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    return (
+        f"Made by `python -m benchmarks` at {here['commit']} on {here['processor']} ({here['system']}, {here['simd']}), "
+        f"{here['threads']} threads, float32.\nMultiply-adds: {limits['flops'] / 1e9:.0f} GFLOP/s ({limits['how']}); bandwidth: {rates}.\nPackages: {versions}, "
+        f"Python {here['python']}.\n"
+    )
+
+
+def _bars(results: dict[str, Any]) -> str:
+    said = {True: "met", False: "**not met**", None: "no rival here"}
+    return "## Bars\n\n" + _table(("what", "bar", "reached", "verdict"), [(n, b, r, said[met]) for n, b, r, met in _all_bars(results)])
+
+
+def _overview(rows: dict[str, Any]) -> str:
+    lines = []
+    for name, row in rows.items():
+        ours = row["ways"][OURS]
+        cells = [name]
+        for way in ("forward", "both"):
+            peer, ratio = against_best(row, way)
+            cells += [
+                milliseconds(ours[way]["median"]) if way in ours else ours["state"],
+                f"{ratio:.3g} x {peer}" if peer else "-",
+                f"{ours[way]['median'] / row['floor'][way]:.1f}" if way in ours else "-",
+            ]
+        lines.append(tuple(cells))
+    directions = [head for way in ("forward", "both") for head in (f"{DIRECTIONS[way]}, ms", "ours / fastest peer", "x floor")]
+    return _table(("what", *directions), lines)
+
+
+def _row(name: str, row: dict[str, Any]) -> str:
+    shape = " ".join(f"{axis}{size}" for axis, size in row["shape"].items())
+    lines = []
+    for rival, said in row["ways"].items():
+        if said["state"] != "timed":
+            lines.append((rival, said["state"], said.get("why", ""), "", ""))
+            continue
+        cells = [rival]
+        for way in ("forward", "both"):
+            cells.append(f"{milliseconds(said[way]['median'])} ({milliseconds(said[way]['least'])})" if way in said else "-")
+        cells += [megabytes(said.get(way, {}).get("bytes")) for way in ("forward", "both")]
+        lines.append(tuple(cells))
+    floor = ("floor", *(milliseconds(row["floor"][way]) for way in ("forward", "both")), "", "")
+    table = _table(("way", "forward, ms: median (least)", "forward + backward", "forward, MB", "forward + backward, MB"), [*lines, floor])
+    return f"### {name}\n\n{shape}; inputs {megabytes(row['input_bytes'])} MB\n\n{table}"
+
+
+def _steps(rows: dict[str, Any]) -> str:
+    lines = [
+        (n, milliseconds(row["median"]), milliseconds(row["least"])) if row["state"] == "timed" else (n, row["state"], row["why"])
+        for n, row in rows.items()
+    ]
+    table = _table(("layer", "median, ms", "least, ms"), lines)
+    return f"## One token\n\nOne sequence, d_model {D_MODEL}, no gradients, {BEHIND} tokens behind it.\n\n{table}"
+
+
+def _growth(rows: dict[str, Any]) -> str:
+    lengths = next(iter(rows.values()))["lengths"]
+    lines = []
+    for name, row in rows.items():
+        for key, label, unit in (
+            ("forward", "forward, ms", milliseconds),
+            ("both", "forward + backward, ms", milliseconds),
+            ("both_bytes", "forward + backward, MB", megabytes),
+            ("input_bytes", "inputs, MB", megabytes),
+        ):
+            if row[key]:
+                exponent = row["slope"].get(key)
+                lines.append((name, label, *(unit(value) for value in row[key]), "" if exponent is None else f"{exponent:.2f}"))
+    return "## Against length\n\nOurs, one sequence; the exponent is of the last step in length: 1 is linear.\n\n" + _table(
+        ("operation", "what", *(f"T {length}" for length in lengths), "exponent"), lines
+    )
+
+
+def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
+    rows = [head, tuple("---" for _ in head), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows) + "\n"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
+
+
+def megabytes(size: float | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.3g}"

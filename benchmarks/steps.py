@@ -1,0 +1,71 @@
+"""How long is one token?    Every mixer at d_model 256, one sequence, continuing from its own state, no gradients.
+
+The bar is 0.2 ms a layer; mambapy, the fastest peer that steps on a CPU, is measured beside ours. Attention reads all it has seen, so
+its step is taken with 256 tokens behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from benchmarks.measure import race
+from benchmarks.packages import package
+from benchmarks.rival import Absent
+from separatrix.mixers import MIXERS, build_mixer
+
+D_MODEL = 256
+BEHIND = 256  # tokens seen before the step that is timed
+ALLOWED = 2e-4  # seconds
+
+
+def step_times(seconds: float) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    racers: dict[str, Callable[[], object]] = {}
+    for name, prepare in {**{mixer: _ours(mixer) for mixer in MIXERS}, "mambapy Mamba": _mambapy}.items():
+        try:
+            racers[name] = prepare()
+        except Absent as missing:
+            rows[name] = {"state": "absent", "why": str(missing)}
+        except Exception as failure:
+            rows[name] = {"state": "failed", "why": f"{type(failure).__name__}: {failure}".splitlines()[0][:200]}
+    with torch.no_grad():
+        for name, times in race(racers, seconds).items():
+            rows[name] = {"state": "timed", "median": times.median, "least": times.least, "turns": times.turns}
+            if name in MIXERS:
+                rows[name]["met"] = times.median <= ALLOWED
+    return rows
+
+
+def _ours(name: str) -> Callable[[], Callable[[], object]]:
+    def prepare() -> Callable[[], object]:
+        torch.manual_seed(0)
+        layer = build_mixer(name, D_MODEL).eval()
+        seen = torch.randn(1, BEHIND + 1, D_MODEL)
+        with torch.no_grad():
+            _, state = layer(seen[:, :-1])
+            whole, step = layer(seen)[0][:, -1:], layer(seen[:, -1:], state)[0]
+        if not torch.allclose(whole, step, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+            raise ValueError(f"one step is off by {float((whole - step).abs().max()):.1e} from the whole")
+        return lambda: layer(seen[:, -1:], state)
+
+    return prepare
+
+
+def _mambapy() -> Callable[[], object]:
+    mamba = package("mambapy.mamba", "mambapy")
+    torch.manual_seed(0)
+    block = mamba.MambaBlock(mamba.MambaConfig(d_model=D_MODEL, n_layers=1)).eval()
+    inner = block.config.d_inner
+    state = torch.zeros(1, inner, block.config.d_state), torch.zeros(1, inner, block.config.d_conv - 1)
+    x = torch.randn(1, D_MODEL)
+    return lambda: block.step(x, state)
+
+
+def summary(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    timed = {name: row["median"] for name, row in rows.items() if row["state"] == "timed" and name in MIXERS}
+    worst = max(timed, key=lambda name: timed[name])
+    within = sum(t <= ALLOWED for t in timed.values())
+    return f"{within} of {len(timed)} mixers within {ALLOWED * 1e3:.1f} ms, slowest {worst} {timed[worst] * 1e3:.3f} ms"
