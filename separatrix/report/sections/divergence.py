@@ -1,0 +1,141 @@
+"""How fast nearby starts part, in the model and in the data, with the same instrument and the same settings.
+
+    S(k) = < ln d_i(k) >        d_i(k): distance of the i-th pair of neighbours k steps later; the slope of S is the exponent     (1)
+
+Paper    Rosenstein, Collins & De Luca 1993, Physica D 65, 117.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from separatrix.report.finding import Finding, Made, Picture, plural, show
+from separatrix.report.ink import DATA, FAINT, INK, MODEL, axis_names, draw, reading
+from separatrix.report.sections.forecast import beside
+from separatrix.stability.number import Number
+
+
+@dataclass(frozen=True)
+class Growth:
+    """(1) for one series.    steps, log_distance [K]; fit: the first and the last step of the straight stretch; exponent per `unit`"""
+
+    who: str
+    steps: NDArray
+    log_distance: NDArray
+    fit: tuple[float, float]
+    exponent: Number
+
+
+def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str) -> Finding:
+    """growths: the data first (when there are any), then the model."""
+    named = {growth.who: growth for growth in growths}
+    values = {who: growth.exponent for who, growth in named.items()}
+    if len(values) == 2:
+        (first, a), (second, b) = values.items()
+        title = f"Nearby starts part at {_brief(b)} per {unit} in the {second}, {_brief(a)} in the {first}"
+        title += (
+            ": both chaotic"
+            if min(_low(a), _low(b)) > 0
+            else ": the error bars reach zero"
+            if max(a.value, b.value) > 0
+            else ": neither is chaotic"
+        )
+    else:
+        ((first, a),) = values.items()
+        title = f"Nearby starts part at {_brief(a)} per {unit} in the {first}"
+
+    def paint(axes: Axes) -> Mapping[str, object]:
+        for who, growth in named.items():
+            colour = DATA if who == "data" else MODEL
+            axes.plot(growth.steps, growth.log_distance, color=colour, lw=2.4 if who == "data" else 1.5)
+            if np.isfinite(growth.exponent.value):
+                inside = (growth.steps >= growth.fit[0]) & (growth.steps <= growth.fit[1])
+                at = growth.steps[inside]
+                if len(at) > 1:
+                    level = float(np.mean(growth.log_distance[inside] - growth.exponent.value * at))
+                    axes.plot(at, level + growth.exponent.value * at, color=INK, lw=0.9, ls=(0, (4, 2)))
+        last = max(float(growth.steps[-1]) for growth in growths)
+        axes.set_xlim(0, last)
+        beside(
+            axes,
+            last,
+            [
+                (f"{who} {_brief(g.exponent)}", float(g.log_distance[-1]), DATA if who == "data" else MODEL, f"halo-{who}")
+                for who, g in named.items()
+            ],
+        )
+        axis_names(axes, f"{plural(unit)} later", "mean ln(distance)")
+        return {who: reading(g.steps, g.log_distance) for who, g in named.items()}
+
+    alt = f"Mean logarithm of the distance between neighbours against time, for {' and '.join(named)}. {title}."
+    return Finding(
+        "divergence",
+        title,
+        "Two states that are almost alike: how fast do they part, and is it the same in the model as in the data?",
+        numbers,
+        made,
+        "Read off one scalar series with neighbours; noise and a short record bias it. "
+        "The exponent of the model's own equations stands in the section on its spectrum.",
+        call,
+        Picture(
+            (draw("divergence", paint, height=230, right=92),),
+            alt,
+            "A straight rise is exponential growth; the level where it ends is the size of the attractor. "
+            "Dashed: the stretch of the fit, whose slope is the exponent beside the name.",
+        ),
+    )
+
+
+def exponents(values: Sequence[Number], *, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made, call: str) -> Finding:
+    """The leading Lyapunov exponents of the model in free run, largest first."""
+    top = values[0]
+    if _low(top) > 0:
+        kind = "chaotic"
+    elif top.high is not None and top.high < 0:
+        kind = "settling: every nearby start is forgotten"
+    else:
+        kind = "at the line between settling and chaos"
+    title = f"In free run the model is {kind}: largest exponent {_brief(top)} per {unit}"
+    if not settled:
+        title += " (still drifting)"
+
+    def paint(axes: Axes) -> None:
+        axes.axhline(0, color=INK, lw=0.8)
+        for i, number in enumerate(values):
+            if number.low is not None and number.high is not None:
+                axes.plot([i + 1, i + 1], [number.low, number.high], color=MODEL, lw=2.4, alpha=0.5)
+            axes.plot([i + 1], [number.value], "o", ms=5, color=MODEL)
+        axes.set_xlim(0.4, len(values) + 0.6)
+        axes.set_xticks(range(1, len(values) + 1) if len(values) <= 16 else range(1, len(values) + 1, 4))
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="y", color=FAINT, lw=0.4)
+        axis_names(axes, "exponent, largest first", f"per {unit}")
+
+    return Finding(
+        "exponents",
+        title,
+        "Along its own free run, at which rates do small disturbances of the whole state grow or fade?",
+        numbers,
+        made,
+        "An average over one long run. Single moments can amplify far more than the average says; the section on gain looks at those.",
+        call,
+        Picture(
+            (draw("exponents", paint, height=180, left=44),),
+            f"The {len(values)} leading Lyapunov exponents of the free-running model. {title}.",
+            "Above the line a disturbance grows, below it fades. Bars: 95 percent intervals over blocks of the run.",
+        ),
+    )
+
+
+def _low(number: Number) -> float:
+    return number.low if number.low is not None else number.value
+
+
+def _brief(number: Number) -> str:
+    """The value with the digits of its interval, without the interval."""
+    return show(number, unit=False).split(" [")[0].split(" (")[0]

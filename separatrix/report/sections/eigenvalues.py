@@ -1,0 +1,219 @@
+"""Eigenvalues of the recurrent layers, visited along the data, and how long they remember.
+
+    h_t = A_t h_{t-1} + ...        λ in spec(A_t)        memory = -1 / ln |λ|   steps until a trace has faded to 1/e
+
+A layer whose transition depends on its input has no eigenvalues of its own, only those it visits: they are collected along the data.
+
+Paper    Orvieto et al. 2023, arXiv:2303.06349 (eigenvalues of recurrent layers and their memory).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle, PathPatch
+from numpy.typing import NDArray
+
+from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
+from separatrix.report.ink import FAINT, INK, MEMORY, MODEL, WIDE, Panel, _squares, axis_names, draw, powers
+from separatrix.stability.number import Number
+
+BANDS = (0.0, 3.0, 10.0, 30.0, 100.0, np.inf)  # memory in steps, one shade each
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The eigenvalues one layer visited.    values [visits, n] complex; input_dependent: False when every visit is the same"""
+
+    name: str
+    values: NDArray
+    input_dependent: bool
+
+
+def memory_steps(values: NDArray) -> NDArray:
+    """-1 / ln |λ| in steps, infinite on and outside the unit circle."""
+    modulus = np.abs(values)
+    with np.errstate(divide="ignore"):
+        return np.where(modulus >= 1, np.inf, -1 / np.log(np.maximum(modulus, 1e-300)))
+
+
+def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], visits: int, unit: str, made: Made, call: str) -> Finding:
+    """All layers in one complex plane."""
+    values = np.concatenate([layer.values.ravel() for layer in layers])
+    modulus, steps = np.abs(values), memory_steps(values)
+    outside = float(np.mean(modulus > 1 + 1e-6))
+    longest = float(np.max(steps))
+    if outside > 0:
+        title = f"{outside:.2%} of the visited eigenvalues lie outside the unit circle"
+    elif np.isinf(longest):
+        title = "No visited eigenvalue lies outside the unit circle; the longest memory does not fade"
+    else:
+        lasting = counted(float(f"{longest:.2g}"), unit)
+        title = f"Every visited eigenvalue lies inside the unit circle; the longest memory is {lasting}"
+    real = bool(np.all(np.abs(values.imag) < 1e-9))
+    radius = max(1.08, min(1.5, 1.05 * float(modulus.max())))
+    panels: tuple[Panel, ...]
+    if real:
+        panels = (draw("eigenvalues-line", lambda axes: _on_a_line(axes, values.real, radius), height=150),)
+        looks = "All eigenvalues are real: the layers leak, they do not ring."
+    else:
+        both = np.concatenate([values, values.conj()]) if values.imag.min() > -1e-9 else values
+        panels = (
+            draw(
+                "eigenvalues-plane",
+                lambda axes: _plane(axes, both, (-radius, radius), (-radius, radius), whole=True),
+                width=HALF_PLUS,
+                height=HALF_PLUS,
+                left=36,
+                right=6,
+                top=24,
+                bottom=38,
+            ),
+            draw(
+                "eigenvalues-edge",
+                lambda axes: _polar(axes, both),
+                width=WIDE - HALF_PLUS,
+                height=HALF_PLUS,
+                left=52,
+                right=8,
+                top=24,
+                bottom=38,
+            ),
+        )
+        looks = (
+            "Left, the complex plane with the unit circle. Right, the same eigenvalues by angle (how fast they turn) and memory: "
+            "the thin rim of the disc, where all long memories live, opened up."
+        )
+    alt = f"Eigenvalues of {len(layers)} layer{'s' if len(layers) > 1 else ''} in the complex plane with the unit circle. {title}."
+    caption = f"{looks} Darker means longer memory: under 3, 10, 30, 100 {plural(unit)} and beyond. " + (
+        "Collected along the data, because the layers choose their transitions from what they read."
+        if any(la.input_dependent for la in layers)
+        else "The transitions of these layers do not depend on the data: one visit shows all."
+    )
+    return Finding(
+        "eigenvalues",
+        title,
+        "How do the states of the layers move by themselves: do they fade, ring or grow?",
+        numbers,
+        made,
+        "Eigenvalues inside the circle do not bound the loop through the whole network that feeds on its own output, "
+        "nor products of transitions that do not commute.",
+        call,
+        Picture(panels, alt, caption),
+    )
+
+
+HALF_PLUS = 240
+
+
+def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float, float], whole: bool) -> None:
+    ex, ey = np.linspace(*xs, 121), np.linspace(*ys, 121)
+    _bands(axes, values.real, values.imag, memory_steps(values), ex, ey)
+    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, lw=0.9))
+    axes.axhline(0, color=FAINT, lw=0.5, zorder=0)
+    axes.axvline(0, color=FAINT, lw=0.5, zorder=0)
+    axes.set_xlim(*xs)
+    axes.set_ylim(*ys)
+    axes.set_aspect("equal")
+    axes.set_xticks([-1, 0, 1])
+    axes.set_yticks([-1, 0, 1])
+    axis_names(axes, "real", "imaginary")
+
+
+def _polar(axes: Axes, values: NDArray) -> None:
+    steps = np.clip(memory_steps(values), 0.3, 1e5)
+    angle = np.abs(np.angle(values)) / np.pi
+    top = max(200.0, 2 * float(steps.max()))
+    axes.set_yscale("log")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0.3, top)
+    ey = np.geomspace(0.3, top, 101)
+    _bands(axes, angle, steps, steps, np.linspace(0, 1 + 1e-9, 101), ey)
+    axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    powers(axes, "y")
+    axes.set_xlabel("angle, half turns a step", loc="right", labelpad=3)
+    axes.text(0, 1.03, "memory, steps", transform=axes.transAxes, ha="left", va="bottom")
+
+
+def _on_a_line(axes: Axes, values: NDArray, radius: float) -> None:
+    edges = np.linspace(-radius, radius, 161)
+    middle = (edges[1:] + edges[:-1]) / 2
+    counts = np.histogram(values, edges)[0]
+    heights = np.log1p(counts) / np.log1p(max(counts.max(), 1))
+    shade = np.digitize(memory_steps(middle), BANDS[1:-1])
+    for level, colour in enumerate(MEMORY):
+        axes.bar(middle[shade == level], heights[shade == level], width=edges[1] - edges[0], color=colour, lw=0)
+    axes.axvline(1, color=INK, lw=0.9)
+    axes.axvline(-1, color=INK, lw=0.9)
+    axes.set_xlim(-radius, radius)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axis_names(axes, "eigenvalue (the bars at -1 and 1 mark the unit circle)", "visits, log scale")
+
+
+def _bands(axes: Axes, x: NDArray, y: NDArray, steps: NDArray, ex: NDArray, ey: NDArray) -> None:
+    """One shape a shade of memory, fainter where visits are rare."""
+    shade = np.digitize(steps, BANDS[1:-1])
+    for level, colour in enumerate(MEMORY):
+        counts = np.histogram2d(x[shade == level], y[shade == level], bins=(ex, ey))[0]
+        if counts.max() > 0:
+            rare = counts < 0.02 * counts.max()
+            for where, opacity in (((counts > 0) & rare, 0.55), ((counts > 0) & ~rare, 1.0)):
+                shape = _squares(where, ex, ey)
+                if shape is not None:
+                    axes.add_patch(PathPatch(shape, facecolor=colour, edgecolor=colour, alpha=opacity, linewidth=0.9, joinstyle="round"))
+
+
+def memory(
+    layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str, cycle: tuple[float, str] | None
+) -> Finding:
+    """How long each layer remembers: median, middle half and extremes over modes and visits."""
+    spans = [np.clip(memory_steps(layer.values.ravel()), 0.1, 1e6) for layer in layers]
+    medians = [float(np.median(s)) for s in spans]
+    longest = int(np.argmax([s.max() for s in spans]))
+    title = (
+        f"Layers remember {plain(float(f'{min(medians):.2g}'))} to {plain(float(f'{max(medians):.2g}'))} {plural(unit)} at the median"
+        if len(layers) > 1
+        else f"The layer remembers {plain(float(f'{medians[0]:.2g}'))} {plural(unit)} at the median"
+    )
+    title += f", at most {plain(float(f'{spans[longest].max():.2g}'))} ({layers[longest].name})"
+
+    def paint(axes: Axes) -> None:
+        axes.set_xscale("log")
+        for i, (layer, steps) in enumerate(zip(layers, spans)):
+            at = len(layers) - 1 - i
+            low, quarter, middle, three, high = np.quantile(steps, [0, 0.25, 0.5, 0.75, 1])
+            axes.plot([low, high], [at, at], color=MODEL, lw=1)
+            axes.plot([quarter, three], [at, at], color=MODEL, lw=6, solid_capstyle="butt", alpha=0.5)
+            axes.plot([middle], [at], "o", color=MODEL, ms=6)
+            axes.text(-0.02, at, layer.name, transform=axes.get_yaxis_transform(), ha="right", va="center")
+        everything = np.concatenate(spans)
+        axes.set_xlim(max(0.1, 0.7 * everything.min()), 1.4 * everything.max())
+        axes.set_ylim(-0.6, len(layers) - 0.4)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        if cycle and axes.get_xlim()[0] < cycle[0] < axes.get_xlim()[1]:
+            axes.axvline(cycle[0], color=INK, lw=0.7, ls=(0, (2, 2)), zorder=0)
+            axes.text(cycle[0], 1.0, f"one {cycle[1]}", transform=axes.get_xaxis_transform(), ha="center", va="bottom", gid="halo-cycle")
+        powers(axes, "x")
+        axes.set_xlabel(f"memory, {plural(unit)}", loc="right")
+
+    widest = max(len(layer.name) for layer in layers)
+    picture = Picture(
+        (draw("memory", paint, height=66 + 26 * len(layers), left=min(150, 18 + 6.6 * widest)),),
+        f"Memory of each layer on a logarithmic axis. {title}.",
+        "Dot: median over modes and visits. Bar: middle half. Line: from shortest to longest.",
+    )
+    return Finding(
+        "memory",
+        title,
+        "How long does a trace of the past live in each layer?",
+        numbers,
+        made,
+        "The time until a state alone has faded to 1/e. What the network makes of it may fade sooner, and its feedback may keep it longer.",
+        call,
+        picture,
+    )

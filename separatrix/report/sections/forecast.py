@@ -1,0 +1,315 @@
+"""Free run against truth: how far a forecast that sees no further value stays with the data.
+
+    NMSE(n) = mean (ŷ_t - y_t)² / var(y)        over t = 1..n after the last value seen; 1 is what the mean alone would reach
+
+Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the competition that scored free runs this way).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
+from separatrix.report.ink import DATA, FAINT, INK, MODEL, RIVAL, axis_names, draw, name_line, powers, reading
+from separatrix.report.verdict import Horizon
+from separatrix.stability.number import Number
+
+DASHES: tuple = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (2.5, 2.5)), (0, (9, 3)))
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A baseline that was given the same values.    forecast [n]"""
+
+    name: str
+    forecast: NDArray
+    seconds: float | None = None
+    note: str = ""
+
+
+def nmse(forecast: NDArray, truth: NDArray, variance: float) -> float:
+    """Mean squared error over the values that exist, in units of `variance`."""
+    known = np.isfinite(truth)
+    return float(np.mean((forecast[known] - truth[known]) ** 2) / variance) if known.any() else float("nan")
+
+
+def free_run(
+    truth: NDArray,
+    forecast: NDArray,
+    past: NDArray,
+    rivals: Sequence[Rival],
+    *,
+    variance: float,
+    variance_of: str,
+    horizon: Horizon | None,
+    origin: int,
+    name: str,
+    unit: str,
+    made: Made,
+    call: str,
+    band: tuple[NDArray, NDArray] | None = None,
+) -> Finding:
+    """truth, forecast [n] from row `origin` on, past [m] before it; NMSE is in units of `variance`, and `variance_of` says of what."""
+    n = len(truth)
+    error = nmse(forecast, truth, variance)
+    errors = {rival.name: nmse(rival.forecast, truth, variance) for rival in rivals}
+    ranked = sorted((e, who) for who, e in errors.items() if np.isfinite(e))
+    best = ranked[0] if ranked else None
+    left = leaves(forecast, truth, variance)
+    title = (
+        f"Free run stays with the data for all {n} {plural(unit)}"
+        if left is None
+        else f"Free run leaves the data after {left} of {n} {plural(unit)}"
+        if left > 1
+        else "Free run leaves the data at once"
+    )
+    title += f": NMSE {plain(error)}" + (f", best baseline {plain(best[0])} ({best[1]})" if best else "")
+    how = f"mean squared error of {n} free-running steps over the variance of {variance_of}"
+    numbers = {f"free-running NMSE over {n} {plural(unit)}": Number(error, "measured", how=how)}
+    numbers |= {f"NMSE of {who}": Number(e, "measured", how="as above" + _took(rivals, who)) for who, e in errors.items()}
+    numbers["step at which this free run leaves"] = Number(
+        float(n if left is None else left),
+        "measured",
+        unit=plural(unit),
+        how="first step from which the error averaged over 5 steps exceeds one half of a standard deviation"
+        + (" (it never did)" if left is None else ""),
+    )
+    if horizon is not None:
+        numbers["forecast horizon, over origins"] = horizon.steps
+    shown = best[1] if best else ""
+    switches = {r.name: (f"free-run-rival-{i}-", r.name == shown) for i, r in enumerate(rivals)}
+    alt = f"The model's free run drawn over {n} values of {name} that it never saw. {title}." + (
+        f" The baselines reach {', '.join(f'{who} {plain(e)}' for e, who in ranked)}." if ranked else ""
+    )
+    room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
+    trace = draw(
+        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, band), height=236, right=room
+    )
+    grown = draw("free-run-error", lambda axes: _errors(axes, truth, forecast, rivals, variance, unit), height=190, right=room)
+    caption = (
+        "Above, the forecast on top of what happened"
+        + (f", with the best baseline, {shown}, thin" if shown else "")
+        + ". Below, how the error of each grows with the lead time."
+        + (f" Over several origins, forecasts hold for {horizon}." if horizon else "")
+    )
+    text = f"Row {origin - 1} is the last value the model saw; from there it ran on its own output."
+    return Finding(
+        "free-run",
+        title,
+        f"Started at row {origin} and fed with its own output, how long does the model follow {name}?",
+        numbers,
+        made,
+        "One stretch from one origin: a lucky or an unlucky place moves these numbers. "
+        "The section on the horizon repeats it from other origins.",
+        call,
+        Picture((trace, grown), alt, caption, switches),
+        text,
+    )
+
+
+def leaves(forecast: NDArray, truth: NDArray, variance: float, window: int = 5, limit: float = 0.5) -> int | None:
+    """The first step from which the root mean square error over `window` steps exceeds `limit` standard deviations; None: never."""
+    error = np.where(np.isfinite(truth), forecast - truth, 0.0) ** 2
+    if len(error) < window:
+        return None if np.sqrt(error.mean()) <= limit * np.sqrt(variance) else 0
+    rolled = np.convolve(error, np.ones(window) / window, mode="valid")
+    over = np.flatnonzero(~(np.sqrt(rolled) <= limit * np.sqrt(variance)))
+    return int(over[0]) if len(over) else None
+
+
+def _took(rivals: Sequence[Rival], who: str) -> str:
+    rival = next(r for r in rivals if r.name == who)
+    return "".join([f"; {rival.note}" if rival.note else "", f"; fitted in {rival.seconds:.1f} s" if rival.seconds is not None else ""])
+
+
+def _trace(
+    axes: Axes,
+    truth: NDArray,
+    forecast: NDArray,
+    past: NDArray,
+    rivals: Sequence[Rival],
+    shown: str,
+    left: int | None,
+    name: str,
+    unit: str,
+    band: tuple[NDArray, NDArray] | None,
+) -> Mapping[str, object]:
+    n, before = len(truth), np.arange(-len(past) + 1, 1)
+    after = np.arange(1, n + 1)
+    axes.set_xlim(before[0] if len(past) else 0, n)
+    everything = np.concatenate([truth, forecast, past])
+    low, high = np.nanmin(everything), np.nanmax(everything)
+    axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
+    joined = np.concatenate([past[-1:], truth])
+    axes.plot(before, past, color=DATA, lw=2.6)
+    axes.plot(np.arange(1 - len(past[-1:]), n + 1), joined, color=DATA, lw=2.6)
+    axes.axvline(0.5, color=INK, lw=0.7)
+    axes.text(0.5, 1.0, " on its own", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-own")
+    if left is not None and left > 0:
+        axes.axvline(left, color=INK, lw=0.7, ls=(0, (2, 2)))
+        axes.text(
+            left,
+            1.0,
+            f"leaves at {left}",
+            transform=axes.get_xaxis_transform(),
+            ha="left" if left < 0.7 * n else "right",
+            va="bottom",
+            gid="halo-left",
+        )
+    for i, rival in enumerate(rivals):
+        inside = np.clip(rival.forecast, *axes.get_ylim())
+        axes.plot(
+            after, inside, color=RIVAL, lw=0.8, ls=DASHES[i % len(DASHES)], gid=f"rival-{i}-line" + ("" if rival.name == shown else "-off")
+        )
+    if band is not None:
+        axes.fill_between(after, *band, color=MODEL, alpha=0.15, lw=0)
+    axes.plot(after, forecast, color=MODEL, lw=1.4)
+    ends = [
+        ("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),
+        ("model", forecast[-1], MODEL, "halo-model"),
+    ]
+    ends += [
+        (r.name, float(np.clip(r.forecast[-1], *axes.get_ylim())), RIVAL, f"rival-{i}-name" + ("" if r.name == shown else "-off"))
+        for i, r in enumerate(rivals)
+        if r.name == shown
+    ]
+    beside(axes, n, ends)
+    for i, rival in enumerate(rivals):
+        if rival.name != shown:
+            name_line(
+                axes,
+                n,
+                float(np.clip(rival.forecast[-1], *axes.get_ylim())),
+                rival.name,
+                RIVAL,
+                dx=6,
+                bold=False,
+                gid=f"rival-{i}-name-off",
+            )
+    axis_names(axes, f"{plural(unit)} after the last value seen", name)
+    return {"data": reading(np.concatenate([before, after]), np.concatenate([past, truth])), "model": reading(after, forecast)} | {
+        r.name: reading(after, r.forecast) for r in rivals
+    }
+
+
+def _errors(axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Rival], variance: float, unit: str) -> Mapping[str, object]:
+    steps = np.arange(1, len(truth) + 1)
+
+    def grown(guess: NDArray) -> NDArray:
+        known = np.isfinite(truth)
+        squares = np.where(known, guess - np.where(known, truth, 0.0), 0.0) ** 2
+        return np.cumsum(squares) / np.maximum(np.cumsum(known), 1) / variance
+
+    lines = {"model": grown(forecast)} | {rival.name: grown(rival.forecast) for rival in rivals}
+    lines = {who: np.clip(line, 1e-5, 1e3) for who, line in lines.items()}
+    axes.set_yscale("log")
+    axes.set_xlim(0, len(truth))
+    axes.axhline(1.0, color=FAINT, lw=0.9)
+    axes.text(len(truth) * 0.01, 1.0, "the mean", color=INK, va="bottom", ha="left", gid="halo-mean")
+    for i, rival in enumerate(rivals):
+        axes.plot(steps, lines[rival.name], color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
+    axes.plot(steps, lines["model"], color=MODEL, lw=1.8)
+    powers(axes, "y")
+    beside(
+        axes, len(truth), [(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())]
+    )
+    axis_names(axes, f"{plural(unit)} after the last value seen", "NMSE up to there")
+    return {who: reading(steps, line) for who, line in lines.items()}
+
+
+def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], apart: float = 12.5) -> None:
+    """Names at the right end of lines, pushed apart where lines end close together.    ends: (name, y, colour, id)"""
+    if not ends:
+        return
+    axes.get_xlim(), axes.get_ylim()  # matplotlib settles its limits only when asked
+    to_units = axes.transData.transform
+    bottom, top = axes.bbox.y0 * 72 / axes.figure.dpi, axes.bbox.y1 * 72 / axes.figure.dpi
+    order = sorted(ends, key=lambda end: end[1])
+    wanted = np.array([to_units((x, y))[1] * 72 / axes.figure.dpi for _, y, _, _ in order])
+    placed = np.clip(wanted, bottom, top)
+    for _ in range(200):  # neighbours push each other apart until nobody touches
+        gaps = np.diff(placed)
+        if len(gaps) == 0 or gaps.min() >= apart - 0.01:
+            break
+        for i in np.flatnonzero(gaps < apart):
+            push = (apart - gaps[i]) / 2
+            placed[i], placed[i + 1] = placed[i] - push, placed[i + 1] + push
+        placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
+    for (text, y, colour, gid), at, want in zip(order, placed, wanted):
+        name_line(axes, x, y, text, colour, dx=6, dy=float(at - want), bold=colour != RIVAL, gid=gid)
+
+
+def horizon(
+    horizon: Horizon,
+    curves: Mapping[str, NDArray],
+    steps: NDArray,
+    *,
+    spread: tuple[NDArray, NDArray] | None,
+    rivals: Mapping[str, Number],
+    limit: float,
+    origins: int,
+    unit: str,
+    made: Made,
+    call: str,
+) -> Finding:
+    """Error against lead time over many origins.
+
+    curves  {"model": [n], baseline: [n]}, median error in standard deviations; spread: its quartiles.
+    """
+    best = max(((n.value, who) for who, n in rivals.items() if np.isfinite(n.value)), default=None)
+    title = f"Forecasts hold for {horizon}"
+    if best is not None:
+        title += (
+            f", the best baseline ({best[1]}) for {plain(round(best[0]))}"
+            if best[0] < horizon.steps.value
+            else f"; {best[1]} holds longer, {plain(round(best[0]))}"
+        )
+    alt = f"Error against lead time from {origins} origins. {title}. The line that counts as lost is {plain(limit)} standard deviations."
+
+    def paint(axes: Axes) -> Mapping[str, object]:
+        axes.set_xlim(0, float(steps[-1]))
+        top = max(1.6, min(2.5, 1.1 * float(np.nanmax(curves["model"]))))
+        axes.set_ylim(0, top)
+        axes.axhline(limit, color=INK, lw=0.7, ls=(0, (2, 2)))
+        axes.text(float(steps[-1]) * 0.99, limit, f"lost: {plain(limit)} s.d.", ha="right", va="top", gid="halo-limit")
+        if spread is not None:
+            axes.fill_between(steps, *(np.clip(s, 0, top) for s in spread), color=MODEL, alpha=0.18, lw=0)
+        for i, line in enumerate(line for who, line in curves.items() if who != "model"):
+            axes.plot(steps, np.clip(line, 0, top), color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
+        axes.plot(steps, np.clip(curves["model"], 0, top), color=MODEL, lw=1.8)
+        value = horizon.steps.value
+        if np.isfinite(value) and value <= steps[-1]:
+            axes.plot([value], [limit], "o", ms=5, color=MODEL)
+            if horizon.steps.low is not None and horizon.steps.high is not None:
+                axes.plot([horizon.steps.low, min(horizon.steps.high, float(steps[-1]))], [limit, limit], color=MODEL, lw=2.4)
+        beside(
+            axes,
+            float(steps[-1]),
+            [
+                (who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
+                for i, (who, line) in enumerate(curves.items())
+            ],
+        )
+        axis_names(axes, f"lead time, {plural(unit)}", "error, s.d. of the data")
+        return {who: reading(steps, line) for who, line in curves.items()}
+
+    numbers = {"forecast horizon, model": horizon.steps} | {f"forecast horizon, {who}": number for who, number in rivals.items()}
+    return Finding(
+        "horizon",
+        title,
+        f"From {origins} different origins, how far ahead is a forecast still better than {plain(limit)} standard deviations off?",
+        numbers,
+        made,
+        "The horizon belongs to this series and this error limit. Origins close to each other are not independent.",
+        call,
+        Picture(
+            (draw("horizon", paint, height=220, right=66),),
+            alt,
+            f"Median error over {origins} origins against lead time; the band holds the middle half. Horizon {show(horizon.steps)}.",
+        ),
+    )

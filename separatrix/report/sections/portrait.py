@@ -1,0 +1,112 @@
+"""The long free run beside the data: portrait, histogram, spectrum, bound.
+
+    portrait    pairs (y_t, y_{t-d}), the simplest view of an attractor that a scalar series allows
+    overlap     Σ min(p, q) over the cells of two portraits, from 0 (nowhere in common) to 1 (the same)
+
+Two halves of the data do not overlap completely either: that is the yardstick, and it stands beside the number.
+
+Paper    Packard, Crutchfield, Farmer & Shaw 1980, Phys. Rev. Lett. 45, 712 (delay coordinates).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from separatrix.report.finding import Finding, Made, Picture, counted
+from separatrix.report.ink import DATA, HALF, MODEL, axis_names, cells, draw
+from separatrix.stability.number import Number
+
+CELLS = 24  # per axis, for overlaps; the picture is drawn finer
+
+
+def overlap(a: NDArray, b: NDArray, delay: int, edges: NDArray) -> float:
+    """Σ min(p, q) over the delay portraits of two series.    a [T], b [T'] -> between 0 and 1; values beyond the edges belong to no cell"""
+    p, q = (_counts(series, delay, edges) for series in (a, b))
+    return float(np.minimum(p[0] / max(p[1], 1), q[0] / max(q[1], 1)).sum())
+
+
+def _counts(series: NDArray, delay: int, edges: NDArray) -> tuple[NDArray, int]:
+    now, then = series[delay:], series[:-delay]
+    known = np.isfinite(now) & np.isfinite(then)
+    return np.histogram2d(now[known], then[known], bins=(edges, edges))[0], int(known.sum())
+
+
+def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]:
+    """How much of the data's portrait the long run shares, and how much the data's halves share.
+
+    Each piece of the run is as long as half of the data, so that both overlaps suffer alike from few points; the interval is the
+    spread over pieces (two standard errors of their mean).
+    """
+    half = len(data) // 2
+    known = data[np.isfinite(data)]
+    edges = np.linspace(known.min(), known.max() + 1e-9 * (known.max() - known.min() + 1), CELLS + 1)
+    pieces = [model[i : i + half] for i in range(0, len(model) - half + 1, half)][:40] or [model]
+    values = np.array([overlap(piece, side, delay, edges) for piece in pieces for side in (data[:half], data[half:])])
+    means = values.reshape(-1, 2).mean(1)
+    error = 2 * float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
+    mean = float(means.mean())
+    spread = (max(0.0, mean - error), min(1.0, mean + error)) if np.isfinite(error) else (None, None)
+    how = f"shared mass of two delay portraits on {CELLS} x {CELLS} cells, delay {delay}"
+    return (
+        Number(mean, "estimated" if np.isfinite(error) else "measured", *spread, "", f"{how}; mean over {len(means)} pieces of the run"),
+        Number(overlap(data[:half], data[half:], delay, edges), "measured", how=f"{how}; first against second half of the data"),
+    )
+
+
+def portrait(
+    data: NDArray, model: NDArray, delay: int, *, shared: Number, own: Number, name: str, unit: str, made: Made, call: str
+) -> Finding:
+    """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units"""
+    count = min(len(data), len(model))
+    known = data[np.isfinite(data)]
+    margin = 0.06 * (known.max() - known.min())
+    low, high = min(known.min(), float(np.quantile(model, 0.0005))), max(known.max(), float(np.quantile(model, 0.9995)))
+    span = known.max() - known.min()
+    low, high = max(low, known.min() - span) - margin, min(high, known.max() + span) + margin
+    edges = np.linspace(low, high, 97)
+
+    def paint(series: NDArray, colour: str, who: str):
+        def on(axes: Axes) -> None:
+            counts, _ = _counts(series, delay, edges)
+            cells(axes, counts, edges, edges, [colour] * 4, (0.3, 0.5, 0.75, 1.0))
+            axes.set_xlim(low, high)
+            axes.set_ylim(low, high)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.text(0.98, 0.98, who, transform=axes.transAxes, color=colour, weight="bold", ha="right", va="top", gid="halo-who")
+            if len(series) > 10 and np.ptp(series[-len(series) // 4 :]) < 1e-3 * span:
+                axes.plot(series[-1:], series[-1:], "o", color=colour, ms=6)
+            axis_names(axes, f"{name} now", f"{counted(delay, unit)} before")
+
+        return on
+
+    if shared.value >= own.value - 0.1:
+        title = f"The long run visits what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
+    elif shared.value < 0.3:
+        title = f"The long run is somewhere else: portraits share only {shared.value:.0%}, the data's own halves {own.value:.0%}"
+    else:
+        title = (
+            f"The long run visits a part of what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
+        )
+    panels = tuple(
+        draw(f"portrait-{who}", paint(series[-count:], colour, who), width=HALF, height=HALF, left=40, right=8, top=24, bottom=38)
+        for who, series, colour in (("data", data, DATA), ("model", model, MODEL))
+    )
+    alt = f"Two delay portraits on the same axes, data on the left, the model's long free run on the right. {title}."
+    return Finding(
+        "portrait",
+        title,
+        "After a very long free run, does the model still live where the data live?",
+        {"overlap of delay portraits, model and data": shared, "overlap of delay portraits, two halves of the data": own},
+        made,
+        "A portrait shows where a system is, not when: two different clocks can draw the same picture. The spectrum tells them apart.",
+        call,
+        Picture(
+            panels,
+            alt,
+            f"Each value against the one {counted(delay, unit)} before, {count:,} points on either side, darker where visited more often.",
+        ),
+    )
