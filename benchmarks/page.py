@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.operations import DIRECTIONS, OURS
+from benchmarks.operations import DIRECTIONS, OPERATIONS, OURS
 from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
 
 HEAD = """# Benchmarks
 
 Every operation forward and forward + backward, beside the strongest peers that run on a CPU, in one run on one machine. Each rival, ours
 included, first had to agree with the definition in float64 (ours to a few roundings of its inputs, outputs and all gradients). Rivals
-take turns; times are medians of the turns, ratios are ours / theirs: **below 1 we are faster**. Memory is the peak that one call adds,
-its output included, its inputs not. The floor is the leanest known algorithm at this machine's measured peaks.
+take turns; times are medians of the turns. Memory is the peak that one call adds, its output included, its inputs not. The floor is the
+leanest known algorithm at this machine's measured peaks. A bar's "reached" is our time over theirs.
 """
 
 
@@ -36,7 +37,7 @@ def in_a_line(row: dict[str, Any]) -> str:
     said = []
     for way in ("forward", "both"):
         peer, ratio = against_best(row, way)
-        said.append(f"{DIRECTIONS[way]} {milliseconds(ours[way]['median'])} ms" + (f" = {ratio:.3g} x {peer}" if peer else ""))
+        said.append(f"{DIRECTIONS[way]} {milliseconds(ours[way]['median'])} ms" + (f", {speed(ratio)} {peer}" if peer else ""))
     return "; ".join(said)
 
 
@@ -71,7 +72,7 @@ def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | N
             for bar in row["bars"] if size == "S" else ():
                 yield name, bar["text"], f"{bar['reached']:.3g} x" if bar["reached"] is not None else "-", bar["met"]
             peak = row["ways"][OURS].get("both", {}).get("bytes")
-            if size == "S" and peak is not None and "scan" in name:
+            if size == "S" and peak is not None and name in OPERATIONS:
                 times = peak / row["input_bytes"]
                 yield name, "memory of forward + backward: at most 10 x its inputs", f"{times:.2g} x", times <= 10
     for name, row in results.get("steps", {}).get("rows", {}).items():
@@ -91,8 +92,9 @@ def _machine(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     return (
         f"Made by `python -m benchmarks` at {here['commit']} on {here['processor']} ({here['system']}, {here['simd']}), "
-        f"{here['threads']} threads, float32.\nMultiply-adds: {limits['flops'] / 1e9:.0f} GFLOP/s ({limits['how']}); bandwidth: {rates}.\nPackages: {versions}, "
-        f"Python {here['python']}.\n"
+        f"{here['threads']} threads, float32.\n"
+        f"Multiply-adds: {limits['flops'] / 1e9:.0f} GFLOP/s ({limits['how']}); bandwidth: {rates}.\n"
+        f"Packages: {versions}, Python {here['python']}.\n"
     )
 
 
@@ -110,12 +112,23 @@ def _overview(rows: dict[str, Any]) -> str:
             peer, ratio = against_best(row, way)
             cells += [
                 milliseconds(ours[way]["median"]) if way in ours else ours["state"],
-                f"{ratio:.3g} x {peer}" if peer else "-",
+                f"{speed(ratio)} {peer}" if peer else "-",
                 f"{ours[way]['median'] / row['floor'][way]:.1f}" if way in ours else "-",
             ]
         lines.append(tuple(cells))
-    directions = [head for way in ("forward", "both") for head in (f"{DIRECTIONS[way]}, ms", "ours / fastest peer", "x floor")]
-    return _table(("what", *directions), lines)
+    directions = [head for way in ("forward", "both") for head in (f"{DIRECTIONS[way]}, ms", "beside the fastest peer", "x floor")]
+    return _table(("what", *directions), lines) + _means({name: row for name, row in rows.items() if name in OPERATIONS})
+
+
+def _means(rows: dict[str, Any]) -> str:
+    said = []
+    for way in ("forward", "both"):
+        ratios = {name: ratio for name, row in rows.items() for peer, ratio in [against_best(row, way)] if peer}
+        if ratios:
+            mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios))
+            slower = [name for name, ratio in ratios.items() if ratio > 1]
+            said.append(f"{DIRECTIONS[way]} {speed(mean)} the fastest peer of each, slower in {', '.join(slower) or 'none'}")
+    return f"\nGeometric mean over {len(rows)} operations: {'; '.join(said)}.\n" if said else ""
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
@@ -165,6 +178,11 @@ def _growth(rows: dict[str, Any]) -> str:
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     rows = [head, tuple("---" for _ in head), *lines]
     return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows) + "\n"
+
+
+def speed(ratio: float) -> str:
+    """ours / theirs, in words."""
+    return f"{1 / ratio:.3g} x faster than" if ratio < 1 else f"**{ratio:.3g} x slower** than"
 
 
 def milliseconds(seconds: float) -> str:

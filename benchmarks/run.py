@@ -90,7 +90,7 @@ def calls(operation: str, shape: Shape, rival: str, paths: dict[str, str]) -> li
 def _bar(bar: Bar, ways: dict[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"text": str(bar), "allowed": bar.factor, "reached": None, "met": None}
     ours = ways[OURS].get(bar.direction)
-    theirs = [found["median"] for name in bar.rivals if (found := ways[name].get(bar.their_direction or bar.direction))]
+    theirs = [found["median"] for name in bar.rivals if (found := ways.get(name, {}).get(bar.their_direction or bar.direction))]
     if ours and theirs:
         said["reached"] = ours["median"] / min(theirs)
         said["met"] = said["reached"] <= bar.factor

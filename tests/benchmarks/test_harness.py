@@ -1,0 +1,108 @@
+"""The harness of the benchmarks, on rows of a few steps: what it may time, what it must not, and what it says. No time is asserted."""
+
+import dataclasses
+import sys
+
+import pytest
+import torch
+
+from benchmarks import packages, page
+from benchmarks.machine import Limits
+from benchmarks.measure import Scale, race
+from benchmarks.operations import OPERATIONS, OURS
+from benchmarks.rival import Rival, TorchCall, torch_rival
+from benchmarks.run import ROWS, measure
+
+LIMITS = Limits(1e11, "assumed", {"768 MB": 1e10})
+TINY = {"B": 2, "T": 6, "D": 16, "N": 3, "H": 2, "K": 4, "V": 5}
+
+
+def small(name, **changes):
+    row = dataclasses.replace(ROWS[name], **changes)
+    shape = next(iter(row.shapes.values()))
+    return measure(row, {axis: TINY[axis] for axis in shape}, LIMITS, seconds=0, scale=None, paths={})
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_row_is_right_before_it_is_timed(name):
+    plain = [rival for rival in OPERATIONS[name].rivals if rival.name.startswith("PyTorch")]
+    row = small(name, rivals=tuple(plain))
+    for said in row["ways"].values():
+        assert said["state"] == "timed", said
+        assert min(said["forward"]["median"], said["both"]["median"]) > 0
+    assert row["floor"]["forward"] < row["floor"]["both"]
+
+
+def test_a_wrong_rival_is_not_timed():
+    scan = ROWS["diagonal_scan, real"].ours
+    row = small("diagonal_scan, real", rivals=(torch_rival("twice", lambda a, x: 2 * scan(a=a, x=x)),), bars=())
+    said = row["ways"]["twice"]
+    assert said["state"] == "wrong" and "forward" not in said
+
+
+def test_a_failing_rival_is_reported_and_the_others_run():
+    def refuse(a, x):
+        raise RuntimeError("0 active drivers")
+
+    row = small("diagonal_scan, real", rivals=(torch_rival("refuses", refuse),), bars=())
+    assert row["ways"]["refuses"] == {"state": "failed", "why": "RuntimeError: 0 active drivers"}
+    assert row["ways"][OURS]["state"] == "timed"
+
+
+def test_an_absent_rival_is_reported_as_absent(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nowhere", None)
+    rival = Rival("elsewhere", lambda inputs, weight: TorchCall(packages.package("nowhere", "nowhere").scan, inputs, weight))
+    row = small("diagonal_scan, real", rivals=(rival,))
+    assert row["ways"]["elsewhere"] == {"state": "absent", "why": "pip install nowhere"}
+
+
+def test_a_bar_is_met_only_when_both_ran():
+    row = small("selective_scan", rivals=tuple(r for r in ROWS["selective_scan"].rivals if not r.trains))
+    anchored = row["ways"]["C++, auto-vectorised"]["state"] == "timed"
+    assert all((bar["met"] is not None) == anchored for bar in row["bars"])
+
+
+def test_rivals_take_turns():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in ("one", "other")}
+    times = race(calls, seconds=0.05, most=2)
+    assert all(time.turns == 2 and time.least <= time.median for time in times.values())
+    seen = [name for name, before in zip(order, [None, *order]) if name != before]
+    assert seen[-4:] == ["one", "other", "one", "other"]
+
+
+def allocate():
+    return [lambda: torch.ones(10_000_000), lambda: torch.ones(1_000_000)]
+
+
+@pytest.mark.skipif(not Scale(1).works, reason="memory is weighed on Linux only")
+def test_the_scale_weighs_what_a_call_holds():
+    large, small = Scale(1).weigh(allocate)
+    assert 40e6 <= large <= 42e6 and 4e6 <= small <= 6e6
+
+
+def test_the_page_says_what_was_reached():
+    bars = [
+        {"text": "forward: at most 1 x rival", "allowed": 1.0, "reached": reached, "met": met}
+        for reached, met in ((0.5, True), (None, None))
+    ]
+    row = {**small("diagonal_scan, real", rivals=()), "bars": bars}
+    results = {
+        "machine": {
+            "processor": "p",
+            "system": "s",
+            "simd": "AVX2",
+            "threads": 1,
+            "commit": "c",
+            "python": "3",
+            "versions": {"torch": "2"},
+        },
+        "limits": {"flops": 1e11, "how": "assumed", "bandwidth": {"768 MB": 1e10}},
+        "S": {"diagonal_scan, real": row},
+        "steps": {"rows": {"gru": {"state": "timed", "median": 3e-4, "least": 2e-4, "turns": 3, "met": False}}},
+    }
+    assert page.count_bars(results) == (1, 1, 1)
+    text = page.render(results)
+    for said in ("forward: at most 1 x rival | 0.5 x | met", "| no rival here |", "0.3 ms | **not met**", "diagonal_scan, real"):
+        assert said in text
+    assert page.render(results) == text
