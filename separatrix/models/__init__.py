@@ -1,0 +1,8 @@
+"""Networks made of mixers."""
+
+from separatrix.models.backbone import Backbone, Visit
+from separatrix.models.forecaster import ForecastModel
+from separatrix.models.free_run import FreeRun
+from separatrix.models.pointwise import Pointwise
+
+__all__ = ["Backbone", "ForecastModel", "FreeRun", "Pointwise", "Visit"]

@@ -1,0 +1,189 @@
+"""A network that continues a measured sequence, one step at a time, from what it heard or from what it said.
+
+    z_t = (x_t - mean) / scale                        what the network hears                                       (1)
+    w_t = (z_t, z_{t-1}, ..., z_{t-L+1})              the last L values, a delay embedding                         (2)
+    e_t, h_t = backbone(W w_t + b, h_{t-1}),          ẑ_{t+1} = V e_t + c                                          (3)
+
+Teacher forced, x_t is the measurement; where it is missing, and in free run, z_t is the model's own ẑ_t: a gap is a short free run.
+The state is everything (3) carries: the last values, the next guess, and the state of the backbone. With this library's backbones e_t
+leaves a norm of fixed length, so that ẑ, and with it every free run, stays inside the box `output_range`, whatever the state.
+
+Paper    Takens 1981, doi:10.1007/BFb0091924 (delays); Sauer 1994, in Weigend & Gershenfeld, Time Series Prediction (the laser).
+Cost     that of the backbone; the state has channels * L numbers more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from separatrix.mixers.initial import linear
+from separatrix.models.backbone import Visit
+from separatrix.recurrence import State
+
+if TYPE_CHECKING:
+    from separatrix.models.free_run import FreeRun
+
+
+class ForecastModel(nn.Module):
+    """Hears x_t, says x_{t+1}.    x [B, T, C] with NaN for gaps -> y [B, T, C], y_t the forecast of x_{t+1}
+
+    channels  C, values in a row.
+    backbone  anything with `d_model` and the mixers' call: y, state = backbone(x, state).
+    lags      L of (2), rows.
+    mask      whether the network is told which of the values it hears are its own, filled into gaps: L C inputs more.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int, backbone: nn.Module, *, lags: int = 16, mask: bool = False, generator: Generator | None = None):
+        super().__init__()
+        if channels < 1 or lags < 1:
+            raise ValueError(f"channels is {channels} and lags is {lags} but both must be at least 1.")
+        self.channels, self.lags, self.mask = channels, lags, mask
+        self.d_model = cast(int, backbone.d_model)
+        self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
+        self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
+        self.embed = linear(channels * lags * (2 if mask else 1), self.d_model, bias=True, generator=generator)
+        self.backbone = backbone
+        self.head = linear(self.d_model, channels, bias=True, generator=generator)
+
+    def measure_scale(self, x: Tensor) -> None:
+        """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; a constant channel keeps scale 1."""
+        x = x.to(self.mean)
+        mean = x.nanmean(0)
+        scale = (x - mean).square().nanmean(0).sqrt()
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Teacher forced along x; gaps are run through in closed loop."""
+        self.check(x)
+        guesses, state = self.listen(self.scaled(x), state)
+        return self.unscaled(guesses).to(x.dtype), state
+
+    def free_run(self, context: Tensor | None, steps: int, state: State | None = None) -> tuple[Tensor, State]:
+        """Hear `context` [B, T, C] (None: nothing more), then go on alone.    -> y [B, steps, C], the state after them"""
+        if context is None and state is None:
+            raise ValueError("context and state are both None: there is nothing to go on from. Pass one of them.")
+        if steps < 0:
+            raise ValueError(f"steps is {steps} but must be >= 0.")
+        dtype = self.head.weight.dtype if context is None else context.dtype
+        if context is not None:
+            _, state = self(context, state)
+        guesses, state = self.roll(cast(State, state), steps)
+        return self.unscaled(guesses).to(dtype), state
+
+    def fill(self, x: Tensor, state: State | None = None) -> Tensor:
+        """x with its gaps filled by what the model said there."""
+        if not bool(torch.isnan(x).any()):
+            return x
+        y, _ = self(x, state)
+        first = self.unscaled(self.rest(x.shape[0]) if state is None else cast(Tensor, state.guess)).to(x.dtype)
+        return torch.where(torch.isnan(x), torch.cat([first[:, None], y[:, :-1]], dim=1), x)
+
+    def walk(self, x: Tensor) -> Iterator[Visit]:
+        """Every layer of the backbone along x [B, T, C], teacher forced from rest: see `Backbone.walk`."""
+        self.check(x)
+        if not hasattr(self.backbone, "walk"):
+            return iter(())
+        gap = torch.isnan(x)
+        z = self.scaled(self.fill(x))
+        return self.backbone.walk(self.embed(self.delays(z, gap.to(z.dtype), None)[0]))
+
+    def as_system(self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64) -> FreeRun:
+        """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
+        from separatrix.models.free_run import FreeRun
+
+        return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
+
+    def output_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value a forecast can take, [C] each, from the norm before the head; None without such a norm.
+
+        RMSNorm leaves vectors no longer than sqrt(D) times its weights, so |V e| <= sqrt(D) |V * weight|.
+        """
+        norm = getattr(self.backbone, "norm", None)
+        if not isinstance(norm, nn.RMSNorm) or norm.weight is None:
+            return None
+        V, c = self.head.weight.double(), self.head.bias.double()
+        reach = self.d_model**0.5 * torch.linalg.vector_norm(V * norm.weight.double(), dim=1)
+        low, high = self.unscaled(c - reach), self.unscaled(c + reach)
+        return low.detach(), high.detach()
+
+    # -- in the network's own units ------------------------------------------------------------------------------------------------
+
+    def scaled(self, x: Tensor) -> Tensor:
+        return ((x.to(self.mean.dtype) - self.mean) / self.scale).to(self.head.weight.dtype)
+
+    def unscaled(self, z: Tensor) -> Tensor:
+        return z.to(self.mean.dtype) * self.scale + self.mean
+
+    def rest(self, batch: int) -> Tensor:
+        """What a model that has heard nothing expects: the mean.    [B, C]"""
+        return self.head.weight.new_zeros(batch, self.channels)
+
+    def listen(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """`hear`, for sequences with gaps: whole stretches at once where every row is measured, step by step where one is not."""
+        gap = torch.isnan(z)
+        if not bool(gap.any()):
+            return self.hear(z, state)
+        guesses = []
+        broken = gap.any(dim=2).any(dim=0).tolist()
+        start = 0
+        while start < len(broken):
+            end = start + 1
+            while not broken[start] and end < len(broken) and not broken[end]:
+                end += 1
+            piece = z[:, start:end]
+            if broken[start]:
+                own = self.rest(z.shape[0]) if state is None else cast(Tensor, state.guess)
+                piece = torch.where(gap[:, start:end], own[:, None], piece)
+            y, state = self.hear(piece, state, gap[:, start:end])
+            guesses.append(y)
+            start = end
+        return torch.cat(guesses, dim=1), cast(State, state)
+
+    def hear(self, z: Tensor, state: State | None, gap: Tensor | None = None) -> tuple[Tensor, State]:
+        """(2) and (3) along z [B, T, C] without NaN; `gap` marks the values that are the model's own.    -> ẑ [B, T, C], state"""
+        marks = (torch.zeros_like(z) if gap is None else gap.to(z.dtype)) if self.mask else None
+        windows, kept = self.delays(z, marks, state)
+        inner = cast(State | None, None if state is None else state.parts.get("inner", State()))
+        e, inner = self.backbone(self.embed(windows), inner)
+        guesses = self.head(e)
+        last = guesses[:, -1] if z.shape[1] else (self.rest(z.shape[0]) if state is None else cast(Tensor, state.guess))
+        return guesses, State(**kept, guess=last, inner=inner)
+
+    def delays(self, z: Tensor, marks: Tensor | None, state: State | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The windows (2) along z, [B, T, C L], and what the next step needs of them."""
+        past = {} if state is None else state.parts
+        signals = {"recent": z} if not self.mask else {"recent": z, "filled": torch.zeros_like(z) if marks is None else marks}
+        windows, kept = [], {}
+        for name, signal in signals.items():
+            before = past.get(name, signal.new_zeros(signal.shape[0], self.keep, self.channels))
+            line = torch.cat([cast(Tensor, before), signal], dim=1)
+            kept[name] = line[:, -self.keep :]
+            windows.append(line[:, self.keep + 1 - self.lags :].unfold(1, self.lags, 1).flatten(2))
+        return windows[0] if len(windows) == 1 else torch.cat(windows, dim=2), kept
+
+    def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
+        """Free run: every guess is heard as if it had been measured.    -> ẑ [B, steps, C], the state after them"""
+        said = []
+        for _ in range(steps):
+            said.append(cast(Tensor, state.guess))
+            _, state = self.hear(said[-1][:, None], state)
+        guess = cast(Tensor, state.guess)
+        return torch.stack(said, dim=1) if said else guess.new_empty(guess.shape[0], 0, self.channels), state
+
+    def check(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            came = f"{x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x is a {came} but this model hears real floating point numbers. Convert it: torch.as_tensor(x).double().")
+        if x.ndim != 3 or x.shape[2] != self.channels:
+            raise ValueError(f"x is {tuple(x.shape)} but this model hears [batch, time, channels] with {self.channels} channels.")
+        if bool(torch.isinf(x).any()):
+            raise ValueError("x holds infinite values. Mark what is missing as NaN and repair the rest.")

@@ -1,0 +1,94 @@
+"""A trained model in free run, as a dynamical system.
+
+    s = (last values, next guess, backbone state),     Φ(s): hear the guess, guess again                           (1)
+
+The state is one flat real vector (complex parts as re, im), so every instrument for a `System` measures a network as it measures a
+Lorenz flow. An `input` replaces the guess that would be heard: then (1) is the model driven by a signal. DΦ v is computed by forward-mode
+differentiation, all directions as rows of one batch: no Jacobian matrix is formed, no graph kept.
+
+Paper    Pathak et al. 2017, doi:10.1063/1.5010300 (exponents of a free-running model against those of the data).
+Cost     one model step on k rows for k directions.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import State
+
+if TYPE_CHECKING:
+    from separatrix.models.forecaster import ForecastModel
+
+
+@dataclass(frozen=True, eq=False)
+class FreeRun:
+    """The System of a `ForecastModel` that hears itself.    state [..., n] -> state [..., n]
+
+    model   a copy without gradients, in the precision of the measurement.
+    shapes  a state whose parts give names and shapes to the entries of the vector.
+    start   [n], the state at the end of what the model has heard.
+    dt      time per step.
+    """
+
+    model: ForecastModel
+    shapes: State
+    start: Tensor
+    dt: float = 1.0
+
+    @classmethod
+    def after(cls, model: ForecastModel, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRun:
+        """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
+        if context is None and state is None:
+            raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
+        model = copy.deepcopy(model).to(dtype).requires_grad_(False).eval()
+        if state is not None:
+            state = state.map(lambda part: part.to(torch.promote_types(dtype, torch.complex64) if part.is_complex() else dtype))
+        with torch.no_grad():
+            if context is not None:
+                _, state = model(context if context.ndim == 3 else context[None], state)
+            assert state is not None
+            _, later = model.roll(state, 1)
+        if state.vector().shape[0] != 1:
+            raise ValueError(f"the state has {state.vector().shape[0]} rows but a system starts from one. Pass state[i].")
+        if later.vector().shape != state.vector().shape:
+            raise ValueError(
+                f"the state grew from {state.vector().shape[1]} to {later.vector().shape[1]} numbers in one step: a layer that keeps "
+                f"all it has heard (attention) has no fixed state space. Use a recurrent mixer."
+            )
+        shapes = State(**{name: part for name, part in state.parts.items() if name != "filled"})
+        return cls(model, shapes, shapes.vector()[0], dt)
+
+    @property
+    def dimension(self) -> int:
+        return self.start.shape[0]
+
+    def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
+        """state [..., n]; input [..., C] in the units of the data, heard in place of the model's own guess."""
+        with torch.no_grad():
+            return self._move(state, input)
+
+    def observe(self, state: Tensor) -> Tensor:
+        """The value the model is at: the last one it heard or said.    [..., n] -> [..., C]"""
+        C = self.model.channels
+        end = self.model.keep * C
+        return self.model.unscaled(state[..., end - C : end]).to(state.dtype)
+
+    def jacobian_vector(self, state: Tensor, v: Tensor, input: Tensor | None = None) -> Tensor:
+        """state [n], v [..., n] -> DΦ(state) v, exact to rounding."""
+        flat = v.reshape(-1, self.dimension)
+        tiled = state.expand(flat.shape).clone()  # dual numbers want memory of their own
+        heard = None if input is None else input.expand(flat.shape[0], -1)
+        with torch.no_grad():
+            _, out = torch.func.jvp(lambda s: self._move(s, heard), (tiled,), (flat,))
+        return out.reshape(v.shape)
+
+    def _move(self, state: Tensor, input: Tensor | None) -> Tensor:
+        rows = self.shapes.like(state.reshape(-1, self.dimension))
+        heard = rows.guess if input is None else self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
+        _, rows = self.model.hear(heard[:, None], rows)
+        return State(**{name: rows.parts[name] for name in self.shapes.parts}).vector().reshape(state.shape)

@@ -1,0 +1,9 @@
+"""Fitting without blowing up: the loop, what it watches, what it keeps, and the forecaster that everybody calls."""
+
+from separatrix.training.forecaster import Forecaster
+from separatrix.training.loop import Objective, Step, train
+from separatrix.training.monitor import Diverged, Interrupted, read_metrics
+from separatrix.training.recipe import Network, Recipe, RunConfig
+from separatrix.training.rollout import Rollout
+
+__all__ = ["Diverged", "Forecaster", "Interrupted", "Network", "Objective", "Recipe", "Rollout", "RunConfig", "Step", "read_metrics", "train"]

@@ -1,0 +1,238 @@
+"""Fit a series, forecast it, go on as new values arrive.
+
+    forecaster = Forecaster("s4d", random_state=0).fit(series)
+    forecaster.predict(100)                                      what comes next, by free run
+    forecaster.update(values).predict(100)                       after hearing more, without another fit
+
+The network is a `ForecastModel`: a delay embedding, a backbone of mixers, a head. It is fitted on its own free run (`rollout.py`) and
+its state, after hearing the whole series, is part of the forecaster.
+
+Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the task); Gu et al. 2022, arXiv:2206.11893 (the default mixer).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+from torch import Generator, Tensor
+
+from separatrix.data import Series
+from separatrix.files import save_tensors, write_text
+from separatrix.mixers import MIXERS, build_mixer
+from separatrix.models.backbone import Backbone
+from separatrix.models.forecaster import ForecastModel
+from separatrix.models.pointwise import Pointwise
+from separatrix.recurrence import State
+from separatrix.training.checkpoint import fill, read_tensors
+from separatrix.training.loop import CHECKPOINT, Step, train
+from separatrix.training.recipe import Data, Network, Recipe, RunConfig, machine, versions
+from separatrix.training.rollout import Rollout
+
+CONFIG, MODEL, STATE = "config.json", "model.safetensors", "state.safetensors"
+MEMORYLESS = "mlp"
+
+# What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which remember 1 to 100 steps.
+SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.01, 1.0)}}
+
+
+class Forecaster:
+    """A network that continues a series.
+
+    mixer         a name of MIXERS ("s4d", "mamba", "gru", ...), or "mlp" for a network whose only memory is the delay window.
+    horizon       free-running steps in the loss; None: 60, less where the series is short.
+    lags          rows in the delay window; None: 16, less where the series is short.
+    steps         optimizer steps.
+    d_model       width of the network.
+    layers        mixers, one after another.
+    settings      arguments of the mixer's constructor that differ from this library's choice for forecasting.
+    random_state  seed of the weights and of the windows; the same seed on the same machine gives the same forecaster.
+    """
+
+    def __init__(
+        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 2000, d_model: int = 32,
+        layers: int = 1, settings: dict[str, Any] | None = None, random_state: int = 0,
+    ):  # fmt: skip
+        if mixer != MEMORYLESS and mixer not in MIXERS:
+            raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
+        for name, value in dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers).items():
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
+        self.mixer, self.horizon, self.lags, self.steps = mixer, horizon, lags, steps
+        self.d_model, self.layers, self.settings, self.random_state = d_model, layers, settings, random_state
+        self.config: RunConfig | None = None
+        self._model: ForecastModel | None = None
+        self._state: State | None = None
+
+    def __repr__(self) -> str:
+        fitted = "not fitted" if self.config is None or self._state is None else f"fitted to {self.config.data.name!r}"
+        return f"Forecaster({self.mixer!r}, random_state={self.random_state}; {fitted})"
+
+    # -- fitting ---------------------------------------------------------------------------------------------------------------------
+
+    def fit(
+        self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, resume: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> Forecaster:  # fmt: skip
+        """Fit `series` ([time] or [time, channels], NaN for gaps), calling `on_step` after every optimizer step.
+
+        folder  where the run is kept while it goes on and when it is done (None: nowhere).
+        resume  go on from the checkpoint in `folder`, to the same losses as if it had never stopped.
+        """
+        for step in self.fitting(series, folder=folder, resume=resume):
+            if on_step is not None:
+                on_step(step)
+        return self
+
+    def fitting(self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, resume: bool = False) -> Iterator[Step]:
+        """`fit`, one optimizer step an item; the forecaster is fitted when the iterator is exhausted."""
+        series, flat = as_series(series)
+        config = self.plan(series, flat=flat)
+        where = None if folder is None else Path(folder)
+        if where is not None:
+            self._open(where, config, resume)
+        elif resume:
+            raise ValueError("resume needs the folder of the run to go on with. Pass folder.")
+        model = build(config.network, Generator().manual_seed(self.random_state))
+        values = torch.tensor(series.values)
+        model.measure_scale(values)
+        objective = Rollout([model.scaled(values)], config.recipe)
+        yield from train(model, objective, config.recipe, seed=self.random_state, folder=where, resume=resume)
+        self.config, self._model, self._state = config, model.eval(), None
+        self.update(series.values)
+        if where is not None:
+            self.save(where)
+
+    def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
+        """Everything that `fit` would do with this series, before it does it."""
+        T, C = series.values.shape
+        if T < 8:
+            raise ValueError(f"{series.name!r} has {T} rows but a fit needs at least 8. Pass a longer series.")
+        lags = self.lags or max(1, min(16, T // 8))
+        context = max(2, min(lags + 32, T // 3))
+        horizon = self.horizon or max(1, min(60, T // 4))
+        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps // 2)
+        settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
+        if self.mixer == MEMORYLESS and settings:
+            raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
+        network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model, lags=lags,
+                          mask=series.gaps > 0, settings=json.loads(json.dumps(settings)))  # fmt: skip
+        data = Data(name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps)
+        return RunConfig(seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, versions=versions(), machine=machine())
+
+    def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
+        """Make the folder a run's, or see that it is this run's."""
+        if resume:
+            if not (folder / CHECKPOINT).is_file():
+                raise ValueError(f"{folder} has no checkpoint to go on from. Start the fit without resume.")
+            if changed := read_config(folder).differences(config):
+                raise ValueError(f"{folder} holds another run: {'; '.join(changed[:4])} (there and here). Resume with the settings it began with.")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
+
+    # -- forecasting -----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> ForecastModel:
+        if self._model is None:
+            raise ValueError("this forecaster is not fitted. Call fit(series) first, or Forecaster.load(folder).")
+        return self._model
+
+    @property
+    def state(self) -> State:
+        """What the model carries after all it has heard; one row."""
+        self.model  # noqa: B018  (says so when there is none)
+        return cast(State, self._state)
+
+    def predict(self, steps: int) -> NDArray[np.float64]:
+        """The next `steps` rows, by free run.    [steps, C], or [steps] when the series was [time]"""
+        with torch.no_grad():
+            y, _ = self.model.free_run(None, steps, self.state)
+        rows = y[0].double().numpy()
+        return rows[:, 0] if self.config is not None and self.config.flat else rows
+
+    def update(self, values: Series | ArrayLike | Tensor) -> Forecaster:
+        """Hear more of the series; the weights stay. NaN is a gap and is run through in closed loop."""
+        rows = as_series(values, gaps_only=True)[0].values
+        if rows.shape[1] != self.model.channels:
+            raise ValueError(f"values have {rows.shape[1]} channels but the series had {self.model.channels}. Pass [time, {self.model.channels}].")
+        with torch.no_grad():
+            _, self._state = self.model(torch.tensor(rows)[None], self._state)
+        return self
+
+    # -- keeping ---------------------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config.json, model.safetensors and state.safetensors; `load` needs nothing else."""
+        where = Path(folder)
+        model, config = self.model, cast(RunConfig, self.config)
+        where.mkdir(parents=True, exist_ok=True)
+        save_tensors(where / MODEL, model.state_dict(), {"format": config.format})
+        self.state.save(where / STATE)
+        write_text(where / CONFIG, config.model_dump_json(indent=2) + "\n")
+        return where
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Forecaster:
+        """The forecaster kept in a run folder, as it was."""
+        where = Path(folder)
+        config = read_config(where)
+        network = config.network
+        forecaster = cls(
+            network.mixer, horizon=config.recipe.horizon, lags=network.lags, steps=config.recipe.steps, d_model=network.d_model,
+            layers=network.layers, settings=network.settings, random_state=config.seed,
+        )  # fmt: skip
+        model = build(network, Generator().manual_seed(config.seed))
+        fill(model.state_dict(), read_tensors(where / MODEL)[0])
+        read_tensors(where / STATE)
+        forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)
+        return forecaster
+
+
+def build(network: Network, generator: Generator) -> ForecastModel:
+    """The network of a configuration, with fresh weights."""
+    width = network.d_model
+    if network.mixer == MEMORYLESS:
+        backbone: torch.nn.Module = Pointwise(width, layers=network.layers + 1, d_ff=network.d_ff, generator=generator)
+    else:
+        mixers = [build_mixer(network.mixer, width, generator=generator, **network.settings) for _ in range(network.layers)]
+        backbone = Backbone(width, mixers, network.d_ff, generator=generator)
+    return ForecastModel(network.channels, backbone, lags=network.lags, mask=network.mask, generator=generator)
+
+
+def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -> tuple[Series, bool]:
+    """A Series of what came, and whether it was [time]. `gaps_only`: a channel may be missing throughout."""
+    if isinstance(values, Series):
+        return values, False
+    array = np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
+    if gaps_only and array.size and np.isnan(array).any():
+        rows = array if array.ndim == 2 else array[:, None]
+        series = Series.from_array(np.where(np.isnan(rows), 0.0, rows))
+        object.__setattr__(series, "values", rows)
+        return series, array.ndim == 1
+    return Series.from_array(array), array.ndim == 1
+
+
+def fingerprint(series: Series) -> str:
+    """sha256 of the rows that are fitted, whatever file they were cut from."""
+    return Series.from_array(series.values).sha256
+
+
+def read_config(folder: Path) -> RunConfig:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the folder that `fit` wrote.")
+    try:
+        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{path} is not the configuration of a run ({where}: {first['msg']}). Use another copy, or fit again.") from None

@@ -1,0 +1,150 @@
+"""What a run is made of, as data: everything needed to build it again and run it again.
+
+`config.json` in a run folder is a `RunConfig`. Unknown keys are refused, so that a misspelt setting cannot be ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+import separatrix
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(_Record):
+    """A `ForecastModel`, in words.
+
+    mixer     a name of MIXERS, or "mlp" for the memoryless backbone.
+    settings  arguments of the mixer's constructor.
+    """
+
+    mixer: str
+    channels: int = Field(ge=1)
+    d_model: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    d_ff: int = Field(ge=1)
+    lags: int = Field(ge=1)
+    mask: bool = False
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Recipe(_Record):
+    """How a network is fitted: AdamW on a teacher-forced and a free-running loss.
+
+    steps            optimizer steps in all.
+    teacher_steps    of these, how many come first with one-step forecasts only.
+    horizon          free-running steps in the loss at the end; it grows linearly from `first_horizon` until `growth` of the rest is done.
+    context          rows the network hears before it runs free.
+    batch            windows in a step.
+    teacher_weight   weight of the one-step loss beside the free-running one.
+    noise            s.d. of the noise on what is heard, in s.d. of the data.
+    recurrence_rate  learning rate of the parameters that set how the state moves, relative to lr.
+    clip             largest norm of the gradient.
+    average          d of the weights' running average; the average is the fitted model.
+    checkpoint       steps between checkpoints.
+    """
+
+    steps: int = Field(ge=1)
+    horizon: int = Field(ge=1)
+    context: int = Field(ge=1)
+    teacher_steps: int = Field(default=0, ge=0)
+    first_horizon: int = Field(default=4, ge=1)
+    growth: float = Field(default=0.5, ge=0, le=1)
+    batch: int = Field(default=16, ge=1)
+    teacher_weight: float = Field(default=1.0, ge=0)
+    noise: float = Field(default=0.0, ge=0)
+    lr: float = Field(default=3e-3, gt=0)
+    recurrence_rate: float = Field(default=0.3, gt=0)
+    weight_decay: float = Field(default=0.5, ge=0)
+    warm_up: int = Field(default=50, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+    average: float = Field(default=0.99, ge=0, lt=1)
+    checkpoint: int = Field(default=50, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Recipe:
+        if self.teacher_steps > self.steps:
+            raise ValueError(f"teacher_steps is {self.teacher_steps} but there are only {self.steps} steps. Choose fewer.")
+        return self
+
+    def horizon_at(self, step: int) -> int:
+        """Free-running steps in the loss after `step` finished optimizer steps."""
+        if step < self.teacher_steps:
+            return 1
+        rest = max(self.steps - self.teacher_steps, 1) * self.growth
+        grown = min(1.0, (step - self.teacher_steps) / rest) if rest else 1.0
+        first = min(self.first_horizon, self.horizon)
+        return round(first + (self.horizon - first) * grown)
+
+
+class Data(_Record):
+    """Which rows of which series a run has seen."""
+
+    name: str
+    sha256: str
+    rows: int
+    names: tuple[str, ...]
+    step: float = 1.0
+    unit: str = "step"
+    gaps: int = 0
+
+
+class RunConfig(_Record):
+    """Everything needed to build a run again and to run it again."""
+
+    format: Literal["separatrix-run-1"] = "separatrix-run-1"
+    kind: Literal["forecaster"] = "forecaster"
+    seed: int
+    network: Network
+    recipe: Recipe
+    data: Data
+    flat: bool = False  # whether the caller's series was [time] and forecasts are returned so
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: dict[str, str | int] = Field(default_factory=dict)
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """What would make `other` another run, in words; versions and machine aside."""
+        mine, theirs = (_flat(config.model_dump(exclude={"versions", "machine"})) for config in (self, other))
+        return [f"{key} {mine.get(key)!r} and {theirs.get(key)!r}" for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "separatrix": separatrix.__version__}
+    for package in ("torch", "numpy", "scipy", "numba", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a dependency that was removed after installation is the caller's news, not ours
+            found[package] = "missing"
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    import torch
+
+    return {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves.update(_flat(value, f"{prefix}{key}."))
+        else:
+            leaves[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return leaves

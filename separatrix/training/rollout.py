@@ -1,0 +1,78 @@
+"""The objective of a forecaster: it is trained on what it will be used for.
+
+    loss = mean_{k=1..K} |ẑ_{t+k} - z_{t+k}|²  +  weight * mean_{s<t} |ẑ_{s+1} - z_{s+1}|²                          (1)
+
+After a context that ends at t the network hears itself for K steps; the first mean is over those, the second over the one-step
+forecasts inside the context. Means are over measured values only: a gap is never a target. K grows during the fit, since a network
+that cannot forecast one step learns nothing from its fortieth.
+
+Paper    Bengio et al. 2015, arXiv:1506.03099 (why one's own outputs must be heard in training); Mikhaeil et al. 2022, arXiv:2110.07238
+         (why the gradient through a chaotic free run must be cut at about the predictability time).
+Cost     K steps of the network on `batch` rows, forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from separatrix.models.forecaster import ForecastModel
+from separatrix.training.recipe import Recipe
+
+
+class Rollout:
+    """(1) over random windows of measured stretches.
+
+    stretches  each [T_i, C] in the network's units, NaN for gaps; a window never crosses from one into another.
+    recipe     context, horizon, batch, noise and the weight of (1).
+    """
+
+    def __init__(self, stretches: Sequence[Tensor], recipe: Recipe):
+        self.recipe = recipe
+        self.rows = torch.cat(list(stretches))
+        longest = recipe.context + recipe.horizon
+        starts, first = [], 0
+        for stretch in stretches:
+            starts.append(torch.arange(first, first + max(0, len(stretch) - longest + 1)))
+            first += len(stretch)
+        self.starts = torch.cat(starts)
+        if not len(self.starts):
+            raise ValueError(
+                f"the series has {len(self.rows)} rows but a window needs context + horizon = {recipe.context} + {recipe.horizon} = {longest}. "
+                f"Choose a shorter horizon or context, or pass a longer series."
+            )
+
+    def sample(self, step: int, generator: Generator) -> dict[str, Tensor]:
+        """heard [B, context, C], with noise; truth [B, context + K, C]."""
+        recipe, K = self.recipe, self.recipe.horizon_at(step)
+        chosen = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=generator)]
+        truth = self.rows[chosen[:, None] + torch.arange(recipe.context + K)]
+        heard = truth[:, : recipe.context]
+        if recipe.noise:
+            heard = heard + recipe.noise * torch.randn(heard.shape, generator=generator)
+        return {"heard": heard, "truth": truth}
+
+    def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
+        heard, truth = batch["heard"], batch["truth"]
+        context = heard.shape[1]
+        guesses, state = model.listen(heard, None)
+        said, state = model.roll(state, truth.shape[1] - context - 1)
+        free = mean_square(torch.cat([said, state.guess[:, None]], dim=1), truth[:, context:])
+        known = min(model.lags, context - 1)  # forecasts from a delay window that is not yet full do not count
+        teacher = mean_square(guesses[:, known - 1 : -1], truth[:, known:context])
+        largest = state.detach().vector().abs().amax()
+        return free + self.recipe.teacher_weight * teacher, {
+            "free": free.detach(), "teacher": teacher.detach(), "horizon": torch.tensor(truth.shape[1] - context), "state": largest,
+        }  # fmt: skip
+
+    def work(self, step: int) -> float:
+        return self.recipe.horizon_at(step) + 4.0  # the context runs at once, and costs about as much as four steps
+
+
+def mean_square(guess: Tensor, truth: Tensor) -> Tensor:
+    """Mean of (guess - truth)² where truth is measured; 0 where nothing is."""
+    measured = ~torch.isnan(truth)
+    error = torch.where(measured, guess - torch.where(measured, truth, 0.0), 0.0)
+    return error.square().sum() / measured.sum().clamp(min=1)
