@@ -87,7 +87,7 @@ class CausalAttention(nn.Module):
         self.out_proj = linear(d_model, d_model, generator=generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.in_proj.weight, reset)
         B, T, _ = x.shape
         heads = (self.n_heads, self.d_head)
         before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
@@ -101,14 +101,14 @@ class CausalAttention(nn.Module):
         S = k.shape[1] - T
         queries, keys, values = q, k, v
         if self.base is not None:
-            positions = torch.arange(-S, T, device=x.device, dtype=torch.float32)
+            positions = torch.arange(-S, T, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
             queries, keys = rotate(q, positions[S:], self.base), rotate(k, positions, self.base)
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys.to(queries.dtype), values.to(queries.dtype)))
         if S == 0 < T and reset is None and (self.window is None or self.window >= T):
             y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         else:
             # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
-            document = alive.to(torch.long)
+            document = (alive > 0.5).to(torch.long)
             if reset is not None:
                 started = reset.cumsum(1)
                 document = torch.cat([document[:, :S], 1 + started], dim=1)

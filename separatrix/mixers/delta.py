@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_divides, decay_log, linear, step_bias
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, decay_log, linear, step_bias
 from separatrix.recurrence import Householder, State, delta_rule
 
 
@@ -50,9 +50,13 @@ class DeltaNet(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_key = check_divides(d_model, n_heads, "d_model", "n_heads") if d_head is None else d_head
-        self.d_value = round(expand_v * self.d_key)
-        self.d_model, self.n_heads, self.reach = d_model, n_heads, 2.0 if negative_eigenvalues else 1.0
+        self.d_key = check_divides(d_model, n_heads, "d_model", "n_heads") if d_head is None else check_count(d_head, "d_head")
+        self.d_value = check_count(round(expand_v * self.d_key), "expand_v * d_head")
+        self.d_model, self.n_heads, self.reach = (
+            check_count(d_model, "d_model"),
+            check_count(n_heads, "n_heads"),
+            2.0 if negative_eigenvalues else 1.0,
+        )
         keys, values = n_heads * self.d_key, n_heads * self.d_value
         self.widths = [2 * keys + values, n_heads] + ([n_heads, values] if gated else [])
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
@@ -81,7 +85,7 @@ class DeltaNet(nn.Module):
         return q, k, v.unflatten(-1, (self.n_heads, self.d_value)), beta, log_decay, z, tail
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.in_proj.weight, reset)
         h, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value), conv=self.conv1d.tail_shape)
         q, k, v, beta, log_decay, z, tail = self.select(x, tail, reset)
         o, h = delta_rule(q, k, v, beta, log_decay, initial_state=h, reset=reset)
@@ -90,7 +94,7 @@ class DeltaNet(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Householder:
         """exp(g_t)(I - β_t k_t k_tᵀ), on the key axis of h; the convolution's tail, a window of the input, has none.    [B, T, H]"""
-        check_input(x, self.d_model)
+        check_input(x, self.d_model, self.in_proj.weight)
         _, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value), conv=self.conv1d.tail_shape)
         _, k, _, beta, log_decay, _, _ = self.select(x, tail, None)
         return Householder(k, beta, log_decay)

@@ -15,8 +15,8 @@ from separatrix.recurrence import State
 RETURNED = "Pass the state this layer returned, or None to start at rest."
 
 
-def check_input(x: Tensor, d_model: int, reset: Tensor | None = None) -> None:
-    """x is [B, T, d_model] of real floats, reset is [B, T] bool."""
+def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = None) -> None:
+    """x is [B, T, d_model], real, in the dtype and on the device of the layer's `weight`; reset is [B, T] bool."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__} but this layer takes a tensor [batch, time, d_model]. Wrap it in torch.as_tensor.")
     if x.ndim != 3 or x.shape[2] != d_model:
@@ -25,7 +25,11 @@ def check_input(x: Tensor, d_model: int, reset: Tensor | None = None) -> None:
             f"Add the missing axis, or build the layer with d_model = {x.shape[-1] if x.ndim else 1}."
         )
     if not x.is_floating_point():
-        raise TypeError(f"x is {x.dtype} but this layer takes real floating point numbers. Convert it: x.to(torch.float32).")
+        raise TypeError(f"x is {x.dtype} but this layer takes real floating point numbers. Convert it: x.to({weight.dtype}).")
+    if x.device != weight.device:
+        raise ValueError(f"x is on {x.device} but this layer is on {weight.device}. Move one of them: x.to({str(weight.device)!r}).")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"x is {x.dtype} but this layer computes in {weight.dtype}. Convert one of them: x.to({weight.dtype}).")
     if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2]):
         raise ValueError(
             f"reset is {tuple(reset.shape)} {reset.dtype} but must be [batch, time] = {tuple(x.shape[:2])} of torch.bool: "
@@ -51,3 +55,15 @@ def parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tu
             wanted = ", ".join("any" if s is None else str(s) for s in (batch, *shape))
             raise ValueError(f"state.{name} is {tuple(part.shape)} but this layer keeps [{wanted}] for a batch of {batch}. {RETURNED}")
     return cast("tuple[Tensor | None, ...]", tuple(state.parts[name] for name in kept))
+
+
+def parts_of_layers(state: State | None, count: int) -> dict[str, State | None]:
+    """The state of each of a network's layers by name; Nones when there is no state."""
+    names = [f"layer{i}" for i in range(count)]
+    if state is None:
+        return dict.fromkeys(names)
+    if not isinstance(state, State):
+        raise TypeError(f"state is a {type(state).__name__} but this network keeps a State({', '.join(names)}). {RETURNED}")
+    if sorted(state.parts) != sorted(names):
+        raise ValueError(f"state has the parts {sorted(state.parts)} but this network keeps {names}. {RETURNED}")
+    return {name: cast("State", state.parts[name]) for name in names}

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_divides, check_positive, linear
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_positive, linear
 from separatrix.recurrence import Diagonal, State, linear_attention
 
 
@@ -50,8 +50,8 @@ class GatedLinearAttention(nn.Module):
         keys, values = round(expand_k * d_model), round(expand_v * d_model)
         self.d_key = check_divides(keys, n_heads, "expand_k * d_model", "n_heads")
         self.d_value = check_divides(values, n_heads, "expand_v * d_model", "n_heads")
-        self.d_model, self.n_heads, self.slowness = d_model, n_heads, check_positive(slowness, "slowness")
-        self.widths = [keys, keys, values, values, gate_rank]
+        self.d_model, self.n_heads, self.slowness = check_count(d_model, "d_model"), n_heads, check_positive(slowness, "slowness")
+        self.widths = [keys, keys, values, values, check_count(gate_rank, "gate_rank")]
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.decay_proj = linear(gate_rank, keys, generator=generator)
         self.decay_bias = RecurrenceParameter(torch.zeros(keys))
@@ -67,7 +67,7 @@ class GatedLinearAttention(nn.Module):
         return q.unflatten(-1, keys), k.unflatten(-1, keys), log_decay.unflatten(-1, keys), v.unflatten(-1, values), z.unflatten(-1, values)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.in_proj.weight, reset)
         (h,) = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value))
         q, k, log_decay, v, z = self.select(x)
         o, h = linear_attention(q, k, v, log_decay, initial_state=h, reset=reset)
@@ -75,5 +75,5 @@ class GatedLinearAttention(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """exp(g_t), on the key axis of the state.    [B, T, H, K]"""
-        check_input(x, self.d_model)
+        check_input(x, self.d_model, self.in_proj.weight)
         return Diagonal(torch.exp(self.select(x)[2]))

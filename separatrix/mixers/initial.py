@@ -51,9 +51,21 @@ def check_positive(value: float, name: str) -> float:
     return value
 
 
+def check_count(value: int, name: str) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r} but must be a whole number, 1 or more.")
+    return value
+
+
+def check_even(value: int, name: str) -> int:
+    if check_count(value, name) % 2:
+        raise ValueError(f"{name} is {value} but must be even: one of each conjugate pair is kept.")
+    return value
+
+
 def check_divides(whole: int, count: int, what: str, by: str) -> int:
     """whole / count, when that is a whole number."""
-    if count < 1 or whole % count:
+    if count < 1 or whole < 1 or whole % count:
         raise ValueError(f"{what} is {whole} and {by} is {count}, but {by} must divide {what}. Choose one that does.")
     return whole // count
 

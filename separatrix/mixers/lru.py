@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_positive, linear
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
 from separatrix.mixers.modes import into_modes, out_of_modes
 from separatrix.recurrence import Diagonal, State, diagonal_scan, init
 
@@ -51,7 +51,7 @@ class LRU(nn.Module):
         if not 0 <= low <= high < 1:
             raise ValueError(f"ring is {ring} but must be (smallest, largest) modulus with 0 <= smallest <= largest < 1.")
         check_positive(max_phase, "max_phase")
-        self.d_model, self.d_state = d_model, d_state
+        self.d_model, self.d_state = check_count(d_model, "d_model"), check_count(d_state, "d_state")
         eigenvalues = init.ring(d_state, low, high, max_phase, generator)
         self.nu_log = RecurrenceParameter(torch.log(-torch.log(eigenvalues.abs().clamp_min(1e-6))).float())
         self.theta_log = RecurrenceParameter(torch.log(eigenvalues.angle().remainder(2 * math.pi).clamp_min(1e-6)).float())
@@ -74,12 +74,12 @@ class LRU(nn.Module):
         return out_of_modes(self.C, h_all) + self.D * x, h
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.C, reset)
         (h,) = parts(state, x.shape[0], h=(self.d_state,))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """λ at every step; it does not depend on x.    [B, T, N]"""
-        check_input(x, self.d_model)
+        check_input(x, self.d_model, self.C)
         return Diagonal(self.eigenvalues()[0].expand(*x.shape[:2], -1))

@@ -10,12 +10,13 @@ Cost     O(T D²), one step after another; the state is [batch, d_model], twice 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.initial import check_count
 from separatrix.recurrence import State
 
 Cells = TypeVar("Cells", nn.LSTM, nn.GRU)
@@ -29,8 +30,25 @@ def uniform_cells(kind: type[Cells], d_model: int, generator: Generator | None) 
     return cells
 
 
+def weight(cells: Cells) -> Tensor:
+    return cast("Tensor", cells.weight_hh_l0)
+
+
 def at_rest(cells: Cells, batch: int) -> Tensor:
-    return cells.get_parameter("weight_hh_l0").new_zeros(batch, cells.hidden_size)
+    return weight(cells).new_zeros(batch, cells.hidden_size)
+
+
+def advance(cells: Cells, x: Tensor, carried: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The cells along x, at least one step."""
+    if isinstance(cells, nn.LSTM):
+        if x.shape[1] == 1:  # torch's fused LSTM packs its weights anew at every call: ten times the price of the step itself
+            weights = (cells.weight_ih_l0, cells.weight_hh_l0, cells.bias_ih_l0, cells.bias_hh_l0)
+            h, c = torch.lstm_cell(x[:, 0], carried, *cast("tuple[Tensor, ...]", weights))
+            return h.unsqueeze(1), (h, c)
+        y, (h, c) = cells(x, (carried[0].unsqueeze(0).contiguous(), carried[1].unsqueeze(0).contiguous()))
+        return y, (h.squeeze(0), c.squeeze(0))
+    y, h = cells(x, carried[0].unsqueeze(0).contiguous())
+    return y, (h.squeeze(0),)
 
 
 def run_cells(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -41,12 +59,9 @@ def run_cells(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tenso
     for begin, end in zip([0, *cuts], [*cuts, T]):
         if reset is not None and begin in cuts:
             carried = tuple(part.masked_fill(reset[:, begin, None], 0) for part in carried)
-        if begin == end:
-            continue
-        batched = tuple(part.unsqueeze(0).contiguous() for part in carried)
-        y, last = cells(x[:, begin:end], batched if len(batched) > 1 else batched[0])
-        carried = tuple(part.squeeze(0) for part in (last if isinstance(last, tuple) else (last,)))
-        outputs.append(y)
+        if begin < end:
+            y, carried = advance(cells, x[:, begin:end], carried)
+            outputs.append(y)
     return (torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0] if outputs else x), carried
 
 
@@ -71,11 +86,11 @@ class LSTM(nn.Module):
 
     def __init__(self, d_model: int, *, generator: Generator | None = None):
         super().__init__()
-        self.d_model = d_model
+        self.d_model = check_count(d_model, "d_model")
         self.cells = uniform_cells(nn.LSTM, d_model, generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, weight(self.cells), reset)
         h, c = parts(state, x.shape[0], h=(self.d_model,), c=(self.d_model,))
         rest = at_rest(self.cells, x.shape[0])
         y, (h, c) = in_full_precision(self.cells, x, (rest if h is None else h, rest if c is None else c), reset)
@@ -94,11 +109,11 @@ class GRU(nn.Module):
 
     def __init__(self, d_model: int, *, generator: Generator | None = None):
         super().__init__()
-        self.d_model = d_model
+        self.d_model = check_count(d_model, "d_model")
         self.cells = uniform_cells(nn.GRU, d_model, generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, weight(self.cells), reset)
         (h,) = parts(state, x.shape[0], h=(self.d_model,))
         y, (h,) = in_full_precision(self.cells, x, (at_rest(self.cells, x.shape[0]) if h is None else h,), reset)
         return y, State(h=h)

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, linear, log_uniform
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, linear, log_uniform
 from separatrix.mixers.modes import as_pairs
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
@@ -57,7 +57,7 @@ class S4D(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_model, self.d_state, self.discretize = d_model, d_state, discretize
+        self.d_model, self.d_state, self.discretize = check_count(d_model, "d_model"), check_even(d_state, "d_state"), discretize
         A, B = init(d_state, generator=generator) if "generator" in inspect.signature(init).parameters else init(d_state)
         C = torch.randn(d_model, d_state // 2, dtype=torch.complex64, generator=generator)
         self.log_dt = RecurrenceParameter(log_uniform((d_model,), dt_range, generator))
@@ -78,12 +78,12 @@ class S4D(nn.Module):
         return diagonal_ssm(x, a, c, self.D, h, reset)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.C, reset)
         (h,) = parts(state, x.shape[0], h=(self.d_model, self.d_state // 2))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """a at every step; it does not depend on x.    [B, T, D, N/2]"""
-        check_input(x, self.d_model)
+        check_input(x, self.d_model, self.C)
         return Diagonal(self.step()[0].expand(*x.shape[:2], -1, -1))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, linear, log_uniform
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, linear, log_uniform
 from separatrix.mixers.modes import as_pairs, into_modes, out_of_modes
 from separatrix.recurrence import Diagonal, State, diagonal_scan
 from separatrix.recurrence.discretize import bilinear, zoh
@@ -54,8 +54,9 @@ class S5(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
+        self.d_model, self.d_state, self.discretize = check_count(d_model, "d_model"), check_even(d_state, "d_state"), discretize
+        check_divides(d_state, 2 * check_count(blocks, "blocks"), "d_state", "2 * blocks")
         basis = s5(d_state, blocks)
-        self.d_model, self.d_state, self.discretize = d_model, d_state, discretize
         real_B = torch.randn(d_state, d_model, dtype=torch.float64, generator=generator) * d_model**-0.5
         real_C = torch.randn(d_model, d_state, dtype=torch.float64, generator=generator) * d_state**-0.5
         self.log_dt = RecurrenceParameter(log_uniform((d_state // 2,), dt_range, generator))
@@ -79,7 +80,7 @@ class S5(nn.Module):
         return 2 * out_of_modes(self.C, h_all) + self.D * x, h
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, reset)
+        check_input(x, self.d_model, self.C, reset)
         (h,) = parts(state, x.shape[0], h=(self.d_state // 2,))
         y, h = self.respond(x, h, reset)
         y = F.gelu(y)
@@ -87,5 +88,5 @@ class S5(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """a at every step; it does not depend on x.    [B, T, N/2]"""
-        check_input(x, self.d_model)
+        check_input(x, self.d_model, self.C)
         return Diagonal(self.step()[0].expand(*x.shape[:2], -1))

@@ -1,0 +1,106 @@
+"""Building layers by name, and what a constructor refuses."""
+
+import inspect
+import re
+from copy import deepcopy
+
+import pytest
+import torch
+
+from separatrix.mixers import (
+    LRU,
+    MIXERS,
+    S4D,
+    S5,
+    CausalAttention,
+    DeltaNet,
+    GatedDeltaNet,
+    GatedLinearAttention,
+    Mamba,
+    Mamba2,
+    build_mixer,
+)
+from separatrix.mixers.convolution import ShortConvolution
+from separatrix.recurrence.discretize import bilinear
+from separatrix.recurrence.init import s4d_lin
+
+
+def test_names_stand_for_functions():
+    layer = build_mixer("s4d", 4, init="lin", discretize="bilinear", d_state=8)
+    assert layer.discretize is bilinear
+    assert torch.equal(layer.A_imag, s4d_lin(8)[0].imag.float().repeat(4, 1))
+    assert isinstance(build_mixer("s4d", 4, init=s4d_lin), S4D)
+
+
+def test_unknown_names_and_settings_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"name is 'lstn' but the mixers are s4d, s5, .*attention"):
+        build_mixer("lstn", 4)
+    with pytest.raises(ValueError, match=r"mamba has no setting 'n_heads'. It takes d_conv, d_state, dt_range, dt_rank, expand"):
+        build_mixer("mamba", 4, n_heads=2)
+    with pytest.raises(ValueError, match=r"gru has no setting 'd_state'. It takes none"):
+        build_mixer("gru", 4, d_state=2)
+    with pytest.raises(ValueError, match="init is 'hippo' but s4d knows legs, lin, inv, real, random"):
+        build_mixer("s4d", 4, init="hippo")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: CausalAttention(10, n_heads=4), "d_model is 10 and n_heads is 4, but n_heads must divide d_model"),
+        (lambda: CausalAttention(12, n_heads=4), "rotary positions need it even"),
+        (lambda: CausalAttention(8, window=0), "window is 0"),
+        (lambda: DeltaNet(10, n_heads=4), "n_heads must divide d_model"),
+        (lambda: GatedLinearAttention(8, n_heads=3), "n_heads must divide expand_k"),
+        (lambda: GatedLinearAttention(8, slowness=0), "slowness is 0"),
+        (lambda: Mamba2(8, d_head=3), "d_head must divide expand"),
+        (lambda: Mamba2(8, d_head=4, n_groups=3), "n_groups must divide the number of heads"),
+        (lambda: Mamba(8, dt_range=(0.1, 0.001)), "dt_range is .* Swap the two"),
+        (lambda: Mamba(8, dt_range=(0.0, 0.1)), "dt_range is 0.0 but must be > 0"),
+        (lambda: Mamba(8, d_conv=0), "d_conv is 0"),
+        (lambda: LRU(8, ring=(0.5, 1.0)), "ring is"),
+        (lambda: S4D(8, d_state=7), "d_state is 7 but must be even"),
+        (lambda: S5(8, d_state=8, blocks=3), "2 \\* blocks must divide d_state"),
+        *((lambda kind=kind: kind(0), "d_model is 0") for kind in MIXERS.values()),
+    ],
+)
+def test_a_constructor_refuses_what_cannot_be(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("kind", MIXERS.values(), ids=MIXERS.keys())
+def test_a_docstring_begins_with_equation_and_paper(kind):
+    """README's table is made from these lines."""
+    title, equation, paper = inspect.getdoc(kind).split("\n\n")[:3]
+    assert title.endswith("]") or title.endswith("complex")
+    assert equation.startswith("    ") and "=" in equation
+    assert re.match(r"Paper    .+ \d{4}, (arXiv:\d{4}\.\d{5}|arXiv:\d{4}\.\d{4}|doi:10\.)", paper)
+
+
+@pytest.mark.parametrize("kind", MIXERS.values(), ids=MIXERS.keys())
+def test_arguments_are_written_about(kind):
+    text = inspect.getdoc(DeltaNet if kind is GatedDeltaNet else kind)
+    for name in set(inspect.signature(kind).parameters) - {"generator"}:
+        assert re.search(rf"^{name} ", text, re.MULTILINE), name
+
+
+def test_eigenvalues_reach_minus_one_on_request():
+    x = 10 * torch.randn(1, 200, 8)
+    spectrum = {flag: DeltaNet(8, n_heads=2, negative_eigenvalues=flag).transition(x).spectrum().real.detach() for flag in (False, True)}
+    assert float(spectrum[False].min()) >= 0
+    assert -1 <= float(spectrum[True].min()) < -0.5
+
+
+def test_a_short_convolution_is_torchs():
+    layer = ShortConvolution(6, 4)
+    x = torch.randn(2, 11, 6)
+    want = torch.nn.functional.conv1d(torch.nn.functional.pad(x.transpose(1, 2), (3, 0)), layer.weight, layer.bias, groups=6).transpose(
+        1, 2
+    )
+    torch.testing.assert_close(layer(x)[0], want)
+
+
+def test_marks_survive_a_deep_copy():
+    layer = deepcopy(Mamba(8))
+    marked = {name for name, p in layer.named_parameters() if getattr(p, "_no_weight_decay", False)}
+    assert marked == {"A_log", "D", "dt_proj.bias"}
