@@ -105,11 +105,11 @@ def diagonal_matrix(a: Tensor) -> Tensor:
 
 def enter(a: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     """a with axes [B or 1, T or 1, ...] and 0 at the resets, x, the first state, and the dtype of the states that go out."""
-    working = working_dtype(a, x)
-    out = x.dtype
+    out, real = x.dtype, working_dtype(a, x)
+    working = real
     if a.is_complex() or x.is_complex() or (initial_state is not None and initial_state.is_complex()):
-        out = working = complex_of(working)
-    a = a.to(working) if a.is_complex() else a.to(working.to_real())
+        out = working = complex_of(real)
+    a = a.to(working if a.is_complex() else real)  # a real multiplier of a complex state stays real
     a = a.reshape(*[1] * (x.ndim - a.ndim), *a.shape)
     if reset is not None:
         a = a.masked_fill(reset.reshape(*reset.shape, *[1] * (x.ndim - 2)), 0)

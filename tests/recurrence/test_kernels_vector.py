@@ -1,0 +1,124 @@
+"""The kernels of vector states against the definitions: outputs, final states and every gradient, at ragged sizes and chunk edges.
+
+Each kernel is wrapped as the autograd function it is written for; what it writes starts as NaN, so a forgotten cell shows.
+"""
+
+from functools import partial
+
+import pytest
+import torch
+from agree import agree, gradient
+
+from separatrix.recurrence.diagonal import diagonal_scan_recurrent
+from separatrix.recurrence.kernels import diagonal, selective
+from separatrix.recurrence.selective import selective_scan_recurrent
+
+LENGTHS = [0, 1, 2, 31, 32, 33, 70]
+SUMS = "a sum over time rounds at every step, a nudge moves each number once"
+LOG2E = 1.4426950408889634
+
+
+def blank(*shape, like):
+    return torch.full(shape, float("nan"), dtype=like.dtype)
+
+
+def flat(*tensors):
+    """The numbers of each as the kernels want them: one after another, complex ones as pairs."""
+    return [None if x is None else (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).detach().contiguous().view(-1).numpy()
+            for x in tensors]
+
+
+def starts(batch, T, some):
+    """Resets, where asked: at the first step, in the middle and at a chunk's edge."""
+    reset = torch.zeros(batch, T, dtype=torch.bool)
+    if some:
+        reset[0, T // 2 :: 5] = True
+        reset[-1, :1] = True
+        reset[-1, 32:33] = True
+    return reset
+
+
+class DiagonalScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, block, a, x, start, reset):
+        batch, T, D = x.shape
+        h, final = blank(*x.shape, like=x), blank(batch, D, like=x)
+        ctx.strides = (0 if a.shape[0] == 1 else a.shape[1] * D, 0 if a.shape[1] == 1 else D)
+        ctx.block, ctx.units = block, batch * -(-D // block)
+        ctx.save_for_backward(a, start, reset, h)
+        kernel = diagonal.forward_complex if x.is_complex() else diagonal.forward
+        kernel(0, ctx.units, (T, D), block, *ctx.strides, *flat(a, x, reset.to(torch.uint8), start, h, final))
+        return h, final
+
+    @staticmethod
+    def backward(ctx, dy, dfinal):
+        a, start, reset, h = ctx.saved_tensors
+        batch, T, D = h.shape
+        dx, dstart = blank(*h.shape, like=h), blank(batch, D, like=h)
+        da = blank(batch, T if ctx.strides[1] else 1, D, like=h)
+        kernel = diagonal.backward_complex if h.is_complex() else diagonal.backward
+        kernel(0, ctx.units, (T, D), ctx.block, *ctx.strides, *flat(a, reset.to(torch.uint8), start, h, dy, dfinal, dx, da, dstart))
+        alone = blank(*h.shape, like=h)
+        kernel(0, ctx.units, (T, D), ctx.block, *ctx.strides, *flat(a, reset.to(torch.uint8), start, None, dy, dfinal, alone, None, dstart))
+        assert torch.equal(alone, dx)
+        return None, da if a.shape[0] == batch else da.sum(0, keepdim=True), dx, dstart, None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kind", [torch.float64, torch.complex128], ids=["real", "complex"])
+@pytest.mark.parametrize("T", [0, 1, 2, 33])
+def test_diagonal(T, kind, dtype):
+    for D, vary, block, some in [(1, (True, True), 64, False), (37, (True, False), 64, True), (150, (False, False), 64, True),
+                                 (150, (False, True), 512, True), (129, (True, True), 512, False)]:
+        batch = 2
+        a = torch.randn(batch if vary[0] else 1, T if vary[1] else 1, D, dtype=kind)
+        a = a / (1 + a.abs())
+        inputs = (a, torch.randn(batch, T, D, dtype=kind), torch.randn(batch, D, dtype=kind), starts(batch, T, some))
+        fast = partial(DiagonalScan.apply, block)
+        agree(fast, diagonal_scan_recurrent, inputs, dtype)
+        agree(gradient(fast), gradient(diagonal_scan_recurrent), inputs, dtype)
+
+
+class SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, group, u, delta, A, B, C, D, start, reset):
+        (batch, T, channels), N = u.shape, A.shape[1]
+        chunks, blocks = -(-T // selective.CHUNK), -(-channels // selective.LANES)
+        rates = (A * LOG2E).T
+        checkpoints, y, final = blank(batch, chunks, N, channels, like=u), blank(*u.shape, like=u), blank(batch, channels, N, like=u)
+        inputs = flat(u, delta, rates, B, C, D, reset.to(torch.uint8), start)
+        selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(y, final, checkpoints))
+        again, state = blank(*u.shape, like=u), blank(batch, channels, N, like=u)
+        selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(again, state, None))
+        assert torch.equal(y, again) and torch.equal(final, state)
+        ctx.save_for_backward(u, delta, rates, B, C, D, reset, checkpoints)
+        ctx.group = group
+        return y, final
+
+    @staticmethod
+    def backward(ctx, dy, dfinal):
+        *inputs, reset, checkpoints = ctx.saved_tensors
+        u, rates = inputs[0], inputs[2]
+        (batch, T, channels), N, groups = u.shape, rates.shape[0], -(-u.shape[2] // ctx.group)
+        du, ddelta, dA = blank(*u.shape, like=u), blank(*u.shape, like=u), blank(batch, N, channels, like=u)
+        dB, dC = blank(groups, batch, T, N, like=u), blank(groups, batch, T, N, like=u)
+        dD, dstart = blank(batch, channels, like=u), blank(batch, channels, N, like=u)
+        given = flat(*inputs, reset.to(torch.uint8), checkpoints, dy, dfinal)
+        selective.backward(0, batch * groups, (batch, T, channels, N), ctx.group, *given, *flat(du, ddelta, dA, dB, dC, dD, dstart))
+        return None, du, ddelta, dA.sum(0).T, dB.sum(0), dC.sum(0), dD.sum(0), dstart, None
+
+
+@pytest.mark.parametrize("T", LENGTHS)
+def test_selective(T):
+    def by_definition(u, delta, A, B, C, D, start, reset):
+        return selective_scan_recurrent(u, delta, A, B, C, D, initial_state=start, reset=reset)
+
+    for channels, N, group, some in [(3, 4, 128, False), (33, 5, 128, True), (70, 16, 32, True), (150, 3, 128, False)]:
+        batch = 2
+        u, delta, A = torch.randn(batch, T, channels), torch.rand(batch, T, channels), -3 * torch.rand(channels, N)
+        B, C, D = torch.randn(batch, T, N), torch.randn(batch, T, N), torch.randn(channels)
+        inputs = tuple(x.double() for x in (u, delta, A, B, C, D, torch.randn(batch, channels, N)))
+        inputs = (*inputs, starts(batch, T, some))
+        fast = partial(SelectiveScan.apply, group)
+        agree(fast, by_definition, inputs, torch.float32)
+        agree(gradient(fast), gradient(by_definition), inputs, torch.float32, factor=6, because=SUMS)
