@@ -297,7 +297,7 @@ def _join(builder, parts):
 
 @intrinsic
 def exp2_of(typingctx, x, y):
-    """2**(x y) of float32 lanes for x y <= 127, 0 below 2**-125; to about 2e-7 where multiply-adds are fused: the product is not rounded."""
+    """2**(x y) of float32 lanes for x y <= 127, 0 below 2**-125; to 2e-7 where multiply-adds are fused: the product is not rounded."""
 
     def build(context, builder, sig, args):
         x, y = args

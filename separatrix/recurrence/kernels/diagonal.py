@@ -1,0 +1,186 @@
+"""Diagonal states: every number of the state lives alone.
+
+    h_t = a_t h_{t-1} + x_t                                                                                       (1)
+    g_t = dy_t + conj(a_{t+1}) g_{t+1}        dx_t = g_t,   da_t = g_t conj(h_{t-1}),   dh_0 = conj(a_1) g_1          (2)
+
+for a loss with gradient dy_t at the output h_t; of a complex number z the gradient is dL/dRe z + i dL/dIm z.
+
+One multiply-add a number: the memory sets the pace. Whole rows are walked, hundreds of channels side by side, so that the reads are long
+and the row before, which is the state, is still in the L1 cache. Complex numbers come as (re, im) pairs and are taken apart in registers.
+
+Arrays   flat, all float32 or all float64; D counts numbers, and a complex number is two floats wherever it is stored.
+         x, h, dy, dx [B,T,D];  start, final, dfinal, dstart [B,D];  reset [B,T] uint8, the state is cleared before that step.
+         a_t of batch b lies at b * a_batch + t * a_time + d (in numbers): strides of 0 repeat it over batch or time.
+         da [B,T,D], or [B,D] summed over time where a_time is 0; None when nobody asks, and then h is not read and may be None too.
+Units    (batch, block of `block` channels); results do not depend on `block`. Wide is fast: with 512 float32 a scan takes as long as the
+         sum of two arrays.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from separatrix.recurrence.kernels.lanes import count, imag_part, load_first, pairs_high, pairs_low, real_part, rest, store_first
+
+
+@njit(cache=True, nogil=True)
+def forward(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, final):
+    """Real (1).   shape (T, D)"""
+    T, D = shape
+    blocks = (D + block - 1) // block
+    zero = rest(x)
+    lanes = count(zero)
+    for unit in range(first, last):
+        b, left = unit // blocks, unit % blocks * block
+        right = min(left + block, D)
+        before, at = start, b * D
+        for t in range(T):
+            row = b * T + t
+            for d in range(left, right, lanes):
+                n = right - d
+                state = load_first(zero, x, row * D + d, n)
+                if not reset[row]:
+                    state = load_first(zero, a, b * a_batch + t * a_time + d, n) * load_first(zero, before, at + d, n) + state
+                store_first(h, row * D + d, state, n)
+            before, at = h, row * D
+        for d in range(left, right, lanes):
+            store_first(final, b * D + d, load_first(zero, before, at + d, right - d), right - d)
+
+
+@njit(cache=True, nogil=True)
+def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy, dfinal, dx, da, dstart):
+    """Real (2)."""
+    T, D = shape
+    blocks = (D + block - 1) // block
+    zero = rest(dy)
+    lanes = count(zero)
+    for unit in range(first, last):
+        b, left = unit // blocks, unit % blocks * block
+        right = min(left + block, D)
+        if da is not None and a_time == 0:
+            for d in range(left, right, lanes):
+                store_first(da, b * D + d, zero, right - d)
+        for t in range(T - 1, -1, -1):
+            row = b * T + t
+            for d in range(left, right, lanes):
+                n, i = right - d, row * D + d
+                g = load_first(zero, dy, i, n)
+                if t == T - 1:
+                    g = g + load_first(zero, dfinal, b * D + d, n)
+                elif not reset[row + 1]:
+                    g = g + load_first(zero, a, b * a_batch + (t + 1) * a_time + d, n) * load_first(zero, dx, i + D, n)
+                store_first(dx, i, g, n)
+                if da is not None:
+                    if reset[row]:
+                        product = zero
+                    elif t == 0:
+                        product = g * load_first(zero, start, b * D + d, n)
+                    else:
+                        product = g * load_first(zero, h, i - D, n)
+                    if a_time == 0:
+                        store_first(da, b * D + d, load_first(zero, da, b * D + d, n) + product, n)
+                    else:
+                        store_first(da, i, product, n)
+        for d in range(left, right, lanes):
+            n = right - d
+            if T == 0:
+                g = load_first(zero, dfinal, b * D + d, n)
+            elif reset[b * T]:
+                g = zero
+            else:
+                g = load_first(zero, a, b * a_batch + d, n) * load_first(zero, dx, b * T * D + d, n)
+            store_first(dstart, b * D + d, g, n)
+
+
+@njit(nogil=True)
+def _load(zero, array, i, n):
+    """n complex numbers from the i-th on, as real and imaginary parts; the rest are 0."""
+    lanes = count(zero)
+    low, high = load_first(zero, array, 2 * i, 2 * n), load_first(zero, array, 2 * i + lanes, 2 * n - lanes)
+    return real_part(low, high), imag_part(low, high)
+
+
+@njit(nogil=True)
+def _store(array, i, re, im, n):
+    store_first(array, 2 * i, pairs_low(re, im), 2 * n)
+    store_first(array, 2 * i + count(re), pairs_high(re, im), 2 * n - count(re))
+
+
+@njit(nogil=True)
+def _conj_times(a_re, a_im, g_re, g_im):
+    return a_re * g_re + a_im * g_im, a_re * g_im - a_im * g_re
+
+
+@njit(cache=True, nogil=True)
+def forward_complex(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, final):
+    """Complex (1).   shape (T, D)"""
+    T, D = shape
+    blocks = (D + block - 1) // block
+    zero = rest(x)
+    lanes = count(zero)
+    for unit in range(first, last):
+        b, left = unit // blocks, unit % blocks * block
+        right = min(left + block, D)
+        before, at = start, b * D
+        for t in range(T):
+            row = b * T + t
+            for d in range(left, right, lanes):
+                n = right - d
+                re, im = _load(zero, x, row * D + d, n)
+                if not reset[row]:
+                    a_re, a_im = _load(zero, a, b * a_batch + t * a_time + d, n)
+                    h_re, h_im = _load(zero, before, at + d, n)
+                    re, im = a_re * h_re - a_im * h_im + re, a_re * h_im + a_im * h_re + im
+                _store(h, row * D + d, re, im, n)
+            before, at = h, row * D
+        for d in range(left, right, lanes):
+            re, im = _load(zero, before, at + d, right - d)
+            _store(final, b * D + d, re, im, right - d)
+
+
+@njit(cache=True, nogil=True)
+def backward_complex(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy, dfinal, dx, da, dstart):
+    """Complex (2)."""
+    T, D = shape
+    blocks = (D + block - 1) // block
+    zero = rest(dy)
+    lanes = count(zero)
+    for unit in range(first, last):
+        b, left = unit // blocks, unit % blocks * block
+        right = min(left + block, D)
+        if da is not None and a_time == 0:
+            for d in range(left, right, lanes):
+                _store(da, b * D + d, zero, zero, right - d)
+        for t in range(T - 1, -1, -1):
+            row = b * T + t
+            for d in range(left, right, lanes):
+                n, i = right - d, row * D + d
+                re, im = _load(zero, dy, i, n)
+                if t == T - 1:
+                    g_re, g_im = _load(zero, dfinal, b * D + d, n)
+                    re, im = re + g_re, im + g_im
+                elif not reset[row + 1]:
+                    a_re, a_im = _load(zero, a, b * a_batch + (t + 1) * a_time + d, n)
+                    g_re, g_im = _load(zero, dx, i + D, n)
+                    g_re, g_im = _conj_times(a_re, a_im, g_re, g_im)
+                    re, im = re + g_re, im + g_im
+                _store(dx, i, re, im, n)
+                if da is not None:
+                    h_re, h_im = zero, zero
+                    if not reset[row]:
+                        h_re, h_im = _load(zero, start, b * D + d, n) if t == 0 else _load(zero, h, i - D, n)
+                    re, im = _conj_times(h_re, h_im, re, im)
+                    if a_time == 0:
+                        sum_re, sum_im = _load(zero, da, b * D + d, n)
+                        _store(da, b * D + d, sum_re + re, sum_im + im, n)
+                    else:
+                        _store(da, i, re, im, n)
+        for d in range(left, right, lanes):
+            n = right - d
+            g_re, g_im = _load(zero, dfinal if T == 0 else dx, b * max(T, 1) * D + d, n)
+            if T > 0:
+                a_re, a_im = _load(zero, a, b * a_batch + d, n)
+                g_re, g_im = _conj_times(a_re, a_im, g_re, g_im)
+                if reset[b * T]:
+                    g_re, g_im = zero, zero
+            _store(dstart, b * D + d, g_re, g_im, n)

@@ -1,0 +1,206 @@
+"""The selective scan of Mamba, forward and backward, without a tensor of batch x time x channels x state.
+
+    h_t[d, n] = a_t[d, n] h_{t-1}[d, n] + B_t[n] w_t[d]        a_t[d, n] = exp(delta_t[d] A[d, n]),  w_t[d] = delta_t[d] u_t[d]     (1)
+    y_t[d]    = sum_n C_t[n] h_t[d, n] + D[d] u_t[d]                                                                             (2)
+
+and with the adjoint g_t = dL/dh_t = a_{t+1} g_{t+1} + C_t dy_t:
+
+    dw_t[d] = sum_n B_t[n] g_t,    s_t[d, n] = g_t a_t h_{t-1},    dA[d, n] = sum_t delta_t s_t
+    du_t    = delta_t dw_t + D dy_t,    ddelta_t = u_t dw_t + sum_n A s_t                                                         (3)
+    dB_t[n] = sum_d g_t w_t,    dC_t[n] = sum_d h_t dy_t,    dD = sum_t dy_t u_t
+
+Channels lie along the lanes. The forward leaves the state before every CHUNK-th step behind; the backward takes the chunks from last to
+first, recomputes states and decays of one chunk into a scratch that fits the L2 cache, and walks it back. The sums over channels of dB
+and dC stay lane vectors until all channels of the unit have passed; what is left to sum is one partial per batch or group of channels.
+
+Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  B, C [B,T,N];  D [D];  reset [B,T] uint8;
+         A [N,D], already times log2(e);  start, final, dfinal, dstart [B,D,N];  checkpoints [B, ceil(T / CHUNK), N, D], None when no
+         gradient will be asked;  partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N],
+         dD [B,D].
+Units    forward (batch, block of LANES channels), backward (batch, group of `group` channels, a multiple of LANES).
+Cost     about 14 vector operations a state and step forward, 12 + 14 backward.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from separatrix.recurrence.kernels.lanes import (
+    WIDTH,
+    ZERO,
+    dot,
+    exp2_of,
+    fill,
+    get,
+    load,
+    load_first,
+    pair_sums,
+    scratch,
+    store,
+    store_first,
+)
+
+LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
+FOLD = 16  # lanes that a sum over channels keeps until its end
+CHUNK = 32  # decays and states of a chunk for N = 16: 128 KB
+GROUP = 128  # channels a unit of the backward: more means fewer totals, fewer means more units
+LN2 = np.float32(0.6931471805599453)
+
+
+@njit(nogil=True)
+def _state_in(state, at, N, lanes, h):
+    """h[n, lane] = state[lane, n]: rows of N numbers, one a channel, from state[at:]."""
+    for i in range(lanes):
+        for n in range(N):
+            h[n * LANES + i] = state[at + i * N + n]
+    for i in range(lanes, LANES):
+        for n in range(N):
+            h[n * LANES + i] = ZERO
+
+
+@njit(nogil=True)
+def _state_out(h, N, lanes, state, at):
+    for i in range(lanes):
+        for n in range(N):
+            state[at + i * N + n] = h[n * LANES + i]
+
+
+@njit(cache=True, nogil=True)
+def forward(first, last, shape, u, delta, A, B, C, D, reset, start, y, final, checkpoints):
+    """Equations (1) and (2).   shape (T, D, N)"""
+    T, channels, N = shape
+    blocks = (channels + LANES - 1) // LANES
+    chunks = (T + CHUNK - 1) // CHUNK
+    zero = fill(LANES, ZERO)
+    h, rates = scratch(N * LANES), scratch(N * LANES)
+    for unit in range(first, last):
+        b, d = unit // blocks, unit % blocks * LANES
+        lanes = min(LANES, channels - d)
+        for n in range(N):
+            store(rates, n * LANES, load_first(zero, A, n * channels + d, lanes))
+        _state_in(start, (b * channels + d) * N, N, lanes, h)
+        skip = load_first(zero, D, d, lanes)
+        for t in range(T):
+            row = b * T + t
+            if checkpoints is not None and t % CHUNK == 0:
+                for n in range(N):
+                    store_first(checkpoints, ((b * chunks + t // CHUNK) * N + n) * channels + d, load(zero, h, n * LANES), lanes)
+            if reset[row]:
+                for n in range(N):
+                    store(h, n * LANES, zero)
+            step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
+            write, out = step * now, skip * now
+            for n in range(N):
+                state = exp2_of(step, load(zero, rates, n * LANES)) * load(zero, h, n * LANES) + get(B, row * N + n) * write
+                store(h, n * LANES, state)
+                out = out + get(C, row * N + n) * state
+            store_first(y, row * channels + d, out, lanes)
+        _state_out(h, N, lanes, final, (b * channels + d) * N)
+
+
+@njit(cache=True, nogil=True)
+def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints, dy, dfinal, du, ddelta, dA, dB, dC, dD, dstart):
+    """Equations (3).   shape (B, T, D, N)"""
+    batch, T, channels, N = shape
+    groups, chunks, blocks = (channels + group - 1) // group, (T + CHUNK - 1) // CHUNK, (group + LANES - 1) // LANES
+    zero, none = fill(LANES, ZERO), fill(FOLD, ZERO)
+    # What a step reads and writes together lies together: equal addresses modulo 4096 in different arrays would stall loads behind stores.
+    ADJOINT, SUM, STRIDE = LANES, 2 * LANES, 3 * LANES
+    size = N * STRIDE
+    working = scratch(blocks * size)  # [block][n]: rate, adjoint, dA
+    BEFORE, PAIR = LANES, 2 * LANES
+    history = scratch((CHUNK + 2) * N * PAIR)  # [step][n]: decay, state before it; the last row is zero
+    FOLDS = 2 * FOLD
+    rounded = (CHUNK * N + FOLD - 1) // FOLD * FOLD
+    sums = scratch(rounded * FOLDS)  # [step][n]: dB, dC, each in FOLD lanes
+    skip_sums, h = scratch(blocks * LANES), scratch(N * LANES)
+    for unit in range(first, last):
+        b, left = unit // groups, unit % groups * group
+        here = (min(left + group, channels) - left + LANES - 1) // LANES
+        for n in range(N):
+            store(history, ((CHUNK + 1) * N + n) * PAIR + BEFORE, zero)
+        for block in range(here):
+            d, at = left + block * LANES, block * size
+            lanes = min(LANES, channels - d)
+            _state_in(dfinal, (b * channels + d) * N, N, lanes, h)
+            store(skip_sums, block * LANES, zero)
+            for n in range(N):
+                store(working, at + n * STRIDE, load_first(zero, A, n * channels + d, lanes))
+                store(working, at + n * STRIDE + ADJOINT, load(zero, h, n * LANES))
+                store(working, at + n * STRIDE + SUM, zero)
+        for chunk in range(chunks - 1, -1, -1):
+            t0 = chunk * CHUNK
+            steps = min(CHUNK, T - t0)
+            for i in range(rounded * 2):
+                store(sums, i * FOLD, none)
+            for block in range(here):
+                d, at = left + block * LANES, block * size
+                lanes = min(LANES, channels - d)
+                for n in range(N):
+                    store(history, n * PAIR + BEFORE, load_first(zero, checkpoints, ((b * chunks + chunk) * N + n) * channels + d, lanes))
+                for i in range(steps):
+                    row = b * T + t0 + i
+                    step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
+                    write = step * now
+                    k = i * N * PAIR
+                    if reset[row]:
+                        for n in range(N):
+                            store(history, k, zero)
+                            store(history, k + N * PAIR + BEFORE, get(B, row * N + n) * write)
+                            k += PAIR
+                    else:
+                        for n in range(N):
+                            decay = exp2_of(step, load(zero, working, at + n * STRIDE))
+                            store(history, k, decay)
+                            state = decay * load(zero, history, k + BEFORE) + get(B, row * N + n) * write
+                            store(history, k + N * PAIR + BEFORE, state)
+                            k += PAIR
+                skip, skip_sum = load_first(zero, D, d, lanes), load(zero, skip_sums, block * LANES)
+                for i in range(steps - 1, -1, -1):
+                    row = b * T + t0 + i
+                    step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
+                    dout = load_first(zero, dy, row * channels + d, lanes)
+                    write = step * now
+                    dwrite, dstep = zero, zero
+                    before = CHUNK + 1 if reset[row] else i
+                    for n in range(N):
+                        k, j, m = (i * N + n) * PAIR, at + n * STRIDE, (i * N + n) * FOLDS
+                        g = get(C, row * N + n) * dout + load(zero, working, j + ADJOINT)
+                        store(sums, m, dot(load(none, sums, m), write, g))
+                        store(sums, m + FOLD, dot(load(none, sums, m + FOLD), dout, load(zero, history, k + N * PAIR + BEFORE)))
+                        dwrite = dwrite + get(B, row * N + n) * g
+                        g = g * load(zero, history, k)
+                        store(working, j + ADJOINT, g)
+                        drate = g * load(zero, history, (before * N + n) * PAIR + BEFORE)
+                        dstep = dstep + drate * load(zero, working, j)
+                        store(working, j + SUM, load(zero, working, j + SUM) + drate * step)
+                    skip_sum = skip_sum + dout * now
+                    store_first(du, row * channels + d, dwrite * step + skip * dout, lanes)
+                    store_first(ddelta, row * channels + d, dwrite * now + dstep * LN2, lanes)
+                store(skip_sums, block * LANES, skip_sum)
+            total = ((unit % groups * batch + b) * T + t0) * N
+            _totals(sums, 0, steps * N, dB, total)
+            _totals(sums, FOLD, steps * N, dC, total)
+        for block in range(here):
+            d, at = left + block * LANES, block * size
+            lanes = min(LANES, channels - d)
+            store_first(dD, b * channels + d, load(zero, skip_sums, block * LANES), lanes)
+            for n in range(N):
+                store(h, n * LANES, load(zero, working, at + n * STRIDE + ADJOINT))
+                store_first(dA, (b * N + n) * channels + d, load(zero, working, at + n * STRIDE + SUM), lanes)
+            _state_out(h, N, lanes, dstart, (b * channels + d) * N)
+
+
+@njit(cache=True, nogil=True)
+def _totals(sums, first, n, out, at):
+    """out[at + i] = the sum of the FOLD lanes at sums[first + 2 i FOLD], for i < n."""
+    like = fill(FOLD, ZERO)
+    for i in range(0, n, FOLD):
+        base = first + 2 * i * FOLD
+        width = FOLD
+        while width > 1:
+            for j in range(0, width, 2):
+                store(sums, base + j * FOLD, pair_sums(load(like, sums, base + 2 * j * FOLD), load(like, sums, base + 2 * (j + 1) * FOLD)))
+            width //= 2
+        store_first(out, at + i, load(like, sums, base), n - i)
