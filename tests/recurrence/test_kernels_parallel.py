@@ -9,7 +9,7 @@ import torch
 from separatrix.recurrence.fused import delta_rule_fused, linear_attention_fused
 from separatrix.recurrence.kernels import parallel
 
-SHAPE = (2, 96, 4, 64)  # large enough for a team
+SHAPE = (2, 96, 2, 64)  # large enough for our team, too small for torch to use its own: after a fork that hangs
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_forked_child_computes_too(inputs, threads):
     if child == 0:
         try:
             o, _ = delta_rule_fused(*inputs)
-            os.write(write, b"same" if (o.numpy() == want.numpy()).all() else b"other")  # torch's own operations do hang
+            os.write(write, b"same" if (o.numpy() == want.numpy()).all() else b"other")
         finally:
             os._exit(0)
     os.close(write)
