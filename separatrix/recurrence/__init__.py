@@ -9,7 +9,7 @@ from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
-from separatrix.recurrence.plan import OPERATIONS, choose
+from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
@@ -30,6 +30,7 @@ __all__ = [
     "diagonal_ssm",
     "linear_attention",
     "long_convolution",
+    "plan",
     "scan",
     "selective_scan",
     "ssd",

@@ -122,6 +122,8 @@ def enter(a: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | No
 class Scalar(Transition):
     """a I, one number for the whole state.   a [...], width N"""
 
+    runs_as = "diagonal_scan"
+
     a: Tensor
     width: int
 
@@ -159,6 +161,8 @@ class Scalar(Transition):
 @dataclass(frozen=True)
 class Diagonal(Transition):
     """diag(a).   a [..., N], real or complex"""
+
+    runs_as = "diagonal_scan"
 
     a: Tensor
 

@@ -14,11 +14,14 @@ why; `plan` says it in words for a call that has not happened yet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from separatrix.recurrence.transition import Transition
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "diagonal_scan": {},
@@ -45,11 +48,14 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     forms = OPERATIONS[operation]
     if time <= 1 and "recurrent" in forms:
         return "recurrent", "one step is its own definition"
+    refusal = ""
     if "fused" in forms:
-        if objection(operation, [x for x in inputs if isinstance(x, Tensor)]) is None:
+        why = objection(operation, [x for x in inputs if isinstance(x, Tensor)])
+        if why is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
+        refusal = f"; not fused: {why}"
     if "chunked" in forms:
-        return "chunked", f"{time} steps as matrix products inside chunks and a short scan between them"
+        return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
     return "recurrent", "no faster form is known for this operation"
@@ -67,11 +73,30 @@ def objection(operation: str, tensors: list[Tensor]) -> str | None:
         return "the kernels keep their state in float32"
     if operation == "selective_scan" and any(x.is_complex() for x in tensors):
         return "the kernel is for a real A"
-    if operation in ("linear_attention", "delta_rule", "ssd") and tensors[0].shape[-1] > _MOST_KEYS:
+    if tensors and operation in ("linear_attention", "delta_rule", "ssd") and tensors[0].shape[-1] > _MOST_KEYS:
         return "the state outgrows the cache"
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
+
+
+def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -> str:
+    """Which algorithm runs over `time` steps and why, in words.
+
+    `what` is an operation, by name or as the function, or a transition that `scan` will run. `inputs` are the arguments of the call where they are
+    known: their device and dtype matter; without any, float32 on the CPU is meant.
+    """
+    if isinstance(what, Transition):
+        kind = f"{type(what).__name__} transitions of size {what.size}"
+        if what.runs_as is None:
+            return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
+        inputs = inputs or tuple(getattr(what, field.name) for field in fields(what))  # type: ignore[arg-type]  # all are dataclasses
+        return f"{kind} run as {plan(what.runs_as, time, *inputs)}"
+    name = what if isinstance(what, str) else what.__name__
+    if name not in OPERATIONS:
+        raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(OPERATIONS)}")
+    chosen, reason = choose(name, inputs, time)
+    return f"{name}, {chosen}: {reason}"
 
 
 def run(operation: str, time: int, *inputs: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import fields, replace
 from functools import singledispatch
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from separatrix.recurrence.checks import along_time
 
 class Transition(ABC):
     """The promises of every structure. `...` are the leading axes, N is the size of the state, all maps are complex where A is."""
+
+    runs_as: ClassVar[str | None] = None  # the operation that `scan` turns this structure into, if there is one
 
     @property
     @abstractmethod
