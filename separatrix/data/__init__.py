@@ -3,5 +3,6 @@
 from separatrix.data.series import Series
 from separatrix.data.shipped import TEXTS, Text, about, load, read, text
 from separatrix.data.table import read_csv, read_file, read_parquet
+from separatrix.data.task import Task
 
-__all__ = ["TEXTS", "Series", "Text", "about", "load", "read", "read_csv", "read_file", "read_parquet", "text"]
+__all__ = ["TEXTS", "Series", "Task", "Text", "about", "load", "read", "read_csv", "read_file", "read_parquet", "text"]

@@ -1,0 +1,91 @@
+"""A forecasting task as a value: hear the rows before `origin`, go on alone for `horizon` rows.
+
+    fitted     rows 0 .. origin - 1           everything that is learned or chosen comes from here
+    truth      rows origin .. origin + horizon - 1
+
+Kept beside a model as task.json, it is what an audit needs to find the same data again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from separatrix.data.series import Series
+from separatrix.data.shipped import SHIPPED, read
+from separatrix.files import write_text
+
+TASK = "task.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Continue a series.
+
+    source   the name of a shipped series, or the path of a file.
+    column   the one column that is used (None: every column of numbers).
+    origin   rows that may be heard, counted from the start.
+    horizon  rows that are forecast from there; the file may hold more.
+    sha256   of the file, so that another file in its place is noticed.
+    command  what was typed, for the report.
+    """
+
+    source: str
+    column: str | None
+    origin: int
+    horizon: int
+    sha256: str
+    command: str = ""
+
+    @classmethod
+    def of(cls, source: str, column: str | None = None, horizon: int | None = None, command: str = "") -> tuple[Task, Series]:
+        """The task of a series and the series: from the origin the field agreed on, else with the last `horizon` rows kept back."""
+        series = read(source, column)
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon is {horizon} but a forecast has at least one row. Choose a horizon of 1 or more.")
+        if series.origin is not None and series.horizon is not None:
+            origin, ahead = series.origin, horizon or series.horizon
+        else:
+            ahead = horizon or max(1, min(100, len(series) // 10))
+            origin = len(series) - ahead
+        if origin < 8 or origin + ahead > len(series):
+            raise ValueError(
+                f"{series.name!r} has {len(series)} rows: a horizon of {ahead} leaves too few to fit. Choose a shorter horizon."
+            )
+        place = source if source in SHIPPED else str(Path(source).resolve())
+        return cls(place, column, origin, ahead, series.sha256, command), series
+
+    def series(self) -> Series:
+        """The series, read again; an error if it is no longer the same."""
+        series = read(self.source, self.column)
+        if series.sha256 != self.sha256:
+            raise ValueError(
+                f"{self.source} has changed since the run was made (sha256 {series.sha256[:12]}, then {self.sha256[:12]}). Fit it again."
+            )
+        return series
+
+    def fitted(self, series: Series) -> Series:
+        """The rows of the series that may be heard."""
+        return replace(series, values=series.values[: self.origin])
+
+    def truth(self, series: Series) -> NDArray[np.float64]:
+        """The rows to forecast.    [horizon, C]"""
+        return series.values[self.origin : self.origin + self.horizon]
+
+    def save(self, folder: str | Path) -> None:
+        write_text(Path(folder) / TASK, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Task:
+        path = Path(folder) / TASK
+        if not path.is_file():
+            raise ValueError(f"{folder} is not the folder of a run: it has no {TASK}. Give the folder that `separatrix fit` wrote.")
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError):
+            names = ", ".join(field.name for field in fields(cls))
+            raise ValueError(f"{path} is damaged: it must be JSON with {names}. Fit again.") from None
