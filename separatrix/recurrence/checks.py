@@ -91,4 +91,6 @@ def complex_of(dtype: torch.dtype) -> torch.dtype:
 
 def along_time(steps: list[Tensor], empty: Tensor) -> Tensor:
     """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step."""
+    if len(steps) == 1:
+        return steps[0].unsqueeze(1)  # decoding: no copy
     return torch.stack(steps, dim=1) if steps else empty

@@ -40,7 +40,8 @@ def enter(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tenso
     batch, _, heads, key = q.shape
     value_heads, value = v.shape[2:]
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    q = q * (key**-0.5 if scale is None else scale)
+    scale = key**-0.5 if scale is None else scale
+    q = q if scale == 1 else q * scale
     if value_heads != heads:
         q, k = (x.repeat_interleave(value_heads // heads, dim=2) for x in (q, k))
     if log_decay is not None:
