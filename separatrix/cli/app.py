@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from separatrix.cli.doctor import doctor
+from separatrix.cli.fit import audit, fit, forecast
 from separatrix.cli.lists import data, papers
 
 app = typer.Typer(
@@ -12,10 +13,13 @@ app = typer.Typer(
     help="Train sequence models, and measure what they do as dynamical systems.\n\n"
     "Start with:  separatrix fit laser",
 )  # fmt: skip
+app.command()(fit)
+app.command()(forecast)
+app.command()(audit)
 app.command()(data)
 app.command()(papers)
 app.command()(doctor)
 
 
 def main() -> None:
-    app()
+    app(prog_name="separatrix")

@@ -25,8 +25,9 @@ def doctor(
     if warmup:
         from separatrix.recurrence.kernels import warmup as compile_all
 
-        with progress("compiling kernels", total=1) as advance:
-            compile_all(advance)
+        with progress("compiling kernels") as advance:
+            count = compile_all(lambda operation, done, of: advance(done / of, said=operation))
+            advance(1.0, said=f"{count} combinations")
     found = examine()
     if as_json:
         out().print_json(json.dumps(as_dict(found)))

@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 P = ParamSpec("P")
@@ -25,7 +25,7 @@ R = TypeVar("R")
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
 
 
-class Interrupted(Exception):
+class Stopped(Exception):
     """Ctrl-C, with the lines that say what is kept."""
 
 
@@ -51,7 +51,10 @@ def polite(command: Callable[P, R]) -> Callable[P, R]:
                 raise
             err().print(f"separatrix: {_one_line(error)}", markup=False)
             raise typer.Exit(2) from None
-        except Interrupted as stop:
+        except FloatingPointError as error:
+            err().print(f"separatrix: {_one_line(error)}", markup=False)
+            raise typer.Exit(1) from None
+        except Stopped as stop:
             err().print(str(stop), markup=False)
             raise typer.Exit(130) from None
         except KeyboardInterrupt:
@@ -67,35 +70,32 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class _Loss(TextColumn):
-    def __init__(self) -> None:
-        super().__init__("")
+class _News(ProgressColumn):
+    """How far, in the words of the work, and the loss."""
 
     def render(self, task: Task) -> Text:
-        loss = task.fields.get("loss")
-        return Text("" if loss is None else f"loss {loss:.4g}", style="cyan")
+        loss, said = task.fields["loss"], task.fields["said"]
+        return Text(f"{said}  loss {loss:.4g}" if loss is not None else said, style="cyan")
 
 
 @contextmanager
-def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """One bar with loss and time left, drawn at most ten times a second.    advance(step, loss=None, label=None)
+def progress(label: str) -> Iterator[Callable[..., None]]:
+    """One bar with news and time left, drawn at most ten times a second.    advance(done from 0 to 1, loss=None, said="")
 
     The library's warnings are held back while the bar stands and printed under it.
     """
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.completed:.0f}/{task.total:.0f}"), _Loss(),
+        TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
         TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True, highlight=False), refresh_per_second=10,
     )  # fmt: skip
     logger, held = logging.getLogger("separatrix"), _Held()
     logger.addHandler(held)
     try:
         with bar:
-            task: TaskID = bar.add_task(label, total=total, completed=done, loss=None)
+            task = bar.add_task(label, total=1.0, loss=None, said="")
 
-            def advance(step: int, loss: float | None = None, label: str | None = None) -> None:
-                bar.update(task, completed=step, description=label)
-                if loss is not None:
-                    bar.update(task, loss=loss)
+            def advance(done: float, loss: float | None = None, said: str = "") -> None:
+                bar.update(task, completed=done, loss=loss, said=said)
 
             yield advance
     finally:

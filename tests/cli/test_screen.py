@@ -26,8 +26,9 @@ def command_that(raises):
         (ValueError("log_decay must be <= 0,\n  got 0.31. Negate it."), 2, "separatrix: log_decay must be <= 0, got 0.31. Negate it.\n"),
         (TypeError("x is a list"), 2, "separatrix: x is a list\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "separatrix: /x: permission denied. Choose another place, or mend this one.\n"),
-        (screen.Interrupted("kept: runs/a\ngo on: separatrix fit laser --resume runs/a"), 130,
+        (screen.Stopped("kept: runs/a\ngo on: separatrix fit laser --resume runs/a"), 130,
          "kept: runs/a\ngo on: separatrix fit laser --resume runs/a\n"),
+        (FloatingPointError("the loss is not finite at step 7"), 1, "separatrix: the loss is not finite at step 7\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )  # fmt: skip
@@ -47,9 +48,9 @@ def test_where_bad_input_was_found_on_request(monkeypatch):
 
 def test_warnings_wait_until_the_bar_is_done(capsys):
     logger = logging.getLogger("separatrix")
-    with screen.progress("training", total=2) as advance:
+    with screen.progress("training") as advance:
         for step in (1, 2):
-            advance(step, loss=0.5)
+            advance(step / 2, 0.5, f"{step}/2")
             logger.warning("gradient clipped")
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("note: gradient clipped") == 1

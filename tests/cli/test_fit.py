@@ -1,0 +1,164 @@
+"""fit, forecast, audit: a run folder from its first line, and nothing half-written when it cannot be."""
+
+import csv
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from separatrix import data
+from separatrix.cli import app
+from separatrix.mixers import MIXERS
+from separatrix.training import Forecaster
+
+SEPARATRIX = [sys.executable, "-c", "from separatrix.cli import main; main()"]
+SHORT = ("--steps", "4", "--no-report")
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "160"})
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.sin(np.arange(120) / 5)
+    (tmp_path / "my.csv").write_text(
+        "day,temp,word\n" + "".join(f"2024-{1 + i // 28:02}-{1 + i % 28:02},{x:.4f},a\n" for i, x in enumerate(rows))
+    )
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    where = tmp_path_factory.mktemp("run") / "lynx"
+    result = run("fit", "lynx", *SHORT, "--out", where, "--horizon", 10)
+    assert result.exit_code == 0, result.stderr
+    return where
+
+
+def test_a_shipped_series(fitted):
+    assert {path.name for path in fitted.iterdir()} == {
+        "config.json", "task.json", "metrics.jsonl", "checkpoint.safetensors", "model.safetensors", "state.safetensors",
+    }  # fmt: skip
+    config = json.loads((fitted / "config.json").read_text())
+    assert config["data"]["rows"] == 104 and config["recipe"]["steps"] == 4 and config["versions"]["torch"]
+    assert len((fitted / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_file_with_gaps_and_another_model(here):
+    result = run("fit", "my.csv", "--column", "temp", "--model", "gru", "--horizon", 6, *SHORT)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "model: runs/my-gru\n"
+    assert "missing times became rows of gaps" in result.stderr
+    assert json.loads(Path("runs/my-gru/config.json").read_text())["network"]["mask"] is True
+    assert run("fit", "my.csv", "--column", "temp", "--model", "gru", *SHORT).stdout == "model: runs/my-gru-2\n"
+
+
+def test_forecast_goes_on_from_the_end(fitted, tmp_path):
+    result = run("forecast", fitted, "--steps", 5, "--csv", tmp_path / "out.csv")
+    assert result.exit_code == 0, result.stderr
+    rows = list(csv.reader((tmp_path / "out.csv").open()))
+    assert rows[0] == ["row", "trappings"] and [row[0] for row in rows[1:]] == ["114", "115", "116", "117", "118"]
+    heard = Forecaster.load(fitted).update(data.load("lynx").values[104:])
+    assert np.allclose([float(row[1]) for row in rows[1:]], heard.predict(5)[:, 0], rtol=1e-5)
+    from_origin = list(csv.reader(run("forecast", fitted, "--steps", 5, "--from", 104).stdout.splitlines()))
+    assert np.allclose([float(row[1]) for row in from_origin[1:]], Forecaster.load(fitted).predict(5)[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "words, complaint",
+    [
+        ((), "nothing to fit"),
+        (("lazer",), "neither a file nor a series that comes with the package. There are: laser"),
+        (("none.csv",), "no such file: none.csv"),
+        (("my.csv", "--column", "rain"), "has no column 'rain'. It has: day, temp, word."),
+        (("my.csv", "--column", "word"), "column 'word' is not a number in data row 1: 'a'"),
+        (("laser", "--model", "s9"), "the mixers are s4d, s5"),
+        (("laser", "--horizon", "0"), "horizon is 0"),
+        (("my.csv", "--horizon", "1000"), "horizon 1000 leaves too few"),
+        (("laser", "--steps", "0"), "steps is 0"),
+        (("shakespeare",), "is text, not a series of numbers"),
+        (("laser", "--out", "my.csv"), "is there already and not an empty folder"),
+        (("laser", "--out", "my.csv/run"), "my.csv"),
+        (("laser", "--resume", "nowhere"), "has no task.json"),
+        (("laser", "--resume", "nowhere", "--steps", "9"), "leave out --steps"),
+        (("bad.csv",), "column 'x' is infinite in data row 2"),
+        (("empty.csv",), "is empty"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
+    (here / "bad.csv").write_text("x\n1\ninf\n")
+    (here / "empty.csv").write_text("")
+    before = sorted(here.rglob("*"))
+    result = run("fit", *words, *(() if "--steps" in words else SHORT[:2]))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert result.stderr.startswith("separatrix: ") and complaint in result.stderr
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name, damage", [("model.safetensors", b"x" * 100), ("state.safetensors", b""), ("config.json", b"{}"), ("task.json", b"[]")]
+)
+@pytest.mark.parametrize("command", ["forecast", "audit"])
+def test_a_damaged_run(fitted, tmp_path, command, name, damage):
+    broken = tmp_path / "run"
+    broken.mkdir()
+    for path in fitted.iterdir():
+        (broken / path.name).write_bytes(damage if path.name == name else path.read_bytes())
+    result = run(command, broken)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert name in result.stderr and not (broken / "report.html").exists()
+
+
+def test_a_foreign_checkpoint_is_not_resumed(fitted, tmp_path):
+    for path in fitted.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "checkpoint.safetensors").write_bytes((fitted / "model.safetensors").read_bytes())
+    result = run("fit", "--resume", tmp_path, "--no-report")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and "is not a checkpoint" in result.stderr
+
+
+def test_forecast_refuses_what_it_cannot_do(fitted, tmp_path):
+    for words, complaint in [
+        (("--steps", 0), "--steps is 0"),
+        (("--from", 3), "--from is 3 but must be 104"),
+        (("--csv", tmp_path / "no" / "out.csv"), "no such file or directory"),
+    ]:
+        result = run("forecast", fitted, *words)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr, result.stderr
+    result = run("forecast", tmp_path)
+    assert result.exit_code == 2 and "has no task.json" in result.stderr
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):
+    words = ["fit", "lynx", "--steps", "130", "--no-report"]
+    process = subprocess.Popen([*SEPARATRIX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    metrics = here / "runs" / "lynx-s4d" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 52) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    kept, command = said.strip().splitlines()[-2:]
+    assert re.fullmatch(r"stopped: step (50|100) is kept in runs/lynx-s4d", kept)
+    assert command == "go on with: separatrix fit --resume runs/lynx-s4d"
+    subprocess.run([*SEPARATRIX, *shlex.split(command.partition(": separatrix ")[2]), "--no-report"], check=True, capture_output=True)
+    subprocess.run([*SEPARATRIX, *words, "--out", "whole"], check=True, capture_output=True)
+    assert metrics.read_text() == Path("whole/metrics.jsonl").read_text()
+    assert metrics.with_name("model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+
+
+def test_help_names_the_models():
+    result = run("fit", "--help")
+    said = " ".join(result.stdout.replace("│", " ").split())
+    assert all(re.search(rf"\b{name}\b", said) for name in MIXERS)
