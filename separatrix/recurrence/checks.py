@@ -74,6 +74,7 @@ def readable(tensor: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and type(tensor) in (Tensor, torch.nn.Parameter)
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and torch._C._len_torch_dispatch_stack() == 0  # being recorded by make_fx
     )
 
 
