@@ -2,7 +2,7 @@
 
     y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,   s = t - window + 1 .. t                          (1)
 
-R rotates pairs of dimensions by angles proportional to t - s. The state holds keys as they came, not rotated: only differences of
+R rotates neighbouring dimensions by angles proportional to t - s. The state holds keys as they came, not rotated: only differences of
 time enter (1), so keys are turned relative to the call and the state has no clock that could run out of digits. `alive` is 0 for
 what a reset has hidden. With a window the state is bounded, without one it grows.
 
@@ -23,14 +23,10 @@ from separatrix.recurrence import State
 BLOCK = 512  # queries whose mask is built at once: memory grows with T, not with T²
 
 
-def rotate(x: Tensor, positions: Tensor, base: float) -> Tensor:
-    """Pairs (i, i + K/2) of x turned by positions / base^(2i/K).    x [B, T, H, K], positions [T]"""
-    half = x.shape[-1] // 2
-    rates = base ** -(torch.arange(half, device=x.device, dtype=positions.dtype) / half)
-    angles = (positions[:, None] * rates)[:, None]
-    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x.split(half, dim=-1)
-    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], dim=-1)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Each pair of neighbours in x, as a complex number, times its turn.    x [B, T, H, K], turns [T, 1, K/2] complex"""
+    wide = x.to(turns.dtype.to_real())
+    return torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turns).flatten(-2).to(x.dtype)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None) -> Tensor:
@@ -39,6 +35,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None
     q [B, H, T, K], k, v [B, H, S + T, K], document [B, S + T] -> [B, H, T, K]; the last T keys are the queries' own steps
     """
     T, total = q.shape[2], k.shape[2]
+    if T == 1 and (window is None or total <= window):
+        return F.scaled_dot_product_attention(q, k, v, (document == document[:, -1:])[:, None, None])
     step = torch.arange(total, device=q.device)
     outputs = []
     for begin in range(0, T, BLOCK):
@@ -82,7 +80,8 @@ class CausalAttention(nn.Module):
         if window is not None and window < 1:
             raise ValueError(f"window is {window} but a query sees at least itself. Use window >= 1, or None for all steps.")
         self.d_model, self.n_heads, self.window = d_model, n_heads, window
-        self.base = None if base is None else check_positive(base, "base")
+        half = torch.arange(self.d_head // 2, dtype=torch.float64) * 2 / self.d_head
+        self.rates = None if base is None else check_positive(base, "base") ** -half  # float64 whatever the layer is cast to
         self.in_proj = linear(d_model, 3 * d_model, generator=generator)
         self.out_proj = linear(d_model, d_model, generator=generator)
 
@@ -91,8 +90,8 @@ class CausalAttention(nn.Module):
         B, T, _ = x.shape
         heads = (self.n_heads, self.d_head)
         before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
-        q, k, v = self.in_proj(x).unflatten(-1, (3, *heads)).unbind(2)
-        k, v = k.to(self.in_proj.weight.dtype), v.to(self.in_proj.weight.dtype)
+        qkv = self.in_proj(x).to(self.in_proj.weight.dtype)  # keys and values are the state: not rounded because of autocast
+        q, k, v = qkv.unflatten(-1, (3, *heads)).unbind(2)
         present = k.new_ones(B, T)
         if before_k is not None and before_v is not None and alive is not None:
             k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, present], 1)
@@ -100,10 +99,12 @@ class CausalAttention(nn.Module):
             alive = present
         S = k.shape[1] - T
         queries, keys, values = q, k, v
-        if self.base is not None:
-            positions = torch.arange(-S, T, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
-            queries, keys = rotate(q, positions[S:], self.base), rotate(k, positions, self.base)
-        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys.to(queries.dtype), values.to(queries.dtype)))
+        if self.rates is not None:
+            positions = torch.arange(-S, T, device=x.device, dtype=torch.promote_types(k.dtype, torch.float32))
+            angles = positions[:, None, None] * self.rates.to(positions)
+            turns = torch.complex(angles.cos(), angles.sin())
+            queries, keys = rotate(q, turns[S:]), rotate(k, turns)
+        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         if S == 0 < T and reset is None and (self.window is None or self.window >= T):
             y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         else:

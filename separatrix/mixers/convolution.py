@@ -4,7 +4,7 @@
 
 What it carries from one call to the next is its last d_conv - 1 inputs (zeros at rest). A reset clears them like any state: taps
 that would reach behind a reset read zero. Written as d_conv multiply-adds of shifted views in [batch, time, channel], which needs
-no transposition, takes the reset as a mask, and is the same code for one token as for a million.
+no transposition and takes the reset as a mask.
 
 Paper    Gu and Dao 2023, arXiv:2312.00752, section 3.4 (in front of a selective recurrence).
 """
@@ -23,6 +23,10 @@ def short_convolution(
     K = weight.shape[2]
     if tail is None:
         tail = u.new_zeros(B, K - 1, C)
+    if T == 1:  # the decoding step: one product with the window
+        seen = torch.cat([tail if reset is None else tail.masked_fill(reset[..., None], 0), u], dim=1)
+        y = (seen * weight[:, 0].T).sum(1, keepdim=True)
+        return y if bias is None else y + bias, seen[:, 1:].clone()
     seen = torch.cat([tail, u], dim=1)
     document = None if reset is None else torch.cat([reset.new_zeros(B, K - 1, dtype=torch.long), reset.cumsum(1)], dim=1)
     y = u.new_zeros(()) if bias is None else bias

@@ -24,7 +24,7 @@ def into_modes(B: Tensor, x: Tensor) -> Tensor:
 
 def out_of_modes(C: Tensor, h: Tensor) -> Tensor:
     """Re(C h).    C [D, N, 2] as (re, im), h [B, T, N] complex -> [B, T, D]"""
-    return F.linear(torch.view_as_real(h).flatten(-2), (C * C.new_tensor((1.0, -1.0))).flatten(1))
+    return F.linear(torch.view_as_real(torch.conj_physical(h)).flatten(-2), C.flatten(1))
 
 
 def as_pairs(parameter: Tensor) -> Tensor:
