@@ -8,8 +8,10 @@ float32 on the CPU, an explicit state, the dtype of the input on the way out.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from separatrix.recurrence.diagonal import enter
 from separatrix.recurrence.plan import form
 from separatrix.recurrence.ssd import through_attention
 
@@ -18,6 +20,8 @@ from separatrix.recurrence.ssd import through_attention
 def linear_attention_fused(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
                            initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     inputs, state = _float32(q, k, v, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    if v.shape[1] == 0:
+        return v, state
     o, final = _operators().linear_attention(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
     return o.to(v.dtype), final
 
@@ -26,6 +30,8 @@ def linear_attention_fused(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | 
 def delta_rule_fused(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
                      initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     inputs, state = _float32(q, k, v, beta, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    if v.shape[1] == 0:
+        return v, state
     o, final, _ = _operators().delta_rule(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
     return o.to(v.dtype), final
 
@@ -37,9 +43,42 @@ def ssd_fused(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor 
     return through_attention(linear_attention_fused, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
+@form
+def selective_scan_fused(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
+                         delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
+                         reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """For a real A."""
+    inputs, step = _float32(u, delta, A, B, C), delta.float()
+    skip = u.new_zeros(u.shape[2], dtype=torch.float32) if D is None else D.float()
+    if delta_bias is not None:
+        step = step + delta_bias.float()
+    inputs[1] = F.softplus(step) if delta_softplus else step
+    state = _state(initial_state, u.shape[0], *A.shape)
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, skip, state))
+    if u.shape[1] == 0:
+        return u, state
+    y, final, _ = _operators().selective_scan(*inputs, skip, state, reset, keep)
+    if z is not None:
+        y = y * F.silu(z.float())
+    return y.to(u.dtype), final
+
+
+@form
+def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """In single or double precision, real or complex; a is stored once where it is shared over batch or time."""
+    a, x, state, dtype = enter(a, x, initial_state, reset=None)
+    if a.is_complex() or x.is_complex() or state.is_complex():
+        working = torch.promote_types(torch.promote_types(a.dtype, x.dtype), state.dtype)
+        a, x, state = a.to(working), x.to(working), state.to(working)
+    rows, inputs = a.expand(*a.shape[:2], *x.shape[2:]), x
+    rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (rows, inputs))
+    h, final = _operators().diagonal_scan(rows, inputs, state.reshape(x.shape[0], inputs.shape[2]), reset)
+    return h.reshape(x.shape).to(dtype), final.reshape(state.shape)
+
+
 def _operators():
     """Numba is imported by the first call, not by `import separatrix`."""
-    from separatrix.recurrence.kernels import operators
+    from separatrix.recurrence import operators
 
     return operators
 

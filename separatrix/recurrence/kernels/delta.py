@@ -45,7 +45,7 @@ from separatrix.recurrence.kernels.parallel import spawn
 
 
 @njit(cache=True, nogil=True)
-def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, scale, start, o, error, final):
+def forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, scale, start, o, error, final):
     """Units (batch, head, value block).  Flat float32 arrays: q, k [B,T,G,K]; v, o, error [B,T,H,V]; beta, head_decay [B,T,H];
     key_decay [B,T,H,K]; start, final [B,H,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G)."""
     T, G, H, K, V = shape
@@ -105,12 +105,12 @@ def _forward(first, last, shape, q, k, v, beta, head_decay, key_decay, reset, sc
 
 
 @njit(cache=True, nogil=True)
-def forward(team, threads, first, last, args):
-    spawn(_forward, team, threads, first, last, args)
+def forward_shared(team, threads, first, last, args):
+    spawn(forward, team, threads, first, last, args)
 
 
 @njit(cache=True, nogil=True)
-def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, grad_o, grad_final, grad_v, grad_beta, grad_start):
+def adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, grad_o, grad_final, grad_v, grad_beta, grad_start):
     """Units (batch, head, value block), time backwards.  error, grad_o, grad_v [B,T,H,V]; grad_final, grad_start [B,H,K,V];
     grad_beta [B,T,H,blocks], to be summed over the value blocks."""
     T, G, H, K, V = shape
@@ -166,7 +166,7 @@ def _adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale
 
 
 @njit(cache=True, nogil=True)
-def _key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, grad_o, grad_final, grad_v,
+def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, grad_o, grad_final, grad_v,
           grad_q, grad_k, grad_decay):
     """Units (batch, head, key block).  error [B,T,H,V]; start, grad_final [B,H,V,K], transposed;
     grad_q, grad_k [B,T,H,K]; grad_decay [B,T,H,K] per key, [B,T,H,blocks] per head, to be summed over the key blocks."""
@@ -261,10 +261,10 @@ def _key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset,
 
 
 @njit(cache=True, nogil=True)
-def adjoint(team, threads, first, last, args):
-    spawn(_adjoint, team, threads, first, last, args)
+def adjoint_shared(team, threads, first, last, args):
+    spawn(adjoint, team, threads, first, last, args)
 
 
 @njit(cache=True, nogil=True)
-def key_gradients(team, threads, first, last, args):
-    spawn(_key_gradients, team, threads, first, last, args)
+def key_gradients_shared(team, threads, first, last, args):
+    spawn(key_gradients, team, threads, first, last, args)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from numba import njit
 
 from separatrix.recurrence.kernels.lanes import count, imag_part, load_first, pairs_high, pairs_low, real_part, rest, store_first
+from separatrix.recurrence.kernels.parallel import spawn
 
 
 @njit(cache=True, nogil=True)
@@ -184,3 +185,23 @@ def backward_complex(first, last, shape, block, a_batch, a_time, a, reset, start
                 if reset[b * T]:
                     g_re, g_im = zero, zero
             _store(dstart, b * D + d, g_re, g_im, n)
+
+
+@njit(cache=True, nogil=True)
+def forward_shared(team, threads, first, last, args):
+    spawn(forward, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def backward_shared(team, threads, first, last, args):
+    spawn(backward, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def forward_complex_shared(team, threads, first, last, args):
+    spawn(forward_complex, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def backward_complex_shared(team, threads, first, last, args):
+    spawn(backward_complex, team, threads, first, last, args)

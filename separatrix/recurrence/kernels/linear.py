@@ -46,7 +46,7 @@ def _fade(head_decay, lane_decay, row, at, n):
 
 
 @njit(cache=True, nogil=True)
-def _sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final):
+def sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final):
     """Units (batch, head, lane block).  shape is (T, H, R, L) and the heads of x, y, z, each dividing H.  Flat float32 arrays:
     x, z [B,T,heads,R], y [B,T,heads,L], out [B,T,H,L], start, final [B,H,R,L]; log decays [B,T,H], [B,T,H,R], [B,T,H,L]; reset [B,T] uint8."""
     T, H, R, L, x_heads, y_heads, z_heads = shape
@@ -133,7 +133,7 @@ def _sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_d
 
 
 @njit(cache=True, nogil=True)
-def _decay_gradient(first, last, shape, per_key, q, grad_q, k, grad_k, end, reset, grad_decay):
+def decay_gradient(first, last, shape, per_key, q, grad_q, k, grad_k, end, reset, grad_decay):
     """Units (batch, head).  q, k [B,T,G,K]; grad_q, grad_k [B,T,H,K]; end [B,H,K] = <S_T, dL/dS_T> over values;
     grad_decay [B,T,H,K] per key, [B,T,H] per head."""
     T, G, H, K = shape
@@ -159,10 +159,10 @@ def _decay_gradient(first, last, shape, per_key, q, grad_q, k, grad_k, end, rese
 
 
 @njit(cache=True, nogil=True)
-def sweep(team, threads, first, last, args):
-    spawn(_sweep, team, threads, first, last, args)
+def sweep_shared(team, threads, first, last, args):
+    spawn(sweep, team, threads, first, last, args)
 
 
 @njit(cache=True, nogil=True)
-def decay_gradient(team, threads, first, last, args):
-    spawn(_decay_gradient, team, threads, first, last, args)
+def decay_gradient_shared(team, threads, first, last, args):
+    spawn(decay_gradient, team, threads, first, last, args)

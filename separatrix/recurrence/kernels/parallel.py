@@ -86,8 +86,8 @@ def _call(context, builder, compiled, signature, first, last, arguments) -> None
 def share(launch: Callable[..., None], units: int, work: float, *args) -> None:
     """Every unit of range(units) once.    work: floating point operations in all.
 
-    launch(team, threads, first, last, args) is a compiled kernel's own entry, `spawn(kernel, team, threads, first, last, args)`:
-    it stands beside the kernel so that Numba can cache it on disk.
+    launch(team, threads, first, last, args) is `spawn(kernel, team, threads, first, last, args)`, compiled; it stands beside its kernel
+    as `<kernel>_shared`, so that Numba can cache it on disk.
     """
     threads = min(torch.get_num_threads(), units)
     team = _team()

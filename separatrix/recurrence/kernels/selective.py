@@ -40,6 +40,7 @@ from separatrix.recurrence.kernels.lanes import (
     store,
     store_first,
 )
+from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
 FOLD = 16  # lanes that a sum over channels keeps until its end
@@ -204,3 +205,13 @@ def _totals(sums, first, n, out, at):
                 store(sums, base + j * FOLD, pair_sums(load(like, sums, base + 2 * j * FOLD), load(like, sums, base + 2 * (j + 1) * FOLD)))
             width //= 2
         store_first(out, at + i, load(like, sums, base), n - i)
+
+
+@njit(cache=True, nogil=True)
+def forward_shared(team, threads, first, last, args):
+    spawn(forward, team, threads, first, last, args)
+
+
+@njit(cache=True, nogil=True)
+def backward_shared(team, threads, first, last, args):
+    spawn(backward, team, threads, first, last, args)

@@ -1,0 +1,46 @@
+"""Tensors as the kernels read them, and what every operator's gradient has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels.lanes import WIDTH
+
+
+def flat(x: Tensor | None) -> np.ndarray | None:
+    """The numbers of a tensor as one row, shared with numpy; a complex number is two of them."""
+    if x is None:
+        return None
+    x = x.detach().resolve_conj().contiguous()
+    return (torch.view_as_real(x) if x.is_complex() else x).view(-1).numpy()
+
+
+def flags(reset: Tensor | None, batch: int, time: int) -> np.ndarray:
+    """[batch * time] uint8"""
+    return np.zeros(batch * time, np.uint8) if reset is None else flat(reset.to(torch.uint8))
+
+
+def blocks(size: int, lanes: int = WIDTH) -> int:
+    return -(-size // lanes)
+
+
+def decays(log_decay: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """As (per head, per key dimension), at most one of them present."""
+    return (flat(log_decay), None) if log_decay is None or log_decay.ndim == 3 else (None, flat(log_decay))
+
+
+def per_group(grad: Tensor, groups: int) -> Tensor:
+    """Heads that share a query or key add up their gradients."""
+    return grad if grad.shape[2] == groups else grad.unflatten(2, (groups, -1)).sum(3)
+
+
+def differentiable(operation: Callable, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Gradients of `operation`'s inputs that can be differentiated again, by a form of it in plain torch."""
+    wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    grads = torch.autograd.grad(operation(*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
+    found = dict(zip(wanted, grads))
+    return tuple(found.get(i) for i in range(len(inputs)))

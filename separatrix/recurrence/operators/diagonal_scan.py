@@ -1,0 +1,85 @@
+"""`torch.ops.separatrix.diagonal_scan`: the scan of `kernels/diagonal.py`, real and complex, single and double."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import diagonal
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+# Channels of a unit: wide rows read memory in order; narrower units are made when there would be too few for the threads.
+BLOCK, NARROW = 512, 128
+
+
+@torch.library.custom_op(
+    "separatrix::diagonal_scan", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    """All states and the last one.   a [B or 1, T or 1, D], x [B, T, D], state [B, D], all of one dtype."""
+    B, T, D = x.shape
+    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, _block(x)
+    share(kernel, B * blocks(D, block), _work(x), (T, D), block, *_strides(a), flat(a), flat(x), flags(reset, B, T), flat(state), flat(h),
+          flat(final))
+    return h, final
+
+
+@diagonal_scan.register_fake
+def _(a, x, state, reset):
+    return x.new_empty(x.shape), x.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::diagonal_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor? reset, Tensor h, bool with_a) -> (Tensor, Tensor, Tensor)",
+)
+def diagonal_scan_backward(grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Optional[Tensor], h: Tensor,
+                           with_a: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (a, x, state); that of a is empty when nobody asks."""
+    B, T, D = h.shape
+    grad_x, grad_state, grad_a = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_a else 0, a.shape[1], D)
+    kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, _block(h)
+    share(kernel, B * blocks(D, block), 2 * _work(h), (T, D), block, *_strides(a), flat(a), flags(reset, B, T), flat(state),
+          flat(h) if with_a else None, flat(grad_h), flat(grad_final), flat(grad_x), flat(grad_a) if with_a else None, flat(grad_state))
+    return grad_a if grad_a.shape[0] in (0, a.shape[0]) else grad_a.sum(0, keepdim=True), grad_x, grad_state
+
+
+@diagonal_scan_backward.register_fake
+def _(grad_h, grad_final, a, state, reset, h, with_a):
+    return h.new_empty(a.shape if with_a else (0, *a.shape[1:])), h.new_empty(h.shape), h.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    a, x, state, reset, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.diagonal import diagonal_scan_chunked
+
+        return differentiable(diagonal_scan_chunked, (a, x, state, reset), (grad_h, grad_final))
+    with_a = ctx.needs_input_grad[0]
+    grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, h, with_a)
+    return grad_a if with_a else None, grad_x, grad_state, None
+
+
+def _strides(a: Tensor) -> tuple[int, int]:
+    """How far a moves with the batch and with time, in numbers; 0 where it is shared."""
+    batch, time, D = a.shape
+    return (time * D if batch > 1 else 0), (D if time > 1 else 0)
+
+
+def _block(x: Tensor) -> int:
+    return BLOCK if x.shape[0] * blocks(x.shape[2], BLOCK) >= torch.get_num_threads() else NARROW
+
+
+def _work(x: Tensor) -> float:
+    """The memory sets the pace: a number costs some ten floating point operations' time."""
+    return x.numel() * (40.0 if x.is_complex() else 20.0)
+
+
+torch.library.register_autograd(diagonal_scan, _gradient, setup_context=_keep)
