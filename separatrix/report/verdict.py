@@ -43,13 +43,15 @@ class Criterion:
     """A number and the closed band it has to lie in.
 
     name          what is compared, e.g. "spread of the long run, model / data".
+    says          the number in a clause, {} standing for it: "its spread is {} times the data's".
     low, high     the band.
-    below, above  what a failure on either side means, as the end of the sentence "Bounded, but ...".
+    below, above  what a failure on either side means, in a few words: "too regular", "settles to a fixed point".
     reason        why the line stands there.
     """
 
     name: str
     number: Number | None
+    says: str
     low: float = -math.inf
     high: float = math.inf
     below: str = ""
@@ -80,9 +82,8 @@ class Criterion:
     @property
     def failure(self) -> str:
         assert self.number is not None
-        return (
-            self.below if self.number.value < self.low else self.above
-        ) or f"{self.name} is {show(self.number)}, accepted is {self.band}"
+        word = self.below if self.number.value < self.low else self.above
+        return (f"{word}: " if word else "") + self.says.format(plain(self.number.value))
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def judge(
         close = [c for c, outcome in zip(criteria, outcomes) if outcome is Outcome.WITHIN_ERROR]
         if close:
             assert close[0].number is not None
-            said = f"{close[0].name} is {show(close[0].number)}, too close to its line ({close[0].band}) to call"
+            said = f"{close[0].says.format(show(close[0].number))}, too close to its line ({close[0].band}) to call"
             carried = (*held, _carry(close[0]))
         else:
             said, carried = f"evidence is missing: {'; '.join(missing)}", held

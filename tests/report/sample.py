@@ -8,8 +8,10 @@ from separatrix.report import Criterion, Evidence, Horizon, Made, Run, judge
 from separatrix.report.finding import Finding
 from separatrix.report.sections.bound import bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
-from separatrix.report.sections.eigenvalues import Layer, eigenvalues, memory, memory_steps
-from separatrix.report.sections.forecast import Rival, free_run, horizon
+from separatrix.report.sections.eigenvalues import Layer, eigenvalues, memory_steps
+from separatrix.report.sections.forecast import Rival, free_run
+from separatrix.report.sections.horizon import horizon
+from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps, portrait
 from separatrix.report.sections.statistics import histogram, spectrum
 from separatrix.report.sections.training import training
@@ -77,7 +79,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         data[last - 30 : last],
         rivals,
         variance=variance,
-        variance_of="the series",
+        spread=variance**0.5,
         horizon=reach,
         origin=last,
         name="x",
@@ -91,7 +93,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     gates = np.exp(-np.exp(rng.normal(-2.5, 1.2, (500, 32)))) + 0j
     layers = [Layer("block 0: S4D", rings, False), Layer("block 1: Mamba", gates, True)]
     longest = Number(float(max(memory_steps(layer.values).max() for layer in layers)), "measured", unit="sample")
-    eigen = eigenvalues(layers, numbers={"longest memory": longest}, visits=500, unit="sample", made=made, call=call)
+    eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made, call=call)
     curves = [parting(data), parting(long)]
     a, b = (Number(float(np.polyfit(np.arange(5, 30), c[5:30], 1)[0]), "estimated", 0.03, 0.06, "per sample") for c in curves)
     growth = divergence(
@@ -158,7 +160,15 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         made=made,
         call=call,
     )
-    spans = memory(layers, numbers={"longest": longest}, unit="sample", made=made, call=call, cycle=(PERIOD, "turn"))
+    spans = memory(
+        [layer.name for layer in layers],
+        [memory_steps(layer.values) * np.log(2) for layer in layers],
+        numbers={"longest": longest},
+        unit="sample",
+        made=made,
+        call=call,
+        cycle=(PERIOD, "turn"),
+    )
     spectrum_of_exponents = exponents(
         [Number(v, "estimated", v - 0.004, v + 0.004, "per sample") for v in (0.045, 0.0, -0.2, -0.31, -0.5, -0.73)],
         numbers={"largest exponent": Number(0.045, "estimated", 0.041, 0.049, "per sample")},
@@ -183,6 +193,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "spread of the long run, model / data",
             Number(float(long.std() / data.std()), "estimated", 0.94, 1.03),
+            "its spread is {} times the data's",
             0.5,
             2.0,
             below="it dies out",
@@ -192,12 +203,18 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "overlap of portraits, model / data's own halves",
             Number(shared.value / own.value, "measured"),
+            "its portrait shares {} times what the data share",
             low=0.7,
             below="it lives elsewhere",
             reason="the data's own halves are the yardstick",
         ),
         Criterion(
-            "largest exponent, model / data", Number(b.value / a.value, "estimated", 0.7, 1.3), 0.5, 2.0, reason="half to twice the data's"
+            "largest exponent, model / data",
+            Number(b.value / a.value, "estimated", 0.7, 1.3),
+            "its largest exponent is {} times the data's",
+            0.5,
+            2.0,
+            reason="half to twice the data's",
         ),
     ]
     findings: list[Finding] = [

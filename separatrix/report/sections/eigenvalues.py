@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Circle, PathPatch
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
-from separatrix.report.ink import FAINT, INK, MEMORY, MODEL, WIDE, Panel, _squares, axis_names, draw, powers
+from separatrix.report.finding import Finding, Made, Picture, counted, plural
+from separatrix.report.ink import FAINT, INK, MEMORY, WIDE, Panel, _squares, axis_names, draw, powers
 from separatrix.stability.number import Number
 
 BANDS = (0.0, 3.0, 10.0, 30.0, 100.0, np.inf)  # memory in steps, one shade each
@@ -40,19 +40,20 @@ def memory_steps(values: NDArray) -> NDArray:
         return np.where(modulus >= 1, np.inf, -1 / np.log(np.maximum(modulus, 1e-300)))
 
 
-def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], visits: int, unit: str, made: Made, call: str) -> Finding:
+def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str) -> Finding:
     """All layers in one complex plane."""
     values = np.concatenate([layer.values.ravel() for layer in layers])
     modulus, steps = np.abs(values), memory_steps(values)
     outside = float(np.mean(modulus > 1 + 1e-6))
     longest = float(np.max(steps))
+    visited = "visited " if any(layer.input_dependent for layer in layers) else ""
     if outside > 0:
-        title = f"{outside:.2%} of the visited eigenvalues lie outside the unit circle"
+        title = f"{outside:.2%} of the {visited}eigenvalues lie outside the unit circle"
     elif np.isinf(longest):
-        title = "No visited eigenvalue lies outside the unit circle; the longest memory does not fade"
+        title = f"No {visited}eigenvalue lies outside the unit circle; the longest memory does not fade"
     else:
         lasting = counted(float(f"{longest:.2g}"), unit)
-        title = f"Every visited eigenvalue lies inside the unit circle; the longest memory is {lasting}"
+        title = f"Every {visited}eigenvalue lies inside the unit circle; the longest memory is {lasting}"
     real = bool(np.all(np.abs(values.imag) < 1e-9))
     radius = max(1.08, min(1.5, 1.05 * float(modulus.max())))
     panels: tuple[Panel, ...]
@@ -60,11 +61,11 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], visit
         panels = (draw("eigenvalues-line", lambda axes: _on_a_line(axes, values.real, radius), height=150),)
         looks = "All eigenvalues are real: the layers leak, they do not ring."
     else:
-        both = np.concatenate([values, values.conj()]) if values.imag.min() > -1e-9 else values
+        both = np.concatenate([values, values.conj()])  # a real layer has both of each pair, and may keep one
         panels = (
             draw(
                 "eigenvalues-plane",
-                lambda axes: _plane(axes, both, (-radius, radius), (-radius, radius), whole=True),
+                lambda axes: _plane(axes, both, (-radius, radius), (-radius, radius)),
                 width=HALF_PLUS,
                 height=HALF_PLUS,
                 left=36,
@@ -109,7 +110,7 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], visit
 HALF_PLUS = 240
 
 
-def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float, float], whole: bool) -> None:
+def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float, float]) -> None:
     ex, ey = np.linspace(*xs, 121), np.linspace(*ys, 121)
     _bands(axes, values.real, values.imag, memory_steps(values), ex, ey)
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, lw=0.9))
@@ -165,55 +166,3 @@ def _bands(axes: Axes, x: NDArray, y: NDArray, steps: NDArray, ex: NDArray, ey: 
                 shape = _squares(where, ex, ey)
                 if shape is not None:
                     axes.add_patch(PathPatch(shape, facecolor=colour, edgecolor=colour, alpha=opacity, linewidth=0.9, joinstyle="round"))
-
-
-def memory(
-    layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str, cycle: tuple[float, str] | None
-) -> Finding:
-    """How long each layer remembers: median, middle half and extremes over modes and visits."""
-    spans = [np.clip(memory_steps(layer.values.ravel()), 0.1, 1e6) for layer in layers]
-    medians = [float(np.median(s)) for s in spans]
-    longest = int(np.argmax([s.max() for s in spans]))
-    title = (
-        f"Layers remember {plain(float(f'{min(medians):.2g}'))} to {plain(float(f'{max(medians):.2g}'))} {plural(unit)} at the median"
-        if len(layers) > 1
-        else f"The layer remembers {plain(float(f'{medians[0]:.2g}'))} {plural(unit)} at the median"
-    )
-    title += f", at most {plain(float(f'{spans[longest].max():.2g}'))} ({layers[longest].name})"
-
-    def paint(axes: Axes) -> None:
-        axes.set_xscale("log")
-        for i, (layer, steps) in enumerate(zip(layers, spans)):
-            at = len(layers) - 1 - i
-            low, quarter, middle, three, high = np.quantile(steps, [0, 0.25, 0.5, 0.75, 1])
-            axes.plot([low, high], [at, at], color=MODEL, lw=1)
-            axes.plot([quarter, three], [at, at], color=MODEL, lw=6, solid_capstyle="butt", alpha=0.5)
-            axes.plot([middle], [at], "o", color=MODEL, ms=6)
-            axes.text(-0.02, at, layer.name, transform=axes.get_yaxis_transform(), ha="right", va="center")
-        everything = np.concatenate(spans)
-        axes.set_xlim(max(0.1, 0.7 * everything.min()), 1.4 * everything.max())
-        axes.set_ylim(-0.6, len(layers) - 0.4)
-        axes.set_yticks([])
-        axes.spines["left"].set_visible(False)
-        if cycle and axes.get_xlim()[0] < cycle[0] < axes.get_xlim()[1]:
-            axes.axvline(cycle[0], color=INK, lw=0.7, ls=(0, (2, 2)), zorder=0)
-            axes.text(cycle[0], 1.0, f"one {cycle[1]}", transform=axes.get_xaxis_transform(), ha="center", va="bottom", gid="halo-cycle")
-        powers(axes, "x")
-        axes.set_xlabel(f"memory, {plural(unit)}", loc="right")
-
-    widest = max(len(layer.name) for layer in layers)
-    picture = Picture(
-        (draw("memory", paint, height=66 + 26 * len(layers), left=min(150, 18 + 6.6 * widest)),),
-        f"Memory of each layer on a logarithmic axis. {title}.",
-        "Dot: median over modes and visits. Bar: middle half. Line: from shortest to longest.",
-    )
-    return Finding(
-        "memory",
-        title,
-        "How long does a trace of the past live in each layer?",
-        numbers,
-        made,
-        "The time until a state alone has faded to 1/e. What the network makes of it may fade sooner, and its feedback may keep it longer.",
-        call,
-        picture,
-    )

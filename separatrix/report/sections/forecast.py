@@ -1,6 +1,6 @@
 """Free run against truth: how far a forecast that sees no further value stays with the data.
 
-    NMSE(n) = mean (ŷ_t - y_t)² / var(y)        over t = 1..n after the last value seen; 1 is what the mean alone would reach
+    NMSE(n) = mean (ŷ_t - y_t)² / var(y)        over t = 1..n after the last value seen; the mean of the truth itself reaches 1
 
 Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the competition that scored free runs this way).
 """
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
+from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, RIVAL, axis_names, draw, name_line, powers, reading
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
@@ -45,7 +45,7 @@ def free_run(
     rivals: Sequence[Rival],
     *,
     variance: float,
-    variance_of: str,
+    spread: float,
     horizon: Horizon | None,
     origin: int,
     name: str,
@@ -54,13 +54,13 @@ def free_run(
     call: str,
     band: tuple[NDArray, NDArray] | None = None,
 ) -> Finding:
-    """truth, forecast [n] from row `origin` on, past [m] before it; NMSE is in units of `variance`, and `variance_of` says of what."""
+    """truth, forecast [n] from row `origin` on, past [m] before it; variance: of the truth; spread: s.d. of the data"""
     n = len(truth)
     error = nmse(forecast, truth, variance)
     errors = {rival.name: nmse(rival.forecast, truth, variance) for rival in rivals}
     ranked = sorted((e, who) for who, e in errors.items() if np.isfinite(e))
     best = ranked[0] if ranked else None
-    left = leaves(forecast, truth, variance)
+    left = leaves(forecast, truth, spread)
     title = (
         f"Free run stays with the data for all {n} {plural(unit)}"
         if left is None
@@ -69,15 +69,14 @@ def free_run(
         else "Free run leaves the data at once"
     )
     title += f": NMSE {plain(error)}" + (f", best baseline {plain(best[0])} ({best[1]})" if best else "")
-    how = f"mean squared error of {n} free-running steps over the variance of {variance_of}"
+    how = f"mean squared error of {n} free-running steps over the variance of the truth"
     numbers = {f"free-running NMSE over {n} {plural(unit)}": Number(error, "measured", how=how)}
     numbers |= {f"NMSE of {who}": Number(e, "measured", how="as above" + _took(rivals, who)) for who, e in errors.items()}
-    numbers["step at which this free run leaves"] = Number(
+    numbers["steps before this free run leaves"] = Number(
         float(n if left is None else left),
         "measured",
         unit=plural(unit),
-        how="first step from which the error averaged over 5 steps exceeds one half of a standard deviation"
-        + (" (it never did)" if left is None else ""),
+        how="steps before the first error of more than one half of a standard deviation" + (" (there was none)" if left is None else ""),
     )
     if horizon is not None:
         numbers["forecast horizon, over origins"] = horizon.steps
@@ -112,13 +111,10 @@ def free_run(
     )
 
 
-def leaves(forecast: NDArray, truth: NDArray, variance: float, window: int = 5, limit: float = 0.5) -> int | None:
-    """The first step from which the root mean square error over `window` steps exceeds `limit` standard deviations; None: never."""
-    error = np.where(np.isfinite(truth), forecast - truth, 0.0) ** 2
-    if len(error) < window:
-        return None if np.sqrt(error.mean()) <= limit * np.sqrt(variance) else 0
-    rolled = np.convolve(error, np.ones(window) / window, mode="valid")
-    over = np.flatnonzero(~(np.sqrt(rolled) <= limit * np.sqrt(variance)))
+def leaves(forecast: NDArray, truth: NDArray, spread: float, limit: float = 0.5) -> int | None:
+    """Steps before the first error of more than `limit` times `spread`; None: there was none."""
+    known = np.isfinite(truth)
+    over = np.flatnonzero(~(np.abs(np.where(known, forecast - np.where(known, truth, 0.0), 0.0)) <= limit * spread))
     return int(over[0]) if len(over) else None
 
 
@@ -242,74 +238,3 @@ def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], ap
         placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
     for (text, y, colour, gid), at, want in zip(order, placed, wanted):
         name_line(axes, x, y, text, colour, dx=6, dy=float(at - want), bold=colour != RIVAL, gid=gid)
-
-
-def horizon(
-    horizon: Horizon,
-    curves: Mapping[str, NDArray],
-    steps: NDArray,
-    *,
-    spread: tuple[NDArray, NDArray] | None,
-    rivals: Mapping[str, Number],
-    limit: float,
-    origins: int,
-    unit: str,
-    made: Made,
-    call: str,
-) -> Finding:
-    """Error against lead time over many origins.
-
-    curves  {"model": [n], baseline: [n]}, median error in standard deviations; spread: its quartiles.
-    """
-    best = max(((n.value, who) for who, n in rivals.items() if np.isfinite(n.value)), default=None)
-    title = f"Forecasts hold for {horizon}"
-    if best is not None:
-        title += (
-            f", the best baseline ({best[1]}) for {plain(round(best[0]))}"
-            if best[0] < horizon.steps.value
-            else f"; {best[1]} holds longer, {plain(round(best[0]))}"
-        )
-    alt = f"Error against lead time from {origins} origins. {title}. The line that counts as lost is {plain(limit)} standard deviations."
-
-    def paint(axes: Axes) -> Mapping[str, object]:
-        axes.set_xlim(0, float(steps[-1]))
-        top = max(1.6, min(2.5, 1.1 * float(np.nanmax(curves["model"]))))
-        axes.set_ylim(0, top)
-        axes.axhline(limit, color=INK, lw=0.7, ls=(0, (2, 2)))
-        axes.text(float(steps[-1]) * 0.99, limit, f"lost: {plain(limit)} s.d.", ha="right", va="top", gid="halo-limit")
-        if spread is not None:
-            axes.fill_between(steps, *(np.clip(s, 0, top) for s in spread), color=MODEL, alpha=0.18, lw=0)
-        for i, line in enumerate(line for who, line in curves.items() if who != "model"):
-            axes.plot(steps, np.clip(line, 0, top), color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
-        axes.plot(steps, np.clip(curves["model"], 0, top), color=MODEL, lw=1.8)
-        value = horizon.steps.value
-        if np.isfinite(value) and value <= steps[-1]:
-            axes.plot([value], [limit], "o", ms=5, color=MODEL)
-            if horizon.steps.low is not None and horizon.steps.high is not None:
-                axes.plot([horizon.steps.low, min(horizon.steps.high, float(steps[-1]))], [limit, limit], color=MODEL, lw=2.4)
-        beside(
-            axes,
-            float(steps[-1]),
-            [
-                (who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
-                for i, (who, line) in enumerate(curves.items())
-            ],
-        )
-        axis_names(axes, f"lead time, {plural(unit)}", "error, s.d. of the data")
-        return {who: reading(steps, line) for who, line in curves.items()}
-
-    numbers = {"forecast horizon, model": horizon.steps} | {f"forecast horizon, {who}": number for who, number in rivals.items()}
-    return Finding(
-        "horizon",
-        title,
-        f"From {origins} different origins, how far ahead is a forecast still better than {plain(limit)} standard deviations off?",
-        numbers,
-        made,
-        "The horizon belongs to this series and this error limit. Origins close to each other are not independent.",
-        call,
-        Picture(
-            (draw("horizon", paint, height=220, right=66),),
-            alt,
-            f"Median error over {origins} origins against lead time; the band holds the middle half. Horizon {show(horizon.steps)}.",
-        ),
-    )

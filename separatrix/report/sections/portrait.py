@@ -51,7 +51,14 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]
     spread = (max(0.0, mean - error), min(1.0, mean + error)) if np.isfinite(error) else (None, None)
     how = f"shared mass of two delay portraits on {CELLS} x {CELLS} cells, delay {delay}"
     return (
-        Number(mean, "estimated" if np.isfinite(error) else "measured", *spread, "", f"{how}; mean over {len(means)} pieces of the run"),
+        Number(
+            mean,
+            "estimated" if np.isfinite(error) else "measured",
+            spread[0],
+            spread[1],
+            "",
+            f"{how}; mean over {len(means)} pieces of the run",
+        ),
         Number(overlap(data[:half], data[half:], delay, edges), "measured", how=f"{how}; first against second half of the data"),
     )
 

@@ -1,0 +1,251 @@
+"""Audit a finished run: load it, put every question to it, judge, and write report.html.
+
+    audit("runs/laser-s4d-0")  ->  runs/laser-s4d-0/report.html  (and evidence.json beside it)
+
+An instrument that cannot run on this model or this data is named in the report with the reason; the verdict then says what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from separatrix import data as shipped
+from separatrix.data import Series
+from separatrix.files import write_text
+from separatrix.report.finding import Finding, Made, Run, plain, show
+from separatrix.report.measure.exponents import divergences, own_exponents
+from separatrix.report.measure.forecasts import Forecasts, forecasts
+from separatrix.report.measure.layers import layers, responses
+from separatrix.report.measure.likeness import characters, portraits
+from separatrix.report.measure.longrun import long_run
+from separatrix.report.page import Evidence, build, to_record
+from separatrix.report.sections.training import training
+from separatrix.report.subject import Progress, Subject
+from separatrix.report.verdict import ENOUGH, Criterion, Horizon, judge
+from separatrix.stability import Number
+from separatrix.training import Forecaster, RunConfig, read_metrics
+from separatrix.training.forecaster import fingerprint
+
+REPORT, EVIDENCE, METRICS = "report.html", "evidence.json", "metrics.jsonl"
+log = logging.getLogger("separatrix")
+T = TypeVar("T")
+Baseline = tuple[str, Callable[[Tensor, int], Tensor], str]  # name, forecast(past [t, C], steps) -> [steps, C], note
+
+
+def audit(
+    folder: str | Path,
+    series: Series | None = None,
+    *,
+    ahead: int | None = None,
+    steps: int = ENOUGH,
+    command: str = "",
+    baselines: Sequence[Baseline] = (),
+    choices: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the stability report of a run folder and return its path.
+
+    series     all that was measured, fitted rows first; None: the shipped series of the run's name.
+    ahead      rows of the free run that is scored; None: what the series suggests, else 100.
+    steps      of the long free run.
+    command    the command line that made the run, for the recipe.
+    baselines  more yardsticks than the two that cost nothing.
+    choices    how settings were chosen, where the caller knows better than the recipe.
+    progress   called with (share done, what is being done).
+    """
+    folder = Path(folder)
+    forecaster = Forecaster.load(folder)
+    config = forecaster.config
+    assert config is not None
+    series = find(config) if series is None else matching(series, config)
+    subject = Subject(forecaster.model, series, config.data.rows, ahead or series.horizon or 100, config.seed)
+    evidence = examine(
+        subject, recipe(config, series, command, choices), trained(folder, config), steps=steps, baselines=baselines, progress=progress
+    )
+    page = build(evidence)
+    write_text(folder / EVIDENCE, json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+    write_text(folder / REPORT, page)
+    return folder / REPORT
+
+
+def examine(
+    subject: Subject,
+    run: Run,
+    history: Sequence[Finding] = (),
+    *,
+    steps: int = ENOUGH,
+    baselines: Sequence[Baseline] = (),
+    progress: Progress | None = None,
+) -> Evidence:
+    """Every instrument on one subject, and the verdict."""
+
+    def say(share: float, what: str) -> None:
+        if progress is not None:
+            progress(share, what)
+
+    absent: dict[str, str] = {}
+    findings: list[Finding] = []
+    criteria: list[Criterion] = []
+
+    def attempt(name: str, question: Callable[[], T]) -> T | None:
+        began = time.perf_counter()
+        try:
+            return question()
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            absent[name] = str(error)
+            log.info("%s could not be measured: %s", name, error)
+            return None
+        finally:
+            log.debug("%s took %.1f s", name, time.perf_counter() - began)
+
+    say(0.0, "forecasts from many origins")
+    made = attempt("forecasts", lambda: forecasts(subject, baselines))
+    horizon = Horizon(Number(float("nan"), "measured"), subject.unit) if made is None else made.horizon
+    start = None if made is None else made.states[0]
+    if made is not None:
+        findings += made.findings
+    say(0.08, "eigenvalues and memory")
+    found = attempt("eigenvalues", lambda: layers(subject))
+    responded = attempt("response", lambda: responses(subject))
+    ran, character = None, ""
+    if start is not None:
+        ran = attempt(
+            "long free run",
+            lambda: long_run(subject, start, steps, lambda done, total: say(0.12 + 0.55 * done / total, "long free run")),
+        )
+    if ran is not None:
+        findings.append(ran.finding)
+        criteria.append(ran.criterion)
+        if ran.escape is None:
+            run_series = ran.series
+            say(0.67, "portrait, spectrum, histogram")
+            pictured = attempt("portrait", lambda: portraits(subject, run_series))
+            if pictured is not None:
+                findings.append(pictured[0])
+                criteria.append(pictured[1])
+            alike = attempt("spectrum and histogram", lambda: characters(subject, run_series))
+            if alike is not None:
+                findings += alike[0]
+                criteria += alike[1]
+            say(0.72, "divergence of nearby starts")
+            growing, criterion, character, trouble = divergences(subject, run_series)
+            criteria.insert(2, criterion)
+            if growing is not None:
+                findings.append(growing)
+            if trouble:
+                absent["exponent of " + ("the data" if "data" in trouble.split("could")[0] else "the free run")] = trouble
+            say(0.78, "Lyapunov exponents of the model")
+            own = attempt("Lyapunov exponents of the model", lambda: own_exponents(subject, start, 2_000))  # type: ignore[arg-type]
+            if own is not None:
+                findings.append(own)
+        else:
+            absent["portrait, spectrum and exponents"] = "the free run left, so it has no long run to compare."
+    findings += [*(found or []), *([responded] if responded is not None else []), *history]
+    say(0.99, "the page")
+    judgement = judge(
+        None if ran is None else ran.steps, criteria, escape=None if ran is None else ran.escape, horizon=horizon, character=character
+    )
+    return Evidence(run, judgement, findings, summary(subject, made), absent)
+
+
+def summary(subject: Subject, made: Forecasts | None) -> list[str]:
+    """What was reached, beside the best yardstick."""
+    if made is None:
+        return []
+    steps, origins, new = subject.origins
+    sentence = f"Free-running NMSE {show(made.nmse)} over {steps} {subject.unit}s from row {origins[0]:,}"
+    if made.best is not None:
+        sentence += f"; the best baseline, {made.best[0]}, reaches {plain(made.best[1])}"
+    return [sentence + ("." if new else ". These rows were fitted: no later ones exist, so take this as the best case.")]
+
+
+def find(config: RunConfig) -> Series:
+    """The shipped series a run was fitted to."""
+    try:
+        series = shipped.load(config.data.name)
+    except ValueError:
+        raise ValueError(
+            f"the run was fitted to {config.data.name!r}, which is not a shipped series. Pass the series (or the file) it came from."
+        ) from None
+    return matching(series, config)
+
+
+def matching(series: Series, config: RunConfig) -> Series:
+    """The columns the run was fitted to, checked against its fingerprint."""
+    if series.names != config.data.names:
+        series = series.select(*config.data.names)
+    rows = config.data.rows
+    if len(series) < rows or fingerprint(Series.from_array(series.values[:rows])) != config.data.sha256:
+        raise ValueError(
+            f"the first {rows:,} rows of {series.name!r} are not what the run was fitted to (sha256 {config.data.sha256[:12]}...). "
+            f"Give the file that the run was fitted to, unchanged."
+        )
+    return series
+
+
+def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str, str] | None) -> Run:
+    """The run in words."""
+    network, plan = config.network, config.recipe
+    told = {
+        "loss horizon": f"{plan.horizon} free-running rows at the end, grown from {plan.first_horizon} after {plan.teacher_steps} one-step steps",
+        "lags": f"{network.lags} rows in the delay window",
+        "stopping point": f"after {plan.steps} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
+        "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
+    } | dict(choices or {})
+    layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
+    flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
+    return Run(
+        series.name,
+        f"{network.mixer}, {layers}, width {network.d_model}",
+        f"{series.name}, {len(series):,} rows",
+        command or "separatrix.audit(folder)",
+        series.sha256 or config.data.sha256,
+        config.seed,
+        date.today().isoformat(),
+        ", ".join(f"{key} {value}" for key, value in config.machine.items()),
+        " ".join([series.notice, *series.remarks]).strip(),
+        {key: str(value) for key, value in flat.items()},
+        config.versions,
+        told,
+    )
+
+
+def trained(folder: Path, config: RunConfig) -> list[Finding]:
+    """How the fit went, where its lines were kept."""
+    if not (folder / METRICS).is_file():
+        return []
+    lines = read_metrics(folder / METRICS)
+    if len(lines) < 2:
+        return []
+    steps, loss = (np.array([float(line[key]) for line in lines]) for key in ("step", "loss"))
+    free = np.array([float(line.get("free", "nan")) for line in lines])
+    numbers = {
+        "loss, median of the last tenth": Number(
+            float(np.median(loss[-max(1, len(loss) // 10) :])), "measured", how=f"{len(lines):,} steps"
+        ),
+        "largest gradient norm": Number(max(float(line.get("gradient", 0.0)) for line in lines), "measured", how="before clipping"),
+    }
+    if np.isfinite(free).any():
+        numbers["free-running part, median of the last tenth"] = Number(float(np.nanmedian(free[-max(1, len(free) // 10) :])), "measured")
+    made = Made(f"{config.data.rows:,} rows of {config.data.name}", int(steps[-1]), config.seed, "float32")
+    return [
+        training(
+            steps,
+            loss,
+            None,
+            None,
+            numbers=numbers,
+            made=made,
+            call=f"separatrix.Forecaster({config.network.mixer!r}, random_state={config.seed}).fit(series)",
+            text="",
+        )
+    ]

@@ -1,0 +1,103 @@
+"""What the layers do along the data: eigenvalues, half-lives, how far back a forecast looks."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from numpy.typing import NDArray
+
+from separatrix.report.baselines import bridged
+from separatrix.report.finding import Finding, Made
+from separatrix.report.sections.eigenvalues import Layer, eigenvalues
+from separatrix.report.sections.memory import memory
+from separatrix.report.sections.response import response
+from separatrix.report.subject import Subject
+from separatrix.stability import Number, (
+    eigenvalues_along,
+    gradient_reach,
+    measured_gain,
+    memory_horizon,
+)
+
+
+def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
+    """Eigenvalues and half-lives of every layer that is linear in its state, along the last fitted rows."""
+    began = time.perf_counter()
+    x = subject.values[None, max(0, subject.seen - rows) : subject.seen]
+    shown: list[Layer] = []
+    spans: list[NDArray] = []
+    numbers: dict[str, Number] = {}
+    lasting: dict[str, Number] = {}
+    with torch.no_grad():
+        for visit in subject.model.walk(x):
+            make = getattr(visit.mixer, "transition", None)
+            if make is None:
+                continue
+            transition = make(visit.x, visit.before)
+            found, remembered = eigenvalues_along(transition), memory_horizon(transition)
+            name = f"{visit.name}: {type(visit.mixer).__name__}"
+            step = transition.norm()
+            shown.append(Layer(name, found.values.numpy(), bool((step != step[:, :1]).any())))
+            spans.append(remembered.half_life.numpy())
+            numbers |= {
+                f"largest modulus, {name}": found.largest,
+                f"share outside the unit circle, {name}": found.outside,
+                f"largest norm of one step, {name}": found.norm,
+            }
+            lasting |= {f"median half-life, {name}": remembered.median, f"longest half-life, {name}": remembered.longest}
+    if not shown:
+        raise ValueError("no layer of this model is linear in its state, so there are no eigenvalues to show.")
+    made = Made(
+        f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        x.shape[1],
+        None,
+        subject.dtype,
+        time.perf_counter() - began,
+    )
+    return [
+        eigenvalues(
+            shown, numbers=numbers, unit=subject.unit, made=made, call="separatrix.stability.eigenvalues_along(layer.transition(x))"
+        ),
+        memory(
+            [layer.name for layer in shown],
+            spans,
+            numbers=lasting,
+            unit=subject.unit,
+            made=made,
+            call="separatrix.stability.memory_horizon(layer.transition(x))",
+            cycle=subject.cycle,
+        ),
+    ]
+
+
+def responses(subject: Subject, rows: int = 300) -> Finding:
+    """How far back the next forecast looks, and how much a small change of the data moves the forecasts."""
+    began = time.perf_counter()
+    x = torch.tensor(bridged(subject.series.values[max(0, subject.seen - rows) : subject.seen].T).T)[None]
+    reach = gradient_reach(lambda u: subject.model(u)[0], x, generator=torch.Generator().manual_seed(subject.seed), probes=2)
+    gain = measured_gain(
+        lambda u: subject.model(u[None])[0][0], x[0], rounds=8, size=1e-3, generator=torch.Generator().manual_seed(subject.seed)
+    ).gain
+    made = Made(
+        f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        x.shape[1],
+        subject.seed,
+        subject.dtype,
+        time.perf_counter() - began,
+    )
+    numbers = {
+        "age at which half of the influence is left": reach.half_life,
+        "age at which one percent is left": reach.faded,
+        "largest amplification that was found": gain,
+    }
+    return response(
+        reach.lags.numpy(),
+        reach.influence.numpy(),
+        faded=reach.faded,
+        gain=gain,
+        numbers=numbers,
+        unit=subject.unit,
+        made=made,
+        call="separatrix.stability.gradient_reach(lambda x: model(x)[0], x)",
+    )

@@ -1,0 +1,141 @@
+"""Is the long run like the data? Portrait, values and rhythms, each against what the data share with themselves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from numpy.typing import NDArray
+
+from separatrix.report.finding import Finding, Made, plain
+from separatrix.report.sections.portrait import overlaps, portrait
+from separatrix.report.sections.statistics import histogram, spectrum
+from separatrix.report.subject import Subject
+from separatrix.report.verdict import Criterion
+from separatrix.stability import (
+    Closeness,
+    Number,
+    character,
+)
+
+NEAR = 1.5  # times the largest distance between two pieces of the data
+
+
+def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
+    began = time.perf_counter()
+    data = subject.data.numpy()
+    delay = max(1, round(subject.cycle[0] / 4))
+    shared, own = overlaps(data, run, delay)
+    made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)
+    finding = portrait(
+        data,
+        run,
+        delay,
+        shared=shared,
+        own=own,
+        name=subject.name,
+        unit=subject.unit,
+        made=made,
+        call="separatrix.report.sections.portrait.overlaps(data, run, delay)",
+    )
+    how = f"{shared.how}; over the overlap of the data's own halves"
+    ratio = None if own.value == 0 else replace(shared.scaled(1 / own.value, ""), how=how)
+    return finding, Criterion(
+        "overlap of portraits, against that of the data's halves",
+        ratio,
+        "its portrait shares {} times what two halves of the data share",
+        low=0.7,
+        below="it lives elsewhere",
+        reason="seven tenths of what two halves of the data share",
+    )
+
+
+def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Criterion]]:
+    """Histogram and spectrum against the data's own variability."""
+    began = time.perf_counter()
+    found = character(subject.data, torch.from_numpy(run))
+    made = Made(
+        subject.inputs,
+        len(run),
+        subject.seed,
+        "float64",
+        time.perf_counter() - began,
+        "the data in 4 pieces, the run in up to 16 of the same length",
+    )
+    call = "separatrix.stability.character(data, run)"
+    values, rhythm, remembered = against(found.values), against(found.rhythm), against(found.memory)
+    same, other, far = "are the data's", "are not quite the data's", "as far from the data as its own pieces are"
+    one = histogram(
+        found.edges.numpy(),
+        found.histogram_data.numpy(),
+        found.histogram_run.numpy(),
+        name=subject.name,
+        made=made,
+        call=call,
+        title=f"The values of the long run {same if values.value <= NEAR else other}: {_times(values)} {far}",
+        numbers={
+            "distance of values, run to data": found.values.distance,
+            "distance of values, data to data": found.values.yardstick,
+            "distance of values, run to data / largest of data to data": values,
+        },
+    )
+    two = spectrum(
+        found.frequency.numpy(),
+        found.power_data.numpy(),
+        found.power_run.numpy(),
+        unit=subject.unit,
+        cycle=subject.cycle[0],
+        made=made,
+        call=call,
+        title=f"The rhythms of the long run {same if rhythm.value <= NEAR else other}: {_times(rhythm)} {far}",
+        numbers={
+            "distance of spectra, run to data": found.rhythm.distance,
+            "distance of spectra, data to data": found.rhythm.yardstick,
+            "distance of spectra, run to data / largest of data to data": rhythm,
+            "distance of autocorrelations, run to data / largest of data to data": remembered,
+        },
+    )
+    reason = f"{plain(NEAR)} times the largest distance between two pieces of the data"
+    lines = [
+        Criterion(
+            "distance of spectra, against the data's own",
+            rhythm,
+            "its spectrum is {} times as far from the data's as they are from themselves",
+            high=NEAR,
+            above="its rhythms are not the data's",
+            reason=reason,
+        ),
+        Criterion(
+            "distance of values, against the data's own",
+            values,
+            "its values are {} times as far from the data's as they are from themselves",
+            high=NEAR,
+            above="it is in other places, or for other times",
+            reason=reason,
+        ),
+    ]
+    return [one, two], lines
+
+
+def against(closeness: Closeness) -> Number:
+    """The median distance over the largest that two pieces of the data have.
+
+    The interval is that of a median: 1.25 s.d. / sqrt(n), with the s.d. from the middle nine tenths of the pairs and n = 4, because no
+    more than the four pieces of the data are independent.
+    """
+    far, line = closeness.distance, max(closeness.yardstick.high or 0.0, 1e-12)
+    low, high = far.low if far.low is not None else far.value, far.high if far.high is not None else far.value
+    error = 1.96 * 1.25 * (high - low) / 3.29 / 2
+    return Number(
+        far.value / line,
+        "estimated",
+        max(0.0, far.value - error) / line,
+        (far.value + error) / line,
+        "",
+        f"{far.how}; over the largest distance of the data to itself",
+    )
+
+
+def _times(number: Number) -> str:
+    return f"{plain(float(f'{number.value:.2g}'))} times"

@@ -1,0 +1,127 @@
+"""One very long free run: bounded, settled, dying, wandering, or away."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from separatrix.recurrence import State
+from separatrix.report.finding import Finding, Made, plain
+from separatrix.report.sections.bound import bounded
+from separatrix.report.subject import Subject
+from separatrix.report.verdict import Criterion, Escape
+from separatrix.stability import (
+    Fate,
+    Number,
+)
+from separatrix.stability import free_run as let_go
+
+LIMIT = 10.0  # half ranges of the data: farther out is away
+
+
+@dataclass(frozen=True)
+class LongRun:
+    finding: Finding
+    series: NDArray  # [T] the channel that is compared; only the finite part
+    criterion: Criterion
+    escape: Escape | None
+    steps: int
+    fate: str
+
+
+def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int, int], None]) -> LongRun:
+    """One very long free run, with the proved box of outputs where the network has one."""
+    began = time.perf_counter()
+    low, high = subject.reach
+    centre, half = (low + high) / 2, (high - low) / 2 or 1.0
+    system = subject.model.as_system(state=start, dtype=torch.float32)
+    middles = torch.full((subject.model.channels,), centre)
+    scales = torch.tensor([float(np.nanmax(v) - np.nanmin(v)) / 2 or 1.0 for v in subject.series.values.T])
+    for i, column in enumerate(subject.series.values.T):
+        middles[i] = float(np.nanmax(column) + np.nanmin(column)) / 2
+    run = let_go(system, steps=steps, limit=LIMIT * float(scales.max()), centre=middles, progress=progress)
+    seen = run.observed.reshape(-1, subject.model.channels)[:, subject.channel].double().numpy()
+    finite = seen[np.isfinite(seen)]
+    failed = run.failed[0]
+    escape = None
+    if failed is not None:
+        last = finite[-1] if len(finite) else math.nan
+        escape = Escape(
+            failed,
+            f"the output left {plain(LIMIT)} times the range of the data (the last value inside was {plain(float(f'{last:.3g}'))}, "
+            f"the data reach from {plain(float(f'{low:.3g}'))} to {plain(float(f'{high:.3g}'))})",
+        )
+    numbers = {"free-running steps within the limit": run.bounded}
+    if len(finite):
+        reach = Number(
+            float(np.abs(finite - centre).max()) / half, "measured", unit="half ranges of the data", how=f"over {len(finite):,} steps"
+        )
+        numbers |= {
+            "lowest value": run.low[subject.channel],
+            "highest value": run.high[subject.channel],
+            "largest excursion from the middle": reach,
+        }
+    box = subject.model.output_range()
+    if box is not None:
+        proved = [float(edge[subject.channel]) for edge in box]
+        how = "the norm before the head has a fixed length, so no input and no state can bring the output beyond"
+        numbers |= {
+            "no forecast can be below": Number(proved[0], "bound", low=proved[0], how=how),
+            "no forecast can be above": Number(proved[1], "bound", high=proved[1], how=how),
+        }
+    fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
+    spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / float(np.nanstd(subject.line))
+    spread = spread[np.isfinite(spread)]
+    ratio = None
+    if len(spread) == 5:
+        error = 2.78 * float(spread.std(ddof=1)) / math.sqrt(5)  # Student's t for four degrees of freedom
+        ratio = Number(
+            float(spread.mean()),
+            "estimated",
+            float(spread.mean()) - error,
+            float(spread.mean()) + error,
+            how="standard deviation in each of the last five tenths of the long run over that of the data",
+        )
+        numbers["spread of the long run, model / data"] = ratio
+    criterion = Criterion(
+        "spread of the long run, model / data",
+        ratio,
+        "its spread is {} times the data's",
+        0.5,
+        2.0,
+        below="it dies down" if run.fate[0] is Fate.MOVING else f"it settles to a {fate}",
+        above="it wanders",
+        reason="half to twice the standard deviation of the data",
+    )
+    ends = np.unique(np.geomspace(min(50, max(2, len(finite))), max(len(finite), 2), 80).astype(int))
+    begins = np.r_[0, ends[:-1]]
+    pieces = [finite[a:b] if b > a else finite[a : a + 1] for a, b in zip(begins, np.minimum(ends, len(finite)))]
+    pieces = [piece if len(piece) else np.array([math.nan]) for piece in pieces]
+    made = Made(
+        subject.inputs,
+        steps,
+        subject.seed,
+        "float32",
+        time.perf_counter() - began,
+        f"one start, where row {subject.origins[1][0]:,} begins; fate: {fate}",
+    )
+    finding = bounded(
+        np.array([p.min() for p in pieces]),
+        np.array([p.max() for p in pieces]),
+        ends.astype(float),
+        (low, high),
+        numbers=numbers,
+        escaped=None if escape is None else (escape.step, escape.where),
+        name=subject.name,
+        unit="step",
+        made=made,
+        call=f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
+        starts=1,
+    )
+    return LongRun(finding, finite, criterion, escape, steps, fate)
