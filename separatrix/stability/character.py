@@ -30,6 +30,9 @@ from separatrix.stability.power import as_series, power_spectrum
 from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
+# Runs of one and the same system stray beyond their data's own largest distance one time in fifteen, beyond this many times it one in
+# fifty; Lorenz with rho = 27 instead of 28 is three times beyond (4,000 samples of z, every 0.05).
+MARGIN = 1.25
 
 
 class Closeness(NamedTuple):
@@ -38,7 +41,7 @@ class Closeness(NamedTuple):
     distance: Number  # run against data, median over pairs of pieces
     yardstick: Number  # data against data, median over pairs of pieces
     ratio: Number  # of the two; at most about 1 when the run is like the data
-    alike: bool  # the run's median is no larger than the largest distance between two pieces of the data
+    alike: bool  # the run's median is at most MARGIN times the largest distance between two pieces of the data
 
 
 class Character(NamedTuple):
@@ -78,9 +81,7 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
         raise ValueError(f"pieces is {pieces}, expected at least 2: the data's own variability is the yardstick.")
     length = len(x) // pieces
     if length < 64 or len(y) < length:
-        raise ValueError(
-            f"pieces of {length} samples from data of {len(x)} and a run of {len(y)}: expected at least 64, and a run that long."
-        )
+        raise ValueError(f"pieces of {length} samples from data of {len(x)} and a run of {len(y)}: expected both at least 64.")
     deviation = float(x.std())
     if deviation == 0:
         raise ValueError("data is constant: it has no character to keep.")
@@ -149,4 +150,4 @@ def _closeness(distance: Callable, of_data: Sequence[np.ndarray], of_run: Sequen
     near = Number(np.median(own), "measured", own.min(), own.max(), unit, f"median and range over {len(own)} pairs of pieces of the data")
     floor = max(near.value, 1e-12)
     ratio = Number(far.value / floor, "measured", unit="times the data's own distance", how="ratio of the medians")
-    return Closeness(far, near, ratio, bool(far.value <= own.max() * (1 + 1e-9)))
+    return Closeness(far, near, ratio, bool(far.value <= MARGIN * own.max()))

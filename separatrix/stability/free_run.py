@@ -43,7 +43,7 @@ class FreeRun(NamedTuple):
     """
 
     observed: Tensor  # [..., M, m], what is seen after every `every`-th step; NaN after a divergence
-    state: Tensor  # [..., n], after the last step
+    state: Tensor  # [..., n], after the last step; of a run that diverged, where it started
     fate: list[Fate]  # one for each starting state, flattened
     period: list[int | None]  # of each CYCLE, in kept samples
     failed: list[int | None]  # the step at which each DIVERGED

@@ -172,8 +172,9 @@ def _certify(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: fl
     n, m = B.shape
     for slack in (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3):
         gamma = max(high, low * (1 + slack), slack)
-        try:  # a little more cost than CᵀC makes the inequality strict
-            strict = 1e-4 * slack * gamma**2 / max(float(np.linalg.norm(B)) ** 2, 1e-300)
+        # A little more cost than CᵀC makes the inequality strict; measured in γ² per input, which is what P is worth.
+        strict = 1e-4 * slack * gamma**2 / max(float(np.linalg.norm(B)) ** 2, 1e-6)
+        try:
             cost = C.T @ C + strict * np.eye(n)
             P = scipy.linalg.solve_discrete_are(A, B, cost, D.T @ D - gamma**2 * np.eye(m), s=C.T @ D)
         except (np.linalg.LinAlgError, ValueError):

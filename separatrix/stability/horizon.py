@@ -64,9 +64,7 @@ def forecast_horizon(
     """
     forecast, truth = (z.detach().cpu().double() for z in (torch.as_tensor(forecast), torch.as_tensor(truth)))
     if forecast.shape != truth.shape or forecast.ndim not in (2, 3) or 0 in forecast.shape:
-        raise ValueError(
-            f"forecast is {tuple(forecast.shape)} and truth {tuple(truth.shape)}, expected equal [origins, steps(, channels)]."
-        )
+        raise ValueError(f"forecast is {tuple(forecast.shape)} and truth {tuple(truth.shape)}, expected equal [origins, steps, ...].")
     if not bool(torch.isfinite(truth).all()):
         raise ValueError("truth holds NaN or infinite values: choose origins whose futures have no gaps.")
     if not threshold > 0:

@@ -37,7 +37,7 @@ class Divergence(NamedTuple):
 
     It does not tell chaos from coloured noise by itself: compare it with the model's free run under the same settings, and look at
     the curve. The bias of a finite, quantised record is not in the interval: for ten flows of known exponent
-    it was between +13 and -35 percent at 10,000 samples, for maps below 1 percent.
+    it was between +20 and -35 percent at 6,000 to 10,000 samples, for maps below 1 percent.
     """
 
     exponent: Number  # per unit of dt; the median over the embeddings

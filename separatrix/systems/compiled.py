@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -39,26 +39,19 @@ _advance = {scalar: types.void(rows, rows, _reals, types.float64) for scalar, ro
 WORKSPACE = 5  # rows of scratch one Runge-Kutta step needs
 
 
-class Program(NamedTuple):
-    """One system's step, compiled for real states and for complex ones (states with a tangent)."""
-
-    real: Any
-    tangent: Any
-
-
-@lru_cache(maxsize=128)
-def compile_flow(rhs: Rule, dimension: int, n_parameters: int) -> Program:
-    """The classical fourth-order Runge-Kutta step of s' = rhs(s)."""
-    return _compile(_runge_kutta, rhs, dimension, n_parameters)
+@lru_cache(maxsize=256)
+def compile_flow(rhs: Rule, dimension: int, n_parameters: int, tangent: bool) -> Any:
+    """The classical fourth-order Runge-Kutta step of s' = rhs(s), for states with a tangent (complex) or without."""
+    return _compile(_runge_kutta, rhs, dimension, n_parameters, tangent)
 
 
-@lru_cache(maxsize=128)
-def compile_map(rule: Rule, dimension: int, n_parameters: int) -> Program:
-    """One application of s -> rule(s)."""
-    return _compile(_application, rule, dimension, n_parameters)
+@lru_cache(maxsize=256)
+def compile_map(rule: Rule, dimension: int, n_parameters: int, tangent: bool) -> Any:
+    """One application of s -> rule(s), likewise."""
+    return _compile(_application, rule, dimension, n_parameters, tangent)
 
 
-def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int) -> Program:
+def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int, tangent: bool) -> Any:
     inner = numba.njit(rule)
 
     @numba.njit
@@ -68,7 +61,7 @@ def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int) -> 
             out[i] = result[i]
 
     try:
-        return Program(*(numba.cfunc(_advance[scalar])(build(evaluate, dimension)) for scalar in (types.float64, types.complex128)))
+        return numba.cfunc(_advance[types.complex128 if tangent else types.float64])(build(evaluate, dimension))
     except NumbaError as reason:
         name = getattr(rule, "__name__", "rule")
         raise TypeError(

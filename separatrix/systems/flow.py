@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from separatrix.systems.compiled import Program, Rule, compile_flow
+from separatrix.systems.compiled import Rule, compile_flow
 from separatrix.systems.ruled import Ruled
 from separatrix.systems.system import Known
 
@@ -71,6 +71,5 @@ class Flow(Ruled):
         jacobian = torch.func.vmap(torch.func.jacfwd(self.vector_field))(state.reshape(-1, self.dimension))
         return jacobian.diagonal(dim1=-2, dim2=-1).sum(-1).reshape(state.shape[:-1])
 
-    @cached_property
-    def program(self) -> Program:
-        return compile_flow(self.rule, self.dimension, len(self.parameters))
+    def compile(self, *, tangent: bool) -> Any:
+        return compile_flow(self.rule, self.dimension, len(self.parameters), tangent)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
-from separatrix.systems.compiled import Program, Rule, compile_map
+from separatrix.systems.compiled import Rule, compile_map
 from separatrix.systems.ruled import Ruled
 from separatrix.systems.system import Known
 
@@ -40,6 +40,5 @@ class Map(Ruled):
         image = self.apply_rule(state)
         return image if input is None else image + input
 
-    @cached_property
-    def program(self) -> Program:
-        return compile_map(self.rule, self.dimension, len(self.parameters))
+    def compile(self, *, tangent: bool) -> Any:
+        return compile_map(self.rule, self.dimension, len(self.parameters), tangent)

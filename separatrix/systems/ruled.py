@@ -1,20 +1,20 @@
 """What flows and maps share: a rule on components, and the two ways to run it.
 
 The torch way is the definition: batched, differentiable, any function torch has. The compiled way runs the same rule in Numba,
-real for trajectories and complex for tangents; the two are compared once, at the initial state, before the compiled way is used.
+real for trajectories and complex for tangents; the complex one is compared with torch once, at the initial state, before it is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from separatrix.systems.compiled import WORKSPACE, H, Program, Rule, push_rows, run_rows, step_rows
+from separatrix.systems.compiled import WORKSPACE, H, Rule, push_rows, run_rows, step_rows
 from separatrix.systems.system import Pushed, push_forward, push_tangents_by_steps, trajectory_by_steps
 
 
@@ -29,8 +29,7 @@ class Ruled:
         observed: tuple[int, ...]
         compiled: bool
 
-        @property
-        def program(self) -> Program: ...
+        def compile(self, *, tangent: bool) -> Any: ...
         def step(self, state: Tensor, input: Tensor | None = None) -> Tensor: ...
 
     def check(self) -> None:
@@ -53,9 +52,7 @@ class Ruled:
     def apply_rule(self, state: Tensor) -> Tensor:
         """The rule on tensors.    [..., n] -> [..., n]"""
         if state.shape[-1] != self.dimension:
-            raise ValueError(
-                f"state is {tuple(state.shape)}, expected [..., {self.dimension}]: this system has {self.dimension} components."
-            )
+            raise ValueError(f"state is {tuple(state.shape)}, expected [..., {self.dimension}], one entry for each component.")
         return torch.stack(list(self.rule(state.unbind(-1), *self.parameters.values())), dim=-1)
 
     def observe(self, state: Tensor) -> Tensor:
@@ -72,7 +69,7 @@ class Ruled:
             return trajectory_by_steps(self, state, steps, every, inputs)
         rows = state.detach().cpu().reshape(-1, self.dimension).clone().numpy()
         out = np.empty((rows.shape[0], steps // every, self.dimension))
-        run_rows(self._trusted.real, rows, self._values, self.dt, every, out)
+        run_rows(self.compile(tangent=False), rows, self._values, self.dt, every, out)
         return torch.from_numpy(out).reshape(*state.shape[:-1], -1, self.dimension).to(state.device)
 
     def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
@@ -82,7 +79,7 @@ class Ruled:
         s = state.detach().cpu().clone().numpy()
         rows = np.array(frame.detach().cpu().numpy(), dtype=np.float64, order="C")
         growth = np.empty((steps // every, rows.shape[0]))
-        bad = push_rows(self._trusted.tangent, s, rows, self._values, self.dt, every, growth)
+        bad = push_rows(self._tangent, s, rows, self._values, self.dt, every, growth)
         if bad >= 0 and np.isfinite(s).all():
             raise ValueError("a tangent vector overflowed between two orthonormalisations. Orthonormalise more often (smaller `every`).")
         done = growth if bad < 0 else growth[:bad]
@@ -94,16 +91,16 @@ class Ruled:
         return np.array([float(value) for value in self.parameters.values()])
 
     @cached_property
-    def _trusted(self) -> Program:
-        """The compiled step, after it has agreed with the torch step and its tangent at the initial state.
+    def _tangent(self) -> Any:
+        """The compiled step of states with a tangent, after it has agreed with the torch step and its tangent at the initial state.
 
         A rule that is not analytic (an absolute value, a comparison) has no complex step; this is where it is caught.
         """
-        program, state = self.program, self.start
+        program, state = self.compile(tangent=True), self.start
         direction = torch.linspace(1.0, 2.0, self.dimension, dtype=torch.float64)
         row = (state + 1j * H * direction).reshape(1, -1).numpy()
         n = self.dimension
-        step_rows(program.tangent, row, np.empty((WORKSPACE, n), np.complex128), self._values, self.dt)
+        step_rows(program, row, np.empty((WORKSPACE, n), np.complex128), self._values, self.dt)
         for got, want in ((row[0].real, self.step(state)), (row[0].imag / H, self.jacobian_vector(state, direction))):
             if not np.allclose(got, want.numpy(), rtol=1e-9, atol=1e-9 * float(want.abs().max() + 1.0)):
                 raise ValueError(

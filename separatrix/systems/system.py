@@ -13,8 +13,11 @@ Paper    Pikovsky & Politi 2016, Lyapunov Exponents, Cambridge University Press,
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -108,7 +111,7 @@ def push_tangents(system: System, state: Tensor, frame: Tensor, steps: int, *, e
     state [n], frame [k, n] with orthonormal rows, inputs [T >= steps, m] -> Pushed.
     """
     check_run(system, state, steps, every, inputs)
-    if state.ndim != 1 or frame.ndim != 2 or frame.shape[0] > frame.shape[1]:
+    if state.ndim != 1 or frame.ndim != 2 or frame.shape[1] != len(state) or frame.shape[0] > len(state):
         raise ValueError(f"state is {tuple(state.shape)} and frame {tuple(frame.shape)}, expected [n] and [k <= n, n].")
     if isinstance(system, PushesTangents):
         return system.push_tangents(state, frame, steps, every, inputs)
@@ -134,14 +137,14 @@ def push_tangents_by_steps(
 
 
 def orthonormalise(frame: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows [k, n] -> orthonormal rows with the same nested spans, and the log of what each row had of its own, [k].
+    """Rows [..., k, n] -> orthonormal rows with the same nested spans, and the log of what each row had of its own, [..., k].
 
     A row whose own part is below the rounding error of the row itself is reported as -inf, not as the noise it is.
     """
     if not bool(torch.isfinite(frame).all()):
         raise ValueError("a tangent vector overflowed between two orthonormalisations. Orthonormalise more often (smaller `every`).")
     q, r = torch.linalg.qr(frame.mT)
-    own, whole = r.diagonal().abs(), torch.linalg.vector_norm(frame, dim=-1)
+    own, whole = r.diagonal(dim1=-2, dim2=-1).abs(), torch.linalg.vector_norm(frame, dim=-1)
     hidden = own <= frame.shape[-1] * torch.finfo(frame.dtype).eps * whole
     return q.mT.contiguous(), torch.where(hidden, -torch.inf, own.log()).double()
 
@@ -152,8 +155,20 @@ def push_forward(step: Callable[[Tensor], Tensor], state: Tensor, v: Tensor) -> 
     def along(direction: Tensor) -> Tensor:
         return torch.func.jvp(step, (state,), (direction,))[1]
 
+    if state.ndim != 1 or v.shape[-1:] != state.shape:
+        raise ValueError(f"state is {tuple(state.shape)} and v {tuple(v.shape)}, expected [n] and [..., n].")
+    _load_forward_rules()
     flat = v.reshape(-1, v.shape[-1])
     return torch.func.vmap(along)(flat).reshape(v.shape)
+
+
+@cache
+def _load_forward_rules() -> None:
+    """Import torch's forward-mode rules once, without the deprecation that their own import raises: it is not the caller's to fix."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # TODO: drop once torch no longer scripts these rules with torch.jit (deprecated there since 2.10).
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
