@@ -67,9 +67,10 @@ def delta_rule_chunked(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay:
     g = None if g is None else split(g, chunk)
     passed = None if g is None else since_start(g).exp()
     right = torch.cat([v, k if passed is None else k * passed], dim=-1) * b
-    solved = torch.linalg.solve_triangular(b * scores(k, k, g), right, upper=False, unitriangular=True)
+    among_keys, reading = scores(k, g, k, q)
+    solved = torch.linalg.solve_triangular(b * among_keys, right, upper=False, unitriangular=True)
     fixed, seen = solved[..., :width].unbind(2), solved[..., width:].unbind(2)
-    inside = scores(q, k, g).unbind(2)
+    inside = reading.unbind(2)
     reads = (q if passed is None else q * passed).unbind(2)
     writes = (k if g is None else k * until_end(g).exp()).transpose(-1, -2).unbind(2)
     decays = None if passed is None else passed[..., -1, :].unsqueeze(-1).unbind(2)

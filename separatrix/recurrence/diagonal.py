@@ -59,23 +59,23 @@ def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = N
     a, x, h, dtype = enter(a, x, initial_state, reset)
     if x.shape[1] == 0:
         return x.to(dtype), h
-    first = x[:, :1] + a[:, :1] * h.unsqueeze(1)
-    states = _tree(a, torch.cat([first, x[:, 1:]], dim=1))
+    states = _tree(a, x, h.unsqueeze(1))
     return states.to(dtype), states[:, -1]
 
 
-def _tree(a: Tensor, x: Tensor) -> Tensor:
-    """All states from rest: merge pairs of steps, solve the half-length problem for every second state, fill in the others."""
-    time = x.shape[1]
+def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:
+    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
+    time, shared = x.shape[1], a.shape[1] == 1
+    first, second = (a, a) if shared else (a[:, 0::2], a[:, 1::2])
+    before = h
+    if time > 1:
+        pairs = time // 2
+        odd = _tree(second * first[:, :pairs], second * x[:, : 2 * pairs : 2] + x[:, 1::2], h)
+        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
+    even = first * before + x[:, 0::2]
     if time == 1:
-        return x
-    shared = a.shape[1] == 1
-    right = a if shared else a[:, 1::2]
-    merged = right * (a if shared else a[:, : time - 1 : 2])
-    odd = _tree(merged, right * x[:, : time - 1 : 2] + x[:, 1::2])
-    before = odd[:, : (time - 1) // 2]
-    even = torch.cat([x[:, :1], (a if shared else a[:, 2::2]) * before + x[:, 2::2]], dim=1)
-    woven = torch.stack([even[:, : time // 2], odd], dim=2).flatten(1, 2)
+        return even
+    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
     return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
 
 

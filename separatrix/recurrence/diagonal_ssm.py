@@ -66,16 +66,17 @@ def diagonal_ssm_recurrent(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None 
 
 @form
 def diagonal_ssm_chunked(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                         reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+                         reset: Tensor | None = None, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
-    powers = powers_of(a, min(chunk, u.shape[1]) + 1)
-    reads = []
-    for start in range(0, u.shape[1], chunk):
-        now = slice(start, start + chunk)
-        y, h = _piece(u[:, now], powers, c, h, None if reset is None else reset[:, now])
-        reads.append(y)
-    return leave(torch.cat(reads, dim=1) if reads else u, u, skip, dtype), h
+    # with resets every chunk of every sequence has a matrix of its own, so the chunks are short
+    chunk = chunk or (64 if reset is None else 16)
+    whole = u.shape[1] - u.shape[1] % chunk
+    outputs = []
+    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), u.shape[1] - whole)):
+        y, h = _in_chunks(u[:, part], a, c, h, None if reset is None else reset[:, part], steps)
+        outputs.append(y)
+    return leave(torch.cat(outputs, dim=1), u, skip, dtype), h
 
 
 @form
@@ -85,24 +86,30 @@ def diagonal_ssm_dense(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = No
     return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 
 
-def _piece(u: Tensor, powers: Tensor, c: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y [B, C, D] and the state after C steps.   u [B, C, D], powers [D, N, > C], h [B, D, N], reset [B, C]"""
-    time = u.shape[1]
-    matrix = toeplitz(_kernel(powers[..., :time], c), time)
-    x = u.transpose(1, 2)
-    carry, write, heard = powers[..., time], powers[..., :time].flip(-1), h
+def _in_chunks(u: Tensor, a: Tensor, c: Tensor, h: Tensor, reset: Tensor | None, steps: int) -> tuple[Tensor, Tensor]:
+    """y [B, T, D] and the last state, for T a multiple of `steps`. Letters of the sums: i chunk, s and t steps, k state, r real or imaginary."""
+    if u.shape[1] == 0:
+        return u, h
+    x, powers = u.unflatten(1, (-1, steps)), powers_of(a, steps + 1)
+    matrix, writes, decays = toeplitz(_kernel(powers[..., :steps], c), steps), x, powers[..., steps].expand(x.shape[1], *h.shape)
     if reset is None:
-        y = torch.einsum("dts,bds->bdt", matrix, x)
-        answer = 2 * torch.einsum("dnt,bdn->bdt", c.unsqueeze(-1) * powers[..., 1 : time + 1], h).real
+        y = torch.einsum("dts,bisd->bitd", matrix, x)
     else:
-        segment = reset.cumsum(1)
-        same = segment.unsqueeze(-1) == segment.unsqueeze(-2)
-        y = torch.einsum("dts,bts,bds->bdt", matrix, same.to(x.dtype), x)
-        answer = 2 * torch.einsum("dnt,bdn->bdt", c.unsqueeze(-1) * powers[..., 1 : time + 1], h).real
-        answer = answer.masked_fill((segment > 0).unsqueeze(1), 0)
-        x = x.masked_fill((segment != segment[:, -1:]).unsqueeze(1), 0)
-        heard = h.masked_fill((segment[:, -1] > 0)[:, None, None], 0)
-    return (y + answer).transpose(1, 2), carry * heard + torch.einsum("dnt,bdt->bdn", write, x.to(write.dtype))
+        segment = reset.unflatten(1, (-1, steps)).cumsum(2)
+        same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
+        y = torch.einsum("bidts,bisd->bitd", matrix * same.unsqueeze(2), x)
+        writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(-1), 0)
+        decays = decays.masked_fill((segment[..., -1] > 0).T[..., None, None], 0)
+    write = torch.einsum("dksr,bisd->ibdkr", torch.view_as_real(powers[..., :steps].flip(-1)), writes)
+    states = []
+    for decay, written in zip(decays, torch.view_as_complex(write.contiguous())):
+        states.append(h)
+        h = decay * h + written
+    read = torch.view_as_real((2 * c.unsqueeze(-1) * powers[..., 1:]).conj_physical())
+    answer = torch.einsum("bidkr,dktr->bitd", torch.view_as_real(torch.stack(states, dim=1)), read)
+    if reset is not None:
+        answer = answer.masked_fill((segment > 0).unsqueeze(-1), 0)
+    return (y + answer).flatten(1, 2), h
 
 
 def ssm_kernel(a: Tensor, c: Tensor, length: int) -> Tensor:

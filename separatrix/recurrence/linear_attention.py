@@ -57,7 +57,7 @@ def linear_attention_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor 
     chunk = min(chunk, time)
     q, k, v = split(q, chunk), split(k, chunk), split(v, chunk)
     g = None if g is None else split(g, chunk)
-    inside = scores(q, k, g) @ v
+    inside = scores(k, g, q)[0] @ v
     if g is None:
         decays, writes, reads = None, (k.transpose(-1, -2) @ v).unbind(2), q
     else:

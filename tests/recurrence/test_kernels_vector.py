@@ -10,7 +10,8 @@ import torch
 from agree import agree, gradient
 
 from separatrix.recurrence.diagonal import diagonal_scan_recurrent
-from separatrix.recurrence.kernels import diagonal, selective
+from separatrix.recurrence.diagonal_ssm import diagonal_ssm_recurrent
+from separatrix.recurrence.kernels import diagonal, diagonal_ssm, selective
 from separatrix.recurrence.selective import selective_scan_recurrent
 
 LENGTHS = [0, 1, 2, 31, 32, 33, 70]
@@ -77,6 +78,55 @@ def test_diagonal(T, kind, dtype):
         fast = partial(DiagonalScan.apply, block)
         agree(fast, diagonal_scan_recurrent, inputs, dtype)
         agree(gradient(fast), gradient(diagonal_scan_recurrent), inputs, dtype)
+
+
+def planes(z):
+    """[D, N] complex -> [N, 2, D], and back."""
+    return torch.stack([z.real.T, z.imag.T], 1)
+
+
+def complex_of(planes):
+    return torch.complex(planes[:, 0], planes[:, 1]).T
+
+
+class DiagonalSSM(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, u, a, c, skip, start, reset):
+        (batch, T, D), N = u.shape, a.shape[1]
+        units, chunks = batch * -(-D // diagonal_ssm.LANES), -(-T // diagonal_ssm.CHUNK)
+        checkpoints, y, final = blank(batch, chunks, N, 2, D, like=u), blank(*u.shape, like=u), blank(batch, D, N, like=a)
+        inputs = flat(u, planes(a), planes(c), skip, reset.to(torch.uint8))
+        diagonal_ssm.forward(0, units, (T, D, N), *inputs, *flat(start, y, final, checkpoints))
+        again, state = blank(*u.shape, like=u), blank(batch, D, N, like=a)
+        diagonal_ssm.forward(0, units, (T, D, N), *inputs, *flat(start, again, state, None))
+        assert torch.equal(y, again) and torch.equal(final, state)
+        ctx.save_for_backward(u, a, c, skip, reset, checkpoints)
+        return y, final
+
+    @staticmethod
+    def backward(ctx, dy, dfinal):
+        u, a, c, skip, reset, checkpoints = ctx.saved_tensors
+        (batch, T, D), N = u.shape, a.shape[1]
+        du, da, dc = blank(*u.shape, like=u), blank(batch, N, 2, D, like=u), blank(batch, N, 2, D, like=u)
+        dskip, dstart = blank(batch, D, like=u), blank(batch, D, N, like=a)
+        inputs = flat(u, planes(a), planes(c), skip, reset.to(torch.uint8), checkpoints, dy, dfinal)
+        diagonal_ssm.backward(0, batch * -(-D // diagonal_ssm.LANES), (T, D, N), *inputs, *flat(du, da, dc, dskip, dstart))
+        return du, complex_of(da.sum(0)), complex_of(dc.sum(0)), dskip.sum(0), dstart, None
+
+
+@pytest.mark.parametrize("T", [0, 1, 3, 4, 63, 64, 65, 70])
+def test_diagonal_ssm(T):
+    def by_definition(u, a, c, skip, start, reset):
+        return diagonal_ssm_recurrent(u, a, c, skip, start, reset)
+
+    for D, N, some in [(3, 4, False), (20, 5, True), (33, 2, False), (40, 7, True)]:
+        batch = 2
+        u, skip = torch.randn(batch, T, D), torch.randn(D)
+        a = torch.polar(1 - torch.rand(D, N) ** 3, 3 * torch.rand(D, N))
+        c, start = torch.randn(D, N, dtype=torch.complex64), torch.randn(batch, D, N, dtype=torch.complex64)
+        inputs = (u.double(), *(z.to(torch.complex128) for z in (a, c)), skip.double(), start.to(torch.complex128), starts(batch, T, some))
+        agree(DiagonalSSM.apply, by_definition, inputs, torch.float32)
+        agree(gradient(DiagonalSSM.apply), gradient(by_definition), inputs, torch.float32, factor=6, because=SUMS)
 
 
 class SelectiveScan(torch.autograd.Function):
