@@ -13,7 +13,8 @@ from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.response import response
 from separatrix.report.subject import Subject
-from separatrix.stability import Number, (
+from separatrix.stability import (
+    Number,
     eigenvalues_along,
     gradient_reach,
     measured_gain,
