@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shlex
 import shutil
 import sys
@@ -82,7 +83,7 @@ def fit(
     with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
         task.save(where)
         _train(forecaster, task, series, where, resumed=False)
-    _finish(where, report)
+    _finish(where, task, series, report)
 
 
 def _go_on(where: Path, source: str | None, report: bool) -> None:
@@ -91,8 +92,9 @@ def _go_on(where: Path, source: str | None, report: bool) -> None:
     task = Task.load(where)
     if source is not None and source != task.source and str(Path(source).resolve()) != task.source:
         raise ValueError(f"{where} is a run on {task.source}, not on {source}. Leave the name out.")
-    _train(_forecaster_of(where), task, task.series(), where, resumed=True)
-    _finish(where, report)
+    series = task.series()
+    _train(_forecaster_of(where), task, series, where, resumed=True)
+    _finish(where, task, series, report)
 
 
 def _forecaster_of(where: Path) -> Forecaster:
@@ -129,25 +131,29 @@ def _what_is_kept(where: Path) -> str:
     return f"stopped: step {step} is kept in {where}\ngo on with: {shlex.join(['separatrix', 'fit', '--resume', str(where)])}"
 
 
-def _finish(where: Path, report: bool) -> None:
+def _finish(where: Path, task: Task, series: Series, report: bool) -> None:
     if report:
-        _audit(where)
+        _audit(where, task, series)
     else:
         out().print(f"model: {where}", markup=False)
 
 
-def _audit(where: Path) -> None:
-    from separatrix.audit import audit as measure
+def _audit(where: Path, task: Task, series: Series) -> None:
+    """Measure, write the report, and say the verdict and where the report is."""
+    from separatrix.report.audit import EVIDENCE
+    from separatrix.report.audit import audit as measure
 
     try:
         with progress(f"measuring {where.name}") as advance:
-            judgement = measure(where, advance)
+            page = measure(where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, said=what))
+            advance(1.0)
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
+    found = json.loads((where / EVIDENCE).read_text(encoding="utf-8"))
     console = out()
-    console.print(f"{judgement.standing.value}: {judgement.sentence}", markup=False)
-    console.print(f"report: {where / 'report.html'}", markup=False)
+    console.print(f"{found['verdict']}: {found['sentence']}", markup=False)
+    console.print(f"report: {page}", markup=False)
 
 
 @contextmanager
@@ -184,8 +190,8 @@ def audit(run: RunFolder) -> None:
     """
     from separatrix.data import Task
 
-    Task.load(run)
-    _audit(run)
+    task = Task.load(run)
+    _audit(run, task, task.series())
 
 
 @polite

@@ -66,7 +66,7 @@ def test_a_file_with_gaps_and_another_model(here):
 def test_forecast_goes_on_from_the_end(fitted, tmp_path):
     result = run("forecast", fitted, "--steps", 5, "--csv", tmp_path / "out.csv")
     assert result.exit_code == 0, result.stderr
-    rows = list(csv.reader((tmp_path / "out.csv").open()))
+    rows = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
     assert rows[0] == ["row", "trappings"] and [row[0] for row in rows[1:]] == ["114", "115", "116", "117", "118"]
     heard = Forecaster.load(fitted).update(data.load("lynx").values[104:])
     assert np.allclose([float(row[1]) for row in rows[1:]], heard.predict(5)[:, 0], rtol=1e-5)
@@ -84,7 +84,7 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("my.csv", "--column", "word"), "column 'word' is not a number in data row 1: 'a'"),
         (("laser", "--model", "s9"), "the mixers are s4d, s5"),
         (("laser", "--horizon", "0"), "horizon is 0"),
-        (("my.csv", "--horizon", "1000"), "horizon 1000 leaves too few"),
+        (("my.csv", "--horizon", "1000"), "a horizon of 1000 leaves too few"),
         (("laser", "--steps", "0"), "steps is 0"),
         (("shakespeare",), "is text, not a series of numbers"),
         (("laser", "--out", "my.csv"), "is there already and not an empty folder"),
@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
     (here / "bad.csv").write_text("x\n1\ninf\n")
     (here / "empty.csv").write_text("")
     before = sorted(here.rglob("*"))
-    result = run("fit", *words, *(() if "--steps" in words else SHORT[:2]))
+    result = run("fit", *words, *(() if {"--steps", "--resume"} & set(words) else SHORT[:2]))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     assert result.stderr.startswith("separatrix: ") and complaint in result.stderr
     assert sorted(here.rglob("*")) == before
