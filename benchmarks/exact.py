@@ -59,8 +59,13 @@ class Judge:
 
 
 def judge(definition: Callable[..., Tensor], inputs: Inputs, weight: Tensor) -> Judge:
-    exact = _values(definition, {name: _wide(x) for name, x in inputs.items()}, _wide(weight))
-    moved = _values(definition, {name: nudge(x) for name, x in inputs.items()}, _wide(weight))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a definition is a loop over small tensors: a thread team only slows it
+    try:
+        exact = _values(definition, {name: _wide(x) for name, x in inputs.items()}, _wide(weight))
+        moved = _values(definition, {name: nudge(x) for name, x in inputs.items()}, _wide(weight))
+    finally:
+        torch.set_num_threads(threads)
     return Judge(exact, {name: distance(moved[name], exact[name]) for name in exact})
 
 

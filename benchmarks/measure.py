@@ -82,7 +82,7 @@ class Scale:
             self.context = multiprocessing.get_context("forkserver")
             self.context.set_forkserver_preload(PRELOADED)
 
-    def weigh(self, prepare: Callable[..., list[Callable[[], Any]]], *args: Any, patience: float = 120) -> list[int | None]:
+    def weigh(self, prepare: Callable[..., list[Callable[[], Any]]], *args: Any, patience: float = 300) -> list[int | None]:
         """Bytes that each call made by `prepare(*args)` adds at its peak; None where that cannot be known here.
 
         `prepare` and its arguments travel to the other process by name.
