@@ -31,7 +31,7 @@ Source = typer.Argument(
     metavar="NAME_OR_FILE", help="A shipped series (see `separatrix data`), or a CSV or Parquet file.", show_default=False
 )
 Column = typer.Option(help="The column to use; without it, every column of numbers.", show_default=False)
-Model = typer.Option(help="s4d, s5, lru, mamba, mamba2, gla, deltanet, gated_deltanet, lstm, gru or mlp.", show_default="s4d")
+Model = typer.Option(help="s4d, s5, lru, mamba, mamba2, gla, deltanet, gated_deltanet, lstm, gru, attention or mlp.", show_default="s4d")
 Horizon = typer.Option(help="Rows to forecast and compare.", show_default="as the series is known for, or a tenth of it, at most 100")
 Steps = typer.Option(help="Optimizer steps.", show_default="2000")
 Seed = typer.Option(help="Seed of the weights and of the training windows.", show_default="0")

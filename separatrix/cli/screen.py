@@ -82,7 +82,8 @@ class _News(ProgressColumn):
 def progress(label: str) -> Iterator[Callable[..., None]]:
     """One bar with news and time left, drawn at most ten times a second.    advance(done from 0 to 1, loss=None, said="")
 
-    The library's warnings are held back while the bar stands and printed under it.
+    It appears with the first news, so that work refused at the door shows only its error. The library's warnings are held back
+    while the bar stands and printed under it.
     """
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
@@ -91,14 +92,16 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
     logger, held = logging.getLogger("separatrix"), _Held()
     logger.addHandler(held)
     try:
-        with bar:
-            task = bar.add_task(label, total=1.0, loss=None, said="")
+        task = bar.add_task(label, total=1.0, loss=None, said="")
 
-            def advance(done: float, loss: float | None = None, said: str = "") -> None:
-                bar.update(task, completed=done, loss=loss, said=said)
+        def advance(done: float, loss: float | None = None, said: str = "") -> None:
+            bar.update(task, completed=done, loss=loss, said=said)
+            bar.start()
 
-            yield advance
+        yield advance
     finally:
+        if bar.live.is_started:
+            bar.stop()
         logger.removeHandler(held)
         for line in held.lines:
             err().print(f"note: {line}", markup=False)
