@@ -1,0 +1,75 @@
+"""Numbers as people read them, and findings that say all they must."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from separatrix.report.finding import Finding, Made, counted, plain, record, show, to_json
+from separatrix.stability.number import Number
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Number(0.03114, "estimated", 0.0274, 0.0352, "per sample"), "0.0311 [0.0274, 0.0352] per sample"),
+        (Number(41, "estimated", 30, 55, "samples"), "41 [30, 55] samples"),
+        (Number(-0.0004, "estimated", -0.004, 0.003), "−0.0004 [−0.0040, 0.0030]"),
+        (Number(100_000, "measured", unit="steps"), "100,000 steps"),
+        (Number(0.925, "measured"), "0.925"),
+        (Number(0.5, "measured"), "0.5"),
+        (Number(3.1e9, "measured"), "3.10 × 10⁹"),
+        (Number(2.5e-7, "measured"), "2.50 × 10⁻⁷"),
+        (Number(100, "bound", low=100, unit="samples"), "100 (at least 100) samples"),
+        (Number(3.2, "bound", high=3.2), "3.2 (at most 3.2)"),
+        (Number(math.nan, "measured"), "not a number"),
+        (Number(math.inf, "measured"), "without bound"),
+        (Number(0.0, "measured"), "0"),
+        (Number(1.0, "estimated", 1.0, 1.0), "1"),
+        (Number(-7.25, "measured"), "−7.25"),
+    ],
+)
+def test_digits_follow_the_interval(number, text):
+    assert show(number) == text
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_any_number_can_be_read_and_recorded(x):
+    assert plain(x)
+    assert show(Number(x, "measured"))
+    json.dumps(record(Number(x, "measured")), allow_nan=False)
+
+
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_any_interval_can_be_read(x, below, above):
+    assert show(Number(x, "estimated", x - below, x + above))
+
+
+def test_one_is_singular():
+    assert [counted(n, "sample") for n in (1, 2, 1000)] == ["1 sample", "2 samples", "1,000 samples"]
+
+
+def test_json_cannot_leave_its_element():
+    text = to_json({"a": "</script><script>alert(1)</script>&\u2028"})
+    assert "<" not in text and ">" not in text and "&" not in text
+    assert json.loads(text)["a"] == "</script><script>alert(1)</script>&\u2028"
+
+
+def finding(**changed):
+    given_ = dict(slug="x", title="A is 3", question="Is A 3?", numbers={}, made=Made("data"), does_not_say="nothing about B", call="a()")
+    return Finding(**(given_ | changed))
+
+
+@pytest.mark.parametrize("missing", ["title", "question", "does_not_say", "call"])
+def test_a_finding_without_its_words_is_refused(missing):
+    with pytest.raises(ValueError, match=missing):
+        finding(**{missing: " "})
+
+
+def test_a_finding_takes_numbers_with_a_kind_only():
+    with pytest.raises(TypeError, match="expected a Number"):
+        finding(numbers={"a": 3.0})
+    with pytest.raises(ValueError, match="slug"):
+        finding(slug="two words")
