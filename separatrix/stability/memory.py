@@ -104,10 +104,13 @@ def _stays_below(influence: Tensor, share: float, how: str) -> Number:
 
 def _rates(transition: Transition, every: int) -> tuple[Tensor, str]:
     """Mean log growth per step of each mode, flattened, and how it was found."""
-    times = transition.norm().shape[1]
+    times = max(part.shape[1] for part in vars(transition).values() if isinstance(part, Tensor))
+    if times == 0:
+        return torch.empty(0), ""
     if isinstance(transition, Diagonal | Scalar) or times == 1:
         logs = transition.spectrum().abs().double().log().cpu()  # a mode that is cleared once is gone: -inf stays -inf
-        return logs.mean(1).flatten(), f"time average of log|λ| over {times:,} steps"
+        how = "eigenvalues of a transition that is the same at all steps" if times == 1 else f"time average of log|λ| over {times:,} steps"
+        return logs.mean(1).flatten(), how
     steps = times // every * every
     if steps == 0:
         raise ValueError(f"the transition has {times} steps, expected at least every = {every}.")

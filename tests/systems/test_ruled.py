@@ -1,5 +1,6 @@
 """Every known system, one table: compiled = by steps = batched = one by one, tangents match differences, the integrator has its order."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
@@ -139,3 +140,12 @@ def test_a_rule_that_numba_or_the_complex_step_cannot_follow_is_refused_by_name(
 def test_what_does_not_fit_is_refused_at_the_door(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_runs_in_threads_are_the_runs():
+    """The loops let go of the interpreter lock, and share nothing."""
+    starts = [lorenz.start + 0.1 * i for i in range(8)]
+    alone = [push_tangents(lorenz, start, torch.eye(3, dtype=torch.float64), 5000).log_growth for start in starts]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda start: push_tangents(lorenz, start, torch.eye(3, dtype=torch.float64), 5000).log_growth, starts))
+    assert all(torch.equal(one, other) for one, other in zip(alone, together))
