@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from separatrix.models.recorded import Recorded, plain_parameters
 from separatrix.recurrence import State
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class FreeRun:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
-        model = copy.deepcopy(model).to(dtype).requires_grad_(False).eval()
+        model = copy.deepcopy(model).to(dtype).eval()
+        plain_parameters(model)
         if state is not None:
             state = state.map(lambda part: part.to(torch.promote_types(dtype, torch.complex64) if part.is_complex() else dtype))
         with torch.no_grad():
@@ -69,8 +72,9 @@ class FreeRun:
 
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """state [..., n]; input [..., C] in the units of the data, heard in place of the model's own guess."""
+        flat = state.reshape(-1, self.dimension)
         with torch.no_grad():
-            return self._move(state, input)
+            return (self._moved(flat) if input is None else self._moved(flat, self._heard(input, state))).reshape(state.shape)
 
     def observe(self, state: Tensor) -> Tensor:
         """The value the model is at: the last one it heard or said.    [..., n] -> [..., C]"""
@@ -82,13 +86,23 @@ class FreeRun:
         """state [n], v [..., n] -> DΦ(state) v, exact to rounding."""
         flat = v.reshape(-1, self.dimension)
         tiled = state.expand(flat.shape).clone()  # dual numbers want memory of their own
-        heard = None if input is None else input.expand(flat.shape[0], -1)
+        heard = () if input is None else (self._heard(input, flat),)
         with torch.no_grad():
-            _, out = torch.func.jvp(lambda s: self._move(s, heard), (tiled,), (flat,))
-        return out.reshape(v.shape)
+            return self._pushed(tiled, flat, *heard).reshape(v.shape)
 
-    def _move(self, state: Tensor, input: Tensor | None) -> Tensor:
-        rows = self.shapes.like(state.reshape(-1, self.dimension))
-        heard = rows.guess if input is None else self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
-        _, rows = self.model.hear(heard[:, None], rows)
-        return State(**{name: rows.parts[name] for name in self.shapes.parts}).vector().reshape(state.shape)
+    def _heard(self, input: Tensor, state: Tensor) -> Tensor:
+        return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
+
+    def _move(self, rows: Tensor, heard: Tensor | None = None) -> Tensor:
+        """Φ on rows [B, n].    heard [B, C] in the network's units"""
+        state = self.shapes.like(rows)
+        _, state = self.model.hear((state.guess if heard is None else heard)[:, None], state)
+        return State(**{name: state.parts[name] for name in self.shapes.parts}).vector()
+
+    @cached_property
+    def _moved(self) -> Recorded:
+        return Recorded(self._move)
+
+    @cached_property
+    def _pushed(self) -> Recorded:
+        return Recorded(lambda rows, v, *heard: torch.func.jvp(lambda s: self._move(s, *heard), (rows,), (v,))[1])

@@ -1,0 +1,70 @@
+"""A function of tensors, recorded once and played back as straight-line torch calls.
+
+One step of a network spends most of its time in Python: modules, checks, the same discretisation of the same weights. Recording the
+calls that reach torch, doing at once all that depends on weights only, and playing back the rest gives the same numbers several times
+faster, derivatives by `torch.func` included. Weights are constants of the record; shapes and dtypes choose among records.
+
+A function whose calls depend on the values it meets cannot be recorded; it runs as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+logger = logging.getLogger("separatrix")
+MUTATES = "the record writes into its own constants"
+
+
+class Recorded:
+    """`function`, faster after the first call with the same shapes."""
+
+    def __init__(self, function: Callable[..., Tensor]):
+        self.function = function
+        self.records: dict[tuple, Callable[..., Tensor]] = {}
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        key = tuple((x.shape, x.dtype) for x in inputs)
+        if key not in self.records:
+            self.records[key] = self._record(inputs)
+        return self.records[key](*inputs)
+
+    def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+        try:
+            return fold(make_fx(lambda *tensors: self.function(*tensors))(*inputs))
+        except Exception as error:  # whatever a tracer may trip over, the function itself is still right
+            logger.debug("not recorded, runs as it is: %s", error)
+            return self.function
+
+
+def fold(record: fx.GraphModule) -> fx.GraphModule:
+    """Compute now what depends on constants only."""
+    known: dict[fx.Node, Any] = {}
+    for node in record.graph.nodes:
+        if node.op == "get_attr":
+            known[node] = getattr(record, node.target)
+        elif node.op == "call_function" and all(source in known for source in node.all_input_nodes):
+            arguments = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            known[node] = node.target(*arguments[0], **arguments[1])
+        elif node.op == "call_function" and node.args and node.args[0] in known and getattr(getattr(node.target, "_schema", None), "is_mutable", False):
+            raise ValueError(MUTATES)
+    for count, (node, value) in enumerate(known.items()):
+        if node.op != "get_attr" and isinstance(value, Tensor) and any(user not in known for user in node.users):
+            record.register_buffer(f"folded{count}", value)
+            with record.graph.inserting_before(node):
+                node.replace_all_uses_with(record.graph.get_attr(f"folded{count}"))
+    record.graph.eliminate_dead_code()
+    record.recompile()
+    return record
+
+
+def plain_parameters(model: torch.nn.Module) -> None:
+    """Replace every parameter by an ordinary one without gradient, in place: a recorder refuses tensors of a class of their own."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            module._parameters[name] = torch.nn.Parameter(parameter.detach().as_subclass(Tensor), requires_grad=False)
