@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, settings
 with warnings.catch_warnings():
     # torch loads its own rules for jvp on first use, and they still call the deprecated torch.jit.script
     warnings.simplefilter("ignore", DeprecationWarning)
-    import torch._decomp.decompositions_for_jvp  # noqa: F401
+    import torch._decomp.decompositions_for_jvp
 
-settings.register_profile("separatrix", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "separatrix", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("separatrix")
 
 

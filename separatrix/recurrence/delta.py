@@ -6,8 +6,8 @@
 Read as learning, one gradient step of size β on |Sᵀ k_t - v_t|²/2. g absent is DeltaNet, one number a head is Gated DeltaNet, one per
 key dimension is Kimi delta attention; β = η / |k|² is the Kaczmarz iteration. Keys are used as they come: normalise them before.
 
-With u_t = β_t (v_t - k_tᵀ diag(exp g_t) S_{t-1}), the correction that is written, (1) is linear attention with values u. Inside a chunk the u depend
-on each other through a triangular system, so they all come out of one solve, linear in the state S before the chunk:
+With u_t = β_t (v_t - k_tᵀ diag(exp g_t) S_{t-1}), the correction that is written, (1) is linear attention with values u. Inside a chunk
+the u depend on each other through a triangular system, so they all come out of one solve, linear in the state S before the chunk:
 
     (I + tril(β_t M_kk[t, s], -1)) U = β V - β (K D[., 0]) S             M_kk, D as in `decay`                    (2)
 
@@ -25,8 +25,16 @@ from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
 
-def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-               initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """S_t = (I - β_t k_t k_tᵀ) diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v], log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
@@ -37,13 +45,22 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor 
 
 
 @form
-def delta_rule_recurrent(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                         initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def delta_rule_recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud: let the state fade, see what it holds under k, write the difference."""
     dtype = v.dtype
-    q, k, v, beta, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
+    q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
+    assert b is not None
     keys, values, queries = k.unsqueeze(-2).unbind(1), v.unsqueeze(-2).unbind(1), q.unsqueeze(-2).unbind(1)
-    writes = (k * beta).unsqueeze(-1).unbind(1)
+    writes = (k * b).unsqueeze(-1).unbind(1)
     decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
     reads = []
     for t in range(len(keys)):
@@ -54,8 +71,17 @@ def delta_rule_recurrent(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_deca
 
 
 @form
-def delta_rule_chunked(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                       initial_state: Tensor | None = None, reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+def delta_rule_chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
     """Equation (2) for all chunks at once, then a few products per chunk to carry the state."""
     dtype, time, width = v.dtype, v.shape[1], v.shape[3]
     q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
@@ -83,11 +109,20 @@ def delta_rule_chunked(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay:
 
 
 @form
-def delta_rule_dense(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                     initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def delta_rule_dense(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
 
-    M[t, s] = β_s r_t·k_s with r_t <- diag(exp g_s) (I - β_s k_s k_sᵀ) r_t on the way; K more queries after the last step read the final state.
+    M[t, s] = β_s r_t·k_s with r_t <- diag(exp g_s) (I - β_s k_s k_sᵀ) r_t on the way; K more queries after the last step read the final
+    state.
     """
     dtype, time = v.dtype, v.shape[1]
     q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)

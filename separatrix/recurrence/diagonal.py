@@ -23,7 +23,9 @@ from separatrix.recurrence.transition import Transition, scan, start, to_complex
 
 
 def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """h_t = a_t h_{t-1} + x_t.   x [B, T, ...], a real or complex of a shape that broadcasts to x's, initial_state [B, ...], reset [B, T] bool
+    """h_t = a_t h_{t-1} + x_t.
+
+    x [B, T, ...], a real or complex of a shape that broadcasts to x's, initial_state [B, ...], reset [B, T] bool
     ->  h [B, T, ...], final state [B, ...]; complex when a, x or the initial state is.
     """
     expect_numbers("x", x, a=a, initial_state=initial_state)
@@ -42,7 +44,9 @@ def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, res
 
 
 @form
-def diagonal_scan_recurrent(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_scan_recurrent(
+    a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     a, x, h, dtype = enter(a, x, initial_state, reset)
     multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)

@@ -28,8 +28,9 @@ from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.plan import form, run
 
 
-def diagonal_ssm(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                 reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_ssm(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """h_t = a h_{t-1} + u_t,  y_t = 2 Re(sum_n c_n h_t[n]) + skip u_t.
 
     u [B, T, D], a, c [D, N], skip [D], initial_state [B, D, N], reset [B, T] bool  ->  y [B, T, D], final state [B, D, N] complex.
@@ -50,8 +51,9 @@ def diagonal_ssm(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, in
 
 
 @form
-def diagonal_ssm_recurrent(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                           reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_recurrent(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Equations (1) and (2), read aloud."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
     steps = u.unsqueeze(-1).unbind(1)
@@ -65,8 +67,15 @@ def diagonal_ssm_recurrent(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None 
 
 
 @form
-def diagonal_ssm_chunked(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                         reset: Tensor | None = None, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_chunked(
+    u: Tensor,
+    a: Tensor,
+    c: Tensor,
+    skip: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
     # with resets every chunk of every sequence has a matrix of its own, so the chunks are short
@@ -80,14 +89,18 @@ def diagonal_ssm_chunked(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = 
 
 
 @form
-def diagonal_ssm_dense(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                       reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_dense(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One Toeplitz matrix over all steps: a single chunk."""
     return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 
 
 def _in_chunks(u: Tensor, a: Tensor, c: Tensor, h: Tensor, reset: Tensor | None, steps: int) -> tuple[Tensor, Tensor]:
-    """y [B, T, D] and the last state, for T a multiple of `steps`. Letters of the sums: i chunk, s and t steps, k state, r real or imaginary."""
+    """y [B, T, D] and the last state, for T a multiple of `steps`.
+
+    Letters of the sums: i chunk, s and t steps, k state, r real or imaginary part.
+    """
     if u.shape[1] == 0:
         return u, h
     x, powers = u.unflatten(1, (-1, steps)), powers_of(a, steps + 1)

@@ -64,7 +64,9 @@ def product(first: Transition, later: Transition) -> Transition:
         return Dense(first.dense()).compose(later)
     leading = torch.broadcast_shapes(one[0].shape[:-1], two[0].shape[:-1])
     dtype = torch.promote_types(one[0].dtype, two[0].dtype)
-    (d1, L1, R1), (d2, L2, R2) = ([x.to(dtype).expand(*leading, *x.shape[axes:]) for x, axes in zip(parts, (-1, -2, -2))] for parts in (one, two))
+    (d1, L1, R1), (d2, L2, R2) = (
+        [x.to(dtype).expand(*leading, *x.shape[axes:]) for x, axes in zip(parts, (-1, -2, -2))] for parts in (one, two)
+    )
     left = torch.cat([d2.unsqueeze(-1) * L1 + L2 @ (R2.transpose(-1, -2) @ L1), L2], dim=-1)
     right = torch.cat([R1, d1.unsqueeze(-1) * R2], dim=-1)
     return DiagonalPlusLowRank(d2 * d1, left, right)

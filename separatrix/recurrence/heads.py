@@ -33,8 +33,16 @@ class Heads(NamedTuple):
     state: Tensor  # [B, H_v, K, V]
 
 
-def enter(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, scale: float | None,
-          initial_state: Tensor | None, reset: Tensor | None) -> Heads:
+def enter(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    scale: float | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+) -> Heads:
     """The arguments of an operation in its working precision, one query and key per value head."""
     dtype = working_dtype(q, k, v, beta, log_decay)
     batch, _, heads, key = q.shape
@@ -54,8 +62,9 @@ def enter(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tenso
     return Heads(q, k, v, None if beta is None else beta.to(dtype).unsqueeze(-1), log_decay, state)
 
 
-def expect_heads(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None,
-                 initial_state: Tensor | None, reset: Tensor | None) -> None:
+def expect_heads(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, initial_state: Tensor | None, reset: Tensor | None
+) -> None:
     """Refuse what `enter` cannot read."""
     expect_numbers("q", q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
     expect_real(q=q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)

@@ -34,7 +34,10 @@ class Measure(NamedTuple):
 
 
 class NormalPlusLowRank(NamedTuple):
-    """One of each conjugate pair, the most negative imaginary part first.   W [N/2], V [N, N/2], P = V*P [N/2, r], B = V*B [N/2], complex128"""
+    """One of each conjugate pair, the most negative imaginary part first, complex128.
+
+    W [N/2], V [N, N/2], P = V*P [N/2, r], B = V*B [N/2]
+    """
 
     W: Tensor
     V: Tensor

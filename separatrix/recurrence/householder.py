@@ -53,7 +53,9 @@ class Householder(Transition):
             # E^(1/2) (I - β k kᵀ) E^(1/2) has the same eigenvalues as (1) and is symmetric
             root = (self.log_decay / 2).exp()
             k = self.k * root
-            return to_complex(torch.linalg.eigvalsh(torch.diag_embed(root * root) - self.beta[..., None, None] * k.unsqueeze(-1) * k.unsqueeze(-2)))
+            return to_complex(
+                torch.linalg.eigvalsh(torch.diag_embed(root * root) - self.beta[..., None, None] * k.unsqueeze(-1) * k.unsqueeze(-2))
+            )
         along = 1 - self.beta * (self.k * self.k).sum(-1)
         decay = self.decay()
         return to_complex(torch.cat([decay.expand(*self.k.shape[:-1], self.size - 1), decay * along.unsqueeze(-1)], dim=-1))

@@ -8,8 +8,8 @@
     s5           HiPPO-LegS' normal part in blocks, with its basis
     ring         |a| uniform over a ring in the disc, any angle     LRU, already discrete
 
-N is the full state size: N/2 eigenvalues are returned, one of each conjugate pair, imaginary part <= 0, for x' = A x + B u. Everything comes
-in double precision, to be cast by the layer that keeps it.
+N is the full state size: N/2 eigenvalues are returned, one of each conjugate pair, imaginary part <= 0, for x' = A x + B u. Everything
+comes in double precision, to be cast by the layer that keeps it.
 
 Paper    Gu et al. 2022 (S4D), arXiv:2206.11893; Smith et al. 2022 (S5), arXiv:2208.04933; Orvieto et al. 2023 (LRU), arXiv:2303.06349.
 """

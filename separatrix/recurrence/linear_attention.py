@@ -20,8 +20,15 @@ from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
 
-def linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                     initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def linear_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """S_t = exp(g_t) S_{t-1} + k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
@@ -32,8 +39,15 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None =
 
 
 @form
-def linear_attention_recurrent(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                               initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def linear_attention_recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     dtype = v.dtype
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
@@ -47,8 +61,16 @@ def linear_attention_recurrent(q: Tensor, k: Tensor, v: Tensor, log_decay: Tenso
 
 
 @form
-def linear_attention_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                             initial_state: Tensor | None = None, reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+def linear_attention_chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
     """Inside a chunk, attention with (2); between chunks, the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s."""
     dtype, time = v.dtype, v.shape[1]
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
@@ -72,8 +94,15 @@ def linear_attention_chunked(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor 
 
 
 @form
-def linear_attention_dense(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                           initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def linear_attention_dense(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The attention matrix of all pairs of steps at once, applied to the values."""
     dtype = v.dtype
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)

@@ -83,8 +83,8 @@ def objection(operation: str, tensors: list[Tensor]) -> str | None:
 def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -> str:
     """Which algorithm runs over `time` steps and why, in words.
 
-    `what` is an operation, by name or as the function, or a transition that `scan` will run. `inputs` are the arguments of the call where they are
-    known: their device and dtype matter; without any, float32 on the CPU is meant.
+    `what` is an operation, by name or as the function, or a transition that `scan` will run. `inputs` are the arguments of the call where
+    they are known: their device and dtype matter; without any, float32 on the CPU is meant.
     """
     if isinstance(what, Transition):
         kind = f"{type(what).__name__} transitions of size {what.size}"

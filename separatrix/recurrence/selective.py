@@ -31,9 +31,19 @@ from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunke
 from separatrix.recurrence.plan import form, run
 
 
-def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                   delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
-                   reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """h_t = exp(Δ_t A) h_{t-1} + Δ_t B_t u_t,  y_t = (C_t h_t + D u_t) silu(z_t).
 
     u, delta, z [B, T, D], A [D, N] with real part <= 0, B, C [B, T, N], D, delta_bias [D], initial_state [B, D, N],
@@ -64,9 +74,19 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
 
 @form
-def selective_scan_recurrent(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                             delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
-                             reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def selective_scan_recurrent(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equations (2) and (3), read aloud."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
     steps, writes = delta.unsqueeze(-1).unbind(1), (delta * u).unsqueeze(-1).unbind(1)
@@ -81,9 +101,20 @@ def selective_scan_recurrent(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: 
 
 
 @form
-def selective_scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                           delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
-                           reset: Tensor | None = None, chunk: int = 64) -> tuple[Tensor, Tensor]:
+def selective_scan_chunked(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
     """A tree of pairs inside each chunk, the state between them; [chunk, D, N] numbers are alive at a time, not [T, D, N]."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
     reads = []
@@ -97,9 +128,19 @@ def selective_scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Te
 
 
 @form
-def selective_scan_dense(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                         delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
-                         reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def selective_scan_dense(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """One attention matrix per channel, M[t, s] = sum_n C_t[n] exp(A[n] (Δ_{s+1} + ... + Δ_t)) Δ_s B_s[n], applied to u."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
     if u.shape[1] == 0:
@@ -116,8 +157,9 @@ def selective_scan_dense(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
     return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
 
 
-def enter(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, delta_bias: Tensor | None, delta_softplus: bool,
-          initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def enter(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, delta_bias: Tensor | None, delta_softplus: bool, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """u, Δ, A, B, C and the first state in the working precision."""
     real = working_dtype(u, delta, A, B, C, delta_bias)
     any_complex = A.is_complex() or B.is_complex() or C.is_complex()

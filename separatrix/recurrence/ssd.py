@@ -30,9 +30,19 @@ from separatrix.recurrence.linear_attention import linear_attention_chunked, lin
 from separatrix.recurrence.plan import form, run
 
 
-def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-        dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
-        reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ssd(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """h_t = exp(Δ_t A) h_{t-1} + (Δ_t x_t) B_tᵀ,  y_t = (h_t C_t + D x_t) silu(z_t).
 
     x, z [B, T, H, P], dt [B, T, H], A, D, dt_bias [H] with A <= 0, B, C [B, T, G, N] with H a multiple of G,
@@ -64,32 +74,73 @@ def ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None
 
 
 @form
-def ssd_recurrent(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                  dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
-                  reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ssd_recurrent(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Equation (2) one step after another."""
     return through_attention(linear_attention_recurrent, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
 @form
-def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
-                reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ssd_chunked(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Chunks of linear attention."""
     return through_attention(linear_attention_chunked, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
 @form
-def ssd_dense(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-              dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
-              reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ssd_dense(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The attention matrix, applied to Δ x."""
     return through_attention(linear_attention_dense, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
-def through_attention(attention: Callable[..., tuple[Tensor, Tensor]], x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor,
-                      D: Tensor | None, z: Tensor | None, dt_bias: Tensor | None, dt_softplus: bool,
-                      initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+def through_attention(
+    attention: Callable[..., tuple[Tensor, Tensor]],
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     """The duality: (1) and (2) through one form of `linear_attention`."""
     working = working_dtype(x, dt, A, B, C, D, z, dt_bias)
     v, dt = x.to(working), dt.to(working)

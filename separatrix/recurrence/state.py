@@ -94,8 +94,11 @@ class State:
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file, atomically. Complex parts are stored as (re, im) and named in the metadata."""
         parts = self.tensors()
-        save_tensors(path, {name: _real(part) for name, part in parts.items()},
-                     {"complex": json.dumps([name for name, part in parts.items() if part.is_complex()])})
+        save_tensors(
+            path,
+            {name: _real(part) for name, part in parts.items()},
+            {"complex": json.dumps([name for name, part in parts.items() if part.is_complex()])},
+        )
 
     @staticmethod
     def load(path: str | Path) -> State:

@@ -81,7 +81,8 @@ def unroll(A: Tensor, x: Tensor, h: Tensor) -> Tensor:
 def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """All states of h_t = A_t h_{t-1} + drive_t, and the last one.   drive [B, T, ..., N] -> [B, T, ..., N], [B, ..., N]
 
-    Here, for a structure that has nothing better: one `apply` after another. The state is cleared before the steps where reset [B, T] is true.
+    Here, for a structure that has nothing better: one `apply` after another. The state is cleared before the steps where reset [B, T] is
+    true.
     """
     h = start(A, drive, initial_state)
     steps = []

@@ -1,7 +1,7 @@
 """The table of operations with example inputs. A row is tested by being here (test_roads.py), in every form that OPERATIONS lists.
 
-An example is a dictionary of the operation's arguments in float64: decays from gentle to a step that forgets by exp(-30), negative and complex
-multipliers, more value heads than query heads, an initial state.
+An example is a dictionary of the operation's arguments in float64: decays from gentle to a step that forgets by exp(-30), negative and
+complex multipliers, more value heads than query heads, an initial state.
 """
 
 from collections.abc import Callable
@@ -46,17 +46,35 @@ def heads(time: int, log_decay: Tensor | None, query_heads: int = 2, delta: bool
 
 def ssd(time: int) -> Arguments:
     H, G, P, N = 4, 2, 3, 4
-    return {"x": randn(BATCH, time, H, P), "dt": randn(BATCH, time, H), "A": -3 * torch.rand(H, dtype=torch.float64),
-            "B": randn(BATCH, time, G, N), "C": randn(BATCH, time, G, N), "D": randn(H), "z": randn(BATCH, time, H, P), "dt_bias": randn(H),
-            "dt_softplus": True, "initial_state": randn(BATCH, H, P, N)}
+    return {
+        "x": randn(BATCH, time, H, P),
+        "dt": randn(BATCH, time, H),
+        "A": -3 * torch.rand(H, dtype=torch.float64),
+        "B": randn(BATCH, time, G, N),
+        "C": randn(BATCH, time, G, N),
+        "D": randn(H),
+        "z": randn(BATCH, time, H, P),
+        "dt_bias": randn(H),
+        "dt_softplus": True,
+        "initial_state": randn(BATCH, H, P, N),
+    }
 
 
 def selective(time: int, kind: Callable[..., Tensor] = randn) -> Arguments:
     D, N = 5, 3
     A = -3 * torch.rand(D, N, dtype=torch.float64)
-    return {"u": randn(BATCH, time, D), "delta": randn(BATCH, time, D), "A": A if kind is randn else torch.complex(A, randn(D, N)),
-            "B": kind(BATCH, time, N), "C": kind(BATCH, time, N), "D": randn(D), "z": randn(BATCH, time, D), "delta_bias": randn(D),
-            "delta_softplus": True, "initial_state": kind(BATCH, D, N)}
+    return {
+        "u": randn(BATCH, time, D),
+        "delta": randn(BATCH, time, D),
+        "A": A if kind is randn else torch.complex(A, randn(D, N)),
+        "B": kind(BATCH, time, N),
+        "C": kind(BATCH, time, N),
+        "D": randn(D),
+        "z": randn(BATCH, time, D),
+        "delta_bias": randn(D),
+        "delta_softplus": True,
+        "initial_state": kind(BATCH, D, N),
+    }
 
 
 def ssm(time: int) -> Arguments:
@@ -66,10 +84,16 @@ def ssm(time: int) -> Arguments:
 
 ROWS = {
     "diagonal, real": Row(
-        "diagonal_scan", lambda T: {"a": randn(BATCH, T, 5).tanh(), "x": randn(BATCH, T, 5), "initial_state": randn(BATCH, 5)}, ("a", "x"), "x"
+        "diagonal_scan",
+        lambda T: {"a": randn(BATCH, T, 5).tanh(), "x": randn(BATCH, T, 5), "initial_state": randn(BATCH, 5)},
+        ("a", "x"),
+        "x",
     ),
     "diagonal, complex": Row(
-        "diagonal_scan", lambda T: {"a": turning(BATCH, T, 5), "x": turning(BATCH, T, 5), "initial_state": turning(BATCH, 5)}, ("a", "x"), "x"
+        "diagonal_scan",
+        lambda T: {"a": turning(BATCH, T, 5), "x": turning(BATCH, T, 5), "initial_state": turning(BATCH, 5)},
+        ("a", "x"),
+        "x",
     ),
     "diagonal, the same at all steps": Row(
         "diagonal_scan", lambda T: {"a": randn(5).tanh(), "x": randn(BATCH, T, 3, 5), "initial_state": randn(BATCH, 3, 5)}, ("x",), "x"
@@ -82,9 +106,7 @@ ROWS = {
     "attention, one decay": Row("linear_attention", lambda T: heads(T, decay(BATCH, T, 2)), ("q", "k", "v", "log_decay"), "v"),
     "attention, decay per key": Row("linear_attention", lambda T: heads(T, decay(BATCH, T, 2, 4), 1), ("q", "k", "v", "log_decay"), "v"),
     "delta": Row("delta_rule", lambda T: heads(T, None, delta=True), ("q", "k", "v", "beta"), "v"),
-    "delta, one decay": Row(
-        "delta_rule", lambda T: heads(T, decay(BATCH, T, 2), delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
-    ),
+    "delta, one decay": Row("delta_rule", lambda T: heads(T, decay(BATCH, T, 2), delta=True), ("q", "k", "v", "beta", "log_decay"), "v"),
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),

@@ -1,7 +1,7 @@
 """Every form of every operation gives the published implementations' numbers.
 
-CASES is the table: a case of tests/golden, the operation that computes it, and how the paper's letters become its arguments. A row is tested
-by being there, in every form that OPERATIONS lists: outputs, final states, and the gradients of both losses.
+CASES is the table: a case of tests/golden, the operation that computes it, and how the paper's letters become its arguments. A row is
+tested by being there, in every form that OPERATIONS lists: outputs, final states, and the gradients of both losses.
 """
 
 from collections.abc import Callable

@@ -99,8 +99,11 @@ def test_s5_forward(method):
     close(y + 2 * (back[0] @ reference["in.C_tilde_bwd"].T).real, want["y_bidirectional"])
 
 
-KERNELS = [f"{method}_{start}_{variant}" for method, start in
-           [("zoh", "lin"), ("zoh", "inv"), ("zoh", "legs"), ("bilinear", "lin"), ("dss", "legs")] for variant in "ab"]
+KERNELS = [
+    f"{method}_{start}_{variant}"
+    for method, start in [("zoh", "lin"), ("zoh", "inv"), ("zoh", "legs"), ("bilinear", "lin"), ("dss", "legs")]
+    for variant in "ab"
+]
 
 
 @pytest.mark.parametrize("form", OPERATIONS["diagonal_ssm"])

@@ -1,0 +1,87 @@
+"""Where faster forms usually break: steps that forget everything, multipliers of zero, long sequences."""
+
+import pytest
+import torch
+
+from separatrix.recurrence import OPERATIONS, long_convolution
+from tests.agree import agree, cast, gradient, is_number
+from tests.recurrence.roads import BATCH, ROWS, randn
+from tests.recurrence.test_roads import road
+
+DECAYING = ["attention, one decay", "attention, decay per key", "delta, one decay", "delta, decay per key"]
+DECAYS = {
+    "exp(-94) at every step": lambda g: torch.full_like(g, -94),
+    "exp(-94) now and then": lambda g: torch.where(torch.rand_like(g) < 0.1, -94, g / 1000),
+    "nothing is left": lambda g: torch.where(torch.rand_like(g) < 0.1, -torch.inf, g),
+    "nothing is forgotten": torch.zeros_like,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize(
+    "name, form", [(name, form) for name in DECAYING for form in OPERATIONS[ROWS[name].operation] if form != "recurrent"]
+)
+def test_any_decay_is_exact(name: str, form: str, decay: str, dtype: torch.dtype):
+    """Outputs, states and gradients: exp(-cumulative sum) would overflow in all but the last of these."""
+    row = ROWS[name]
+    arguments = row.example(100)
+    arguments["log_decay"] = DECAYS[decay](arguments["log_decay"])
+    fast, slow = road(row, form, arguments, dtype), road(row, "recurrent", arguments)
+    values = tuple(arguments.values())
+    why = "a hundred steps nudged once is a noisy ruler"
+    agree(fast, slow, values, dtype, factor=5, because=why)
+    if decay in ("exp(-94) now and then", "nothing is forgotten"):
+        agree(gradient(fast), gradient(slow), values, dtype, factor=5, because=why)
+    else:  # there is no ruler for a gradient of 1e-41, nor for a nudge of infinity
+        for got in gradient(fast)(*(cast(x, dtype) for x in values)):
+            assert got.isfinite().all()
+
+
+@pytest.mark.parametrize("form", OPERATIONS["diagonal_scan"])
+def test_multipliers_of_zero_and_one(form: str):
+    """A zero cuts, a one adds up: no form takes a logarithm or divides."""
+    a = torch.randint(-1, 2, (BATCH, 100, 3)).double()
+    x, h = torch.randint(-3, 4, (BATCH, 100, 3)).double(), torch.randint(-3, 4, (BATCH, 3)).double()
+    exact = OPERATIONS["diagonal_scan"]["recurrent"](a, x, h)
+    for got, want in zip(OPERATIONS["diagonal_scan"][form](a, x, h), exact):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_backward_of_the_definition_grows_with_the_length_not_its_square(name: str):
+    """Numbers kept for the backward pass, counted: a loop that wrote into a tensor would keep one whole output per step."""
+    row = ROWS[name]
+
+    def kept(T: int) -> int:
+        seen = {}
+
+        def pack(x):
+            seen[x.data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        arguments = {k: x.requires_grad_() if is_number(x) else x for k, x in row.example(T).items()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            outputs = OPERATIONS[row.operation]["recurrent"](**arguments)
+        sum(y.real.sum() for y in outputs).backward()
+        return len(seen)
+
+    assert kept(64) < 2.2 * kept(32)
+
+
+@pytest.mark.parametrize("L", [1, 5, 64, 100])
+@pytest.mark.parametrize("T", [0, 1, 2, 63, 64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_the_long_convolution_is_its_matrix(T: int, L: int, dtype: torch.dtype):
+    values = (randn(3, L), randn(BATCH, T, 3))
+    slow = OPERATIONS["long_convolution"]["dense"]
+    why = "the FFT mixes large and small steps"
+    agree(long_convolution, slow, values, dtype, factor=20, because=why)
+    agree(gradient(long_convolution), gradient(slow), values, dtype, factor=20, because=why)
+    assert long_convolution(*(cast(x, dtype) for x in values)).dtype is dtype
+
+
+def test_the_long_convolution_is_twice_differentiable():
+    values = [randn(2, 4).requires_grad_(), randn(1, 5, 2).requires_grad_()]
+    assert torch.autograd.gradcheck(long_convolution, values)
+    assert torch.autograd.gradgradcheck(long_convolution, values)
