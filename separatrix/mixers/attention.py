@@ -25,7 +25,7 @@ BLOCK = 512  # queries whose mask is built at once: memory grows with T, not wit
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Each pair of neighbours in x, as a complex number, times its turn.    x [B, T, H, K], turns [T, 1, K/2] complex"""
-    wide = x.to(turns.dtype.to_real())
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there is no complex bfloat16
     return torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turns).flatten(-2).to(x.dtype)
 
 

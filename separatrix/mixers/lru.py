@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
 from separatrix.mixers.modes import into_modes, out_of_modes
+from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_scan, init
 
 
@@ -59,9 +60,13 @@ class LRU(nn.Module):
         self.C = nn.Parameter(torch.randn(d_model, d_state, 2, generator=generator) * d_state**-0.5)
         self.D = RecurrenceParameter(torch.randn(d_model, generator=generator))
         self.out_proj = linear(d_model, 2 * d_model, bias=True, generator=generator)
+        self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
         """λ complex and γ real, equation (1).    [N]"""
+        return self.remembered(self.work_out, self.nu_log, self.theta_log)
+
+    def work_out(self) -> tuple[Tensor, Tensor]:
         rate, angle = torch.exp(self.nu_log), torch.exp(self.theta_log)
         modulus = torch.exp(-rate)
         # expm1: for slow modes |λ|² rounds to 1 and the difference would lose every digit.

@@ -22,6 +22,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, linear, log_uniform
 from separatrix.mixers.modes import as_pairs
+from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
@@ -66,9 +67,14 @@ class S4D(nn.Module):
         self.C = nn.Parameter(as_pairs(C * B.to(C.dtype)))
         self.D = RecurrenceParameter(torch.randn(d_model, generator=generator))
         self.out_proj = linear(d_model, 2 * d_model, bias=True, generator=generator)
+        self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """a and c of (1); the real part of A is negative whatever its parameter is.    [D, N/2]"""
+        """a and c of (1).    [D, N/2]"""
+        return self.remembered(self.work_out, self.log_dt, self.log_A_real, self.A_imag, self.C)
+
+    def work_out(self) -> tuple[Tensor, Tensor]:
+        """The real part of A is negative whatever its parameter is."""
         A = torch.complex(-torch.exp(self.log_A_real), self.A_imag)
         return self.discretize(A, torch.view_as_complex(self.C), torch.exp(self.log_dt)[:, None])
 

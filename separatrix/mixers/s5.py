@@ -22,6 +22,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, linear, log_uniform
 from separatrix.mixers.modes import as_pairs, into_modes, out_of_modes
+from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_scan
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s5
@@ -66,9 +67,13 @@ class S5(nn.Module):
         self.C = nn.Parameter(as_pairs(real_C.to(basis.V.dtype) @ basis.V).float())
         self.D = RecurrenceParameter(torch.randn(d_model, generator=generator))
         self.gate_proj = linear(d_model, d_model, bias=True, generator=generator)
+        self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def step(self) -> tuple[Tensor, Tensor]:
         """a and b of (1).    [N/2]"""
+        return self.remembered(self.work_out, self.log_dt, self.log_A_real, self.A_imag)
+
+    def work_out(self) -> tuple[Tensor, Tensor]:
         dt = torch.exp(self.log_dt)
         A = torch.complex(-torch.exp(self.log_A_real), self.A_imag)
         return self.discretize(A, torch.ones_like(dt), dt)

@@ -14,27 +14,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import readable
+
 
 def zoh(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
     """A, B and dt broadcast; -> (a, b). A = 0 is an integrator: b = Δ B."""
+    a, grown = exponentials(A, dt)
     resting = A == 0
-    a, grown = exponentials(dt * A)
-    return a, (grown / (A + resting) + dt * resting) * B
+    if readable(resting) and not resting.any():
+        return a, grown / A * B
+    return a, torch.where(resting, dt.to(a.dtype), grown / A.masked_fill(resting, 1)) * B
 
 
-def exponentials(z: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(z) and exp(z) - 1.
+def exponentials(A: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(Δ A) and exp(Δ A) - 1.
 
-    expm1, not exp - 1: at slow decay the difference loses every digit we need. For complex z in real functions, which are vectorised:
+    expm1, not exp - 1: at slow decay the difference loses every digit we need. For complex A in real functions, which are vectorised:
     torch's complex exp is twenty times slower than all of these together.
     """
-    if not z.is_complex():
-        return z.exp(), torch.expm1(z)
-    x, half = z.real, z.imag / 2
+    if not A.is_complex():
+        return torch.exp(dt * A), torch.expm1(dt * A)
+    x, half = A.real * dt, A.imag * (dt / 2)
     size, sine, cosine = x.exp(), half.sin(), half.cos()
-    turned = 2 * sine * sine  # 1 - cos of the angle, without the difference
+    turned = 2 * sine * sine * size  # (1 - cos) of the angle, without the difference
     imag = 2 * sine * cosine * size
-    return torch.complex(size - turned * size, imag), torch.complex(torch.expm1(x) - turned * size, imag)
+    return torch.complex(size - turned, imag), torch.complex(torch.expm1(x) - turned, imag)
 
 
 def bilinear(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:

@@ -337,3 +337,20 @@ def refused(kind: type[Exception], came: str, expected: str, layer: nn.Module, *
         layer(*arguments)
     assert came in str(error.value) and expected in str(error.value), str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["s4d", "s5", "lru"])
+@torch.no_grad()
+def test_what_is_remembered_is_never_stale(name):
+    """Whatever way the parameters change, the next step hears of it."""
+    layer, fresh = CASES[name].build(), CASES[name].build(seed=1)
+    x = torch.randn(1, 4, D)
+    before = layer(x)[0]
+    assert torch.equal(layer(x)[0], before)
+    for parameter, other in zip(layer.parameters(), fresh.parameters()):
+        parameter.data.copy_(other.data)  # leaves no version behind
+    assert torch.equal(layer(x)[0], fresh(x)[0])
+    agree(lambda x: layer.double()(x)[0], lambda x: fresh.double()(x)[0], (x.double(),), torch.float64)
+    with torch.enable_grad():
+        layer(x.double())[0].sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
