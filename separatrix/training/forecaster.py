@@ -46,7 +46,7 @@ class Forecaster:
     """A network that continues a series.
 
     mixer         a name of MIXERS ("s4d", "mamba", "gru", ...), or "mlp" for a network whose only memory is the delay window.
-    horizon       free-running steps in the loss; None: 60, less where the series is short.
+    horizon       free-running steps in the loss; None: 50, less where the series is short.
     lags          rows in the delay window; None: 16, less where the series is short.
     steps         optimizer steps.
     d_model       width of the network.
@@ -116,7 +116,7 @@ class Forecaster:
             raise ValueError(f"{series.name!r} has {T} rows but a fit needs at least 8. Pass a longer series.")
         lags = self.lags or max(1, min(16, T // 8))
         context = max(2, min(lags + 32, T // 3))
-        horizon = self.horizon or max(1, min(60, T // 4))
+        horizon = self.horizon or max(1, min(50, T // 4))
         recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps // 2)
         settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
         if self.mixer == MEMORYLESS and settings:

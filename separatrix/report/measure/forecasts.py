@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separatrix.recurrence import State
-from separatrix.report.baselines import Autoregression, seasonal
+from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.report.finding import Finding, Made
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon

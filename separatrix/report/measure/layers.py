@@ -7,7 +7,7 @@ import time
 import torch
 from numpy.typing import NDArray
 
-from separatrix.report.baselines import bridged
+from separatrix.tasks.baselines import bridged
 from separatrix.report.finding import Finding, Made
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.memory import memory

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from separatrix.data import load
-from separatrix.report.baselines import Autoregression, bridged, seasonal
+from separatrix.tasks.baselines import Autoregression, bridged, seasonal
 
 
 def test_a_linear_model_continues_a_sum_of_waves():
