@@ -3,6 +3,7 @@
 Each kernel is wrapped as the autograd function it is written for; what it writes starts as NaN, so a forgotten cell shows.
 """
 
+import platform
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from agree import agree, gradient
 from separatrix.recurrence.diagonal import diagonal_scan_recurrent
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm_recurrent
 from separatrix.recurrence.kernels import diagonal, diagonal_ssm, selective
+from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.selective import selective_scan_recurrent
 
 LENGTHS = [0, 1, 2, 31, 32, 33, 70]
@@ -172,3 +174,14 @@ def test_selective(T):
         fast = partial(SelectiveScan.apply, group)
         agree(fast, by_definition, inputs, torch.float32)
         agree(gradient(fast), gradient(by_definition), inputs, torch.float32, factor=6, because=SUMS)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="elsewhere the smallest numbers are kept")
+def test_a_fading_state_ends_at_zero():
+    """Numbers below 1.2e-38 would make the silence after a sound hundreds of times as slow as the sound."""
+    T, D = 2000, 5
+    h, final = torch.full((T * D,), float("nan")), torch.full((D,), float("nan"))
+    arrays = flat(torch.full((D,), 0.9), torch.zeros(T * D), torch.zeros(T, dtype=torch.uint8), torch.ones(D), h, final)
+    share(diagonal.forward_shared, 1, T * D, (T, D), 64, 0, 0, *arrays)
+    assert final.eq(0).all() and h.ge(1e-38).sum() > 800 * D
+    assert torch.full((1,), 1e-38) * torch.full((1,), 0.01) > 0, "the caller's own arithmetic is as before"

@@ -25,6 +25,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from separatrix.recurrence.kernels.lanes import denormals_are_zero
+
 # A parallel region costs 5 us on a quiet machine but a time slice on a busy one: from about 100 us of work on.
 WORTH_A_TEAM = 2_000_000
 # Waking Python threads pays from about 200 us on.
@@ -80,7 +82,8 @@ def _share_of_one_thread(context, module, compiled, signature, shared_type) -> i
 def _call(context, builder, compiled, signature, first, last, arguments) -> None:
     values = [first, last, *cgutils.unpack_tuple(builder, arguments, len(signature.args) - 2)]
     callee = context.declare_function(builder.module, compiled.fndesc)
-    context.call_conv.call_function(builder, callee, signature.return_type, signature.args, values)
+    with denormals_are_zero(context, builder):
+        context.call_conv.call_function(builder, callee, signature.return_type, signature.args, values)
 
 
 def share(launch: Callable[..., None], units: int, work: float, *args) -> None:
