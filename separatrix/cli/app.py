@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from separatrix.cli.bench import bench
 from separatrix.cli.doctor import doctor
 from separatrix.cli.fit import audit, fit, forecast
 from separatrix.cli.lists import data, papers
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command()(fit)
 app.command()(forecast)
 app.command()(audit)
+app.command()(bench)
 app.command()(data)
 app.command()(papers)
 app.command()(doctor)
