@@ -144,7 +144,7 @@ def examine(
             if trouble:
                 absent["exponent of " + ("the data" if "data" in trouble.split("could")[0] else "the free run")] = trouble
             say(0.78, "Lyapunov exponents of the model")
-            own = attempt("Lyapunov exponents of the model", lambda: own_exponents(subject, start, 2_000))  # type: ignore[arg-type]
+            own = attempt("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10)))  # type: ignore[arg-type]
             if own is not None:
                 findings.append(own)
         else:

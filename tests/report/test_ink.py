@@ -37,7 +37,9 @@ def test_a_cloud_of_any_size_stays_small():
     assert max(len(density(n).svg) for n in (100, 10_000, 1_000_000)) < 150_000
 
 
-@pytest.mark.parametrize(("value", "text"), [(1, "1"), (10, "10"), (1000, "1,000"), (0.01, "0.01"), (1e-3, "10⁻³"), (1e5, "10⁵"), (0, "0"), (30, "30")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(1, "1"), (10, "10"), (1000, "1,000"), (0.01, "0.01"), (1e-3, "10⁻³"), (1e5, "10⁵"), (0, "0"), (30, "30")]
+)
 def test_powers_are_words(value, text):
     assert power(value) == text
 

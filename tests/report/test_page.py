@@ -114,12 +114,16 @@ def test_a_page_without_evidence_says_so():
 
 
 def test_a_run_that_left_is_told_with_step_and_state():
-    page = build(bare(judgement=judge(500, [], escape=Escape(321, "the output left 10 times the range"), horizon=Horizon(Number(3, "measured")))))
+    page = build(
+        bare(judgement=judge(500, [], escape=Escape(321, "the output left 10 times the range"), horizon=Horizon(Number(3, "measured"))))
+    )
     assert "after 321 free steps the output left 10 times the range" in page and 'class="runs_away"' in page
 
 
 def test_strange_text_stays_text():
-    finding = Finding("x", "<script>alert(1)</script>", "?", {"a </td> b": Number(float("nan"), "measured")}, Made("<b>"), "<i>", "f(a < b)")
+    finding = Finding(
+        "x", "<script>alert(1)</script>", "?", {"a </td> b": Number(float("nan"), "measured")}, Made("<b>"), "<i>", "f(a < b)"
+    )
     page = build(bare(findings=[finding]))
     read(page)
     assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page

@@ -12,7 +12,12 @@ from separatrix.stability.number import Number
 NAN, INF = math.nan, math.inf
 HORIZON = Horizon(Number(40, "estimated", 30, 50), "sample", (7.36, "pulse"))
 GREEN = [Standing.HOLDS, Standing.MARGINAL, Standing.WRONG, Standing.RUNS_AWAY]
-ASKED = {Outcome.MET: Standing.HOLDS, Outcome.WITHIN_ERROR: Standing.MARGINAL, Outcome.MISSING: Standing.MARGINAL, Outcome.FAILS: Standing.WRONG}
+ASKED = {
+    Outcome.MET: Standing.HOLDS,
+    Outcome.WITHIN_ERROR: Standing.MARGINAL,
+    Outcome.MISSING: Standing.MARGINAL,
+    Outcome.FAILS: Standing.WRONG,
+}
 
 
 def criterion(value=1.0, low=None, high=None, kind="measured", accept=(0.5, 2.0)):

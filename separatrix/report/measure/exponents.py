@@ -21,6 +21,7 @@ from separatrix.stability import (
 )
 
 LEADING = 3  # exponents of the model
+EVERY = 5  # steps between two orthonormalisations: at rates far below one per step, more often only costs time
 
 
 def divergences(subject: Subject, run: NDArray) -> tuple[Finding | None, Criterion, str, str]:
@@ -122,7 +123,7 @@ def own_exponents(subject: Subject, start: State, steps: int) -> Finding:
     began = time.perf_counter()
     system = subject.model.as_system(state=start)
     k = min(LEADING, system.dimension)
-    found = lyapunov_spectrum(system, steps=steps, k=k, generator=torch.Generator().manual_seed(subject.seed))
+    found = lyapunov_spectrum(system, steps=steps, k=k, every=EVERY, generator=torch.Generator().manual_seed(subject.seed))
     if found.verdict is Verdict.DIVERGED:
         raise ValueError(f"the free run left the finite numbers at step {found.failed}.")
     values = [_per(found.number(i), subject.unit) for i in range(k)]

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separatrix.recurrence import State
-from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.report.finding import Finding, Made
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon
@@ -26,6 +25,7 @@ from separatrix.stability import (
     Number,
     forecast_horizon,
 )
+from separatrix.tasks.baselines import Autoregression, seasonal
 
 LOST = 0.5  # standard deviations: a forecast farther off is lost
 

@@ -7,7 +7,6 @@ import time
 import torch
 from numpy.typing import NDArray
 
-from separatrix.tasks.baselines import bridged
 from separatrix.report.finding import Finding, Made
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.memory import memory
@@ -20,6 +19,7 @@ from separatrix.stability import (
     measured_gain,
     memory_horizon,
 )
+from separatrix.tasks.baselines import bridged
 
 
 def layers(subject: Subject, rows: int = 1000) -> list[Finding]:

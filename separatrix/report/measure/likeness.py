@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ NEAR = 1.5  # times the largest distance between two pieces of the data
 def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     began = time.perf_counter()
     data = subject.data.numpy()
+    if np.ptp(data) == 0:
+        raise ValueError("the data are constant: they have no portrait.")
     delay = max(1, round(subject.cycle[0] / 4))
     shared, own = overlaps(data, run, delay)
     made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)

@@ -76,7 +76,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
             "no forecast can be above": Number(proved[1], "bound", high=proved[1], how=how),
         }
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
-    spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / float(np.nanstd(subject.line))
+    spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / subject.spread
     spread = spread[np.isfinite(spread)]
     ratio = None
     if len(spread) == 5:

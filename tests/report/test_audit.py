@@ -1,0 +1,106 @@
+"""From a run folder to its report, on runs that take a second to make: every kind of data and of layer gets a page."""
+
+import json
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+
+from separatrix.data import Series
+from separatrix.report.audit import EVIDENCE, REPORT, audit
+from separatrix.training import Forecaster
+
+STEPS = 2000
+rng = np.random.default_rng(0)
+t = np.arange(500)
+WAVE = 3 + np.sin(0.7 * t) + 0.5 * np.sin(0.31 * t) + 0.05 * rng.normal(size=500)
+
+
+def series(values=WAVE, **changed):
+    return replace(Series.from_array(values, name="wave"), period=9.0, **changed)
+
+
+def run(folder, data, rows, mixer="s4d"):
+    Forecaster(mixer, steps=30, d_model=8, lags=4, horizon=4).fit(replace(data, values=data.values[:rows]), folder=folder)
+    seen = []
+    path = audit(folder, data, ahead=40, steps=STEPS, progress=lambda done, what: seen.append((done, what)))
+    return path, json.loads((folder / EVIDENCE).read_text()), seen
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("plain"), series(), 400)
+
+
+def test_a_run_becomes_a_page(plain):
+    path, evidence, seen = plain
+    page = path.read_text()
+    assert path.name == REPORT and len(page) < 2_000_000
+    assert evidence["sentence"] in unescape(page) and evidence["verdict"] in ("marginal", "stable but wrong")
+    assert any("only 2,000 were made" in missing for missing in evidence["missing"])
+    wanted = [
+        "free-run",
+        "horizon",
+        "bounded",
+        "portrait",
+        "histogram",
+        "spectrum",
+        "exponents",
+        "eigenvalues",
+        "memory",
+        "response",
+        "training",
+    ]
+    assert set(wanted) <= set(evidence["findings"])
+    shares = [done for done, _ in seen]
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_audit_is_the_same_twice(plain):
+    path, first, _ = plain
+    audit(path.parent, series(), ahead=40, steps=STEPS)
+    assert json.loads((path.parent / EVIDENCE).read_text())["numbers"] == first["numbers"]
+
+
+def test_the_scored_forecast_is_what_predict_gives(plain):
+    path, evidence, _ = plain
+    truth, guess = WAVE[400:440], Forecaster.load(path.parent).predict(40)[:, 0]
+    scored = next(n["value"] for n in evidence["numbers"] if n["name"].startswith("free-running NMSE"))
+    assert scored == pytest.approx(np.mean((guess - truth) ** 2) / truth.var(), rel=1e-4)
+
+
+def test_the_output_of_the_network_is_bounded_by_proof(plain):
+    numbers = {n["name"]: n for n in plain[1]["numbers"]}
+    low, high = (numbers[f"no forecast can be {side}"] for side in ("below", "above"))
+    assert low["kind"] == high["kind"] == "bound"
+    assert low["value"] <= numbers["lowest value"]["value"] <= numbers["highest value"]["value"] <= high["value"]
+
+
+def test_another_file_in_its_place_is_refused(plain):
+    folder = plain[0].parent
+    with pytest.raises(ValueError, match="are not what the run was fitted to"):
+        audit(folder, series(WAVE + 1), steps=STEPS)
+    with pytest.raises(ValueError, match="not a shipped series"):
+        audit(folder, steps=STEPS)
+    with pytest.raises(ValueError, match="not the folder of a run"):
+        audit(folder / "nowhere", steps=STEPS)
+
+
+def test_two_channels_with_gaps_and_gates(tmp_path):
+    both = np.stack([np.where((t % 97 < 3) | (t == 420), np.nan, WAVE), 100 * np.cos(0.7 * t)], axis=1)
+    path, evidence, _ = run(tmp_path, series(both), 400, "mamba")
+    assert "values missing" in path.read_text() and {"free-run", "eigenvalues"} <= set(evidence["findings"])
+    assert np.isfinite(next(n["value"] for n in evidence["numbers"] if n["name"].startswith("free-running NMSE")))
+
+
+def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_path):
+    path, evidence, _ = run(tmp_path, series(WAVE[:400]), 400, "gru")
+    assert "linear in its state" in evidence["absent"]["eigenvalues"] and "linear in its state" in path.read_text()
+    assert "These rows were fitted" in path.read_text()
+
+
+def test_a_constant_series_is_told_as_it_is(tmp_path):
+    _, evidence, _ = run(tmp_path, replace(Series.from_array(np.full(500, 2.0), name="flat"), period=9.0), 400, "mlp")
+    assert evidence["verdict"] != "holds" and evidence["missing"]
