@@ -54,10 +54,9 @@ def selective_scan_fused(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tens
         step = step + delta_bias.float()
     inputs[1] = F.softplus(step) if delta_softplus else step
     state = _state(initial_state, u.shape[0], *A.shape)
-    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, skip, state))
     if u.shape[1] == 0:
         return u, state
-    y, final, _ = _operators().selective_scan(*inputs, skip, state, reset, keep)
+    y, final, _ = _operators().selective_scan(*inputs, skip, state, reset, _will_differentiate(*inputs, skip, state))
     if z is not None:
         y = y * F.silu(z.float())
     return y.to(u.dtype), final
@@ -70,10 +69,25 @@ def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
     if a.is_complex() or x.is_complex() or state.is_complex():
         working = torch.promote_types(torch.promote_types(a.dtype, x.dtype), state.dtype)
         a, x, state = a.to(working), x.to(working), state.to(working)
+    if x.shape[1] == 0:
+        return x.to(dtype), state
     rows, inputs = a.expand(*a.shape[:2], *x.shape[2:]), x
     rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (rows, inputs))
     h, final = _operators().diagonal_scan(rows, inputs, state.reshape(x.shape[0], inputs.shape[2]), reset)
     return h.reshape(x.shape).to(dtype), final.reshape(state.shape)
+
+
+@form
+def diagonal_ssm_fused(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
+                       reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    a, c = a.to(torch.complex64), c.to(torch.complex64)
+    through = u.new_zeros(u.shape[2], dtype=torch.float32) if skip is None else skip.float()
+    state = a.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(torch.complex64)
+    if u.shape[1] == 0:
+        return u, state
+    inputs = (u.float(), a, c, through, state)
+    y, final, _ = _operators().diagonal_ssm(*inputs, reset, _will_differentiate(*inputs))
+    return y.to(u.dtype), final
 
 
 def _operators():
@@ -85,6 +99,11 @@ def _operators():
 
 def _state(initial_state: Tensor | None, *shape: int) -> Tensor:
     return torch.zeros(shape) if initial_state is None else initial_state.float()
+
+
+def _will_differentiate(*inputs: Tensor) -> bool:
+    """Whether the forward should leave something behind for a backward."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def _float32(*tensors: Tensor | None) -> list[Tensor | None]:

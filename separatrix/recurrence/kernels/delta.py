@@ -11,11 +11,12 @@ X_t = dL/dS_t, laid out so that the result lies along the lanes:
     forward  rows key,   lanes value, time ->    o, e
     adjoint  rows key,   lanes value, time <-    w_t = dL/dv_t = β_t X_tᵀ k_t, dL/dβ = e_t X_tᵀ k_t, dL/dS_0
     keys     rows value, lanes key,   time <-    X_t β_t e_t
-             rows value, lanes key,   time ->    dL/dq = S_t do_t, dL/dk = X_t β_t e_t - S'_t w_t, and with them
-             dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq_t - k_t (X_t β_t e_t + S'_t w_t)        per key dimension
+             rows value, lanes key,   time ->    dL/dq = scale · S_t do_t, dL/dk = X_t β_t e_t - S'_t w_t, and with them
+             dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq'_t - k_t (X'_t β_t e_t + S'_t w_t)      per key dimension
 
-where X_{t-1} = diag(a_t) (X_t - k_t w_tᵀ) + scale · q_{t-1} do_{t-1}ᵀ. States are recomputed forward in time and adjoints backward,
-so memory does not grow beyond the inputs and nothing is inverted. A 64 x 64 state is 16 KB and stays in the L1 cache.
+where X'_{t-1} = diag(a_t) (X_t - k_t w_tᵀ), X_t = X'_t + scale · q_t do_tᵀ, and primes leave out what step t does to itself (see `linear`).
+States are recomputed forward in time and adjoints backward, so memory does not grow beyond the inputs and nothing is inverted.
+A 64 x 64 state is 16 KB and stays in the L1 cache.
 
 Cost     3 K V multiply-adds a token forward, 9 backward, 4 and 12 with a decay; a unit of work is one (batch, head, block of lanes).
 """
@@ -40,7 +41,7 @@ from separatrix.recurrence.kernels.lanes import (
     store_first,
     total,
 )
-from separatrix.recurrence.kernels.linear import row_decays
+from separatrix.recurrence.kernels.linear import inner, row_decays, share_out
 from separatrix.recurrence.kernels.parallel import spawn
 
 
@@ -166,9 +167,10 @@ def adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale,
 
 
 @njit(cache=True, nogil=True)
-def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, grad_o, grad_final, grad_v,
+def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, before, grad_o, grad_final, grad_v,
           grad_q, grad_k, grad_decay):
     """Units (batch, head, key block).  error [B,T,H,V]; start, grad_final [B,H,V,K], transposed;
+    before [B,H,K] = <S_0, dL/dS_0> over values;
     grad_q, grad_k [B,T,H,K]; grad_decay [B,T,H,K] per key, [B,T,H,blocks] per head, to be summed over the key blocks."""
     T, G, H, K, V = shape
     blocks = (K + WIDTH - 1) // WIDTH
@@ -196,9 +198,9 @@ def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, 
                 x = x - get(grad_v, later + j) * key
                 if key_decay is not None or head_decay is not None:
                     x = a * x
+                read = read + get(error, row * V + j) * x
                 x = x + get(grad_o, row * V + j) * query
                 store(S, j * WIDTH, x)
-                read = read + get(error, row * V + j) * x
             read = read * beta[row]
             store_first(grad_k, row * K + d, read, lanes)
             key, later = load_first(zero, k, at, lanes), row * V
@@ -228,36 +230,43 @@ def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, 
                 if key_decay is not None or head_decay is not None:
                     state = a * state
                 read = read + get(grad_v, row * V + j) * state
+                out = out + get(grad_o, row * V + j) * state
                 state = state + get(error, row * V + j) * write
                 store(S, j * WIDTH, state)
-                out = out + get(grad_o, row * V + j) * state
             out = out * scale
-            store_first(grad_q, row * K + d, out, lanes)
             through = load_first(zero, grad_k, row * K + d, lanes)
-            store_first(grad_k, row * K + d, through - read, lanes)
-            change = load_first(zero, q, at, lanes) * out - key * (through + read)
+            query = load_first(zero, q, at, lanes)
+            own = inner(error, row * V, grad_o, row * V, V) * beta[row] * scale
+            store_first(grad_q, row * K + d, out + own * key, lanes)
+            store_first(grad_k, row * K + d, through - read + own * query, lanes)
+            change = query * out - key * (through + read)
             if key_decay is not None:
                 store_first(grad_decay, row * K + d, change, lanes)
             elif head_decay is not None:
                 grad_decay[row * blocks + block] = total(change)
-        # The shares, summed from the end of time, where <dL/dS_T, S_T> is what came before.
+        # The shares, summed from the end of each stretch, where <S, dL/dS> is known; what rounding left at its beginning is shared out.
         if key_decay is not None or head_decay is not None:
-            sum_ = zero
+            rest, settled = zero, T
             for j in range(V):
-                sum_ = sum_ + load_first(zero, grad_final, ((b * H + h) * V + j) * K + d, lanes) * load(zero, S, j * WIDTH)
-            head_sum = total(sum_)
+                rest = rest + load_first(zero, grad_final, ((b * H + h) * V + j) * K + d, lanes) * load(zero, S, j * WIDTH)
+            head_rest = total(rest)
             for t in range(T - 1, -1, -1):
                 row = (b * T + t) * H + h
+                known = zero
+                if t == 0 and not reset[b * T]:
+                    known = load_first(zero, before, (b * H + h) * K + d, lanes)
                 if key_decay is not None:
-                    sum_ = sum_ + load_first(zero, grad_decay, row * K + d, lanes)
-                    if reset[b * T + t]:
-                        sum_ = zero
-                    store_first(grad_decay, row * K + d, sum_, lanes)
+                    rest = rest + load_first(zero, grad_decay, row * K + d, lanes)
+                    store_first(grad_decay, row * K + d, rest, lanes)
+                    if t == 0 or reset[b * T + t]:
+                        share_out(known - rest, grad_decay, row * K + d, H * K, settled - t, lanes)
+                        rest, settled = zero, t
                 else:
-                    head_sum += grad_decay[row * blocks + block]
-                    if reset[b * T + t]:
-                        head_sum = ZERO
-                    grad_decay[row * blocks + block] = head_sum
+                    head_rest += grad_decay[row * blocks + block]
+                    grad_decay[row * blocks + block] = head_rest
+                    if t == 0 or reset[b * T + t]:
+                        share_out(fill(1, total(known) - head_rest), grad_decay, row * blocks + block, H * blocks, settled - t, 1)
+                        head_rest, settled = ZERO, t
 
 
 @njit(cache=True, nogil=True)

@@ -1,6 +1,6 @@
 """Linear attention and its three gradients, which are one sweep with the roles exchanged.
 
-    S_t = a_t ⊙ S_{t-1} + x_t y_tᵀ,   out_t = S_tᵀ z_t          S is [rows, lanes], a per head, per row or per lane
+    S'_t = a_t ⊙ S_{t-1},   S_t = S'_t + x_t y_tᵀ,   out_t = S_tᵀ z_t = S'_tᵀ z_t + (x_t·z_t) y_t      S is [rows, lanes]
 
                  rows   lanes  time  x        y        z        out           a along
     forward      key    value  ->    k        v        q        o             rows
@@ -9,8 +9,15 @@
     dL/dq        value  key    ->    v        k        do       dL/dq         lanes
 
 Backwards in time the sweep runs on the adjoint X_t = dL/dS_t, which meets the decay of step t + 1 before it is written at step t.
-States are recomputed, not stored, so memory does not grow beyond the inputs. The gradient of a decay needs no sweep: with
-S_t ⊙ X_t summed over values, dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq_t - k_t dL/dk_t, and <S_T, dL/dS_T> after the last step.
+States are recomputed, not stored, so memory does not grow beyond the inputs.
+
+The gradient of a decay needs no sweep: summed over values, S'_t ⊙ dL/dS'_t is
+
+    dL/dlog a_t = dL/dlog a_{t+1} + q_t dL/dq'_t - k_t dL/dk'_t         and <S_T, dL/dS_T> after the last step
+
+and it is <S_0, dL/dS_0> at the first step, 0 at a reset: both ends of a stretch are known, and what rounding left between them is
+shared out. The primes leave out what step t does to itself, the (x_t·z_t) y_t of the two sweeps. Those terms are equal and large where
+the decay is strong and its gradient small: left in, their difference would be mostly rounding.
 
 Two steps are taken while a row is in registers, since one store of a row costs as much as its two multiply-adds.
 
@@ -34,6 +41,16 @@ def row_decays(log_decay, at, n, out):
         store(out, i, exp2(load_first(zero, log_decay, at + i, n - i) * LOG2E))
 
 
+@njit(cache=True, nogil=True)
+def inner(x, i, z, j, n):
+    """x[i : i + n] · z[j : j + n]"""
+    zero = fill(WIDTH, ZERO)
+    products = zero
+    for m in range(0, n, WIDTH):
+        products = products + load_first(zero, x, i + m, n - m) * load_first(zero, z, j + m, n - m)
+    return total(products)
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _fade(head_decay, lane_decay, row, at, n):
     """The decay of one step along the lanes, the same on all of them when it is the head's."""
@@ -46,9 +63,10 @@ def _fade(head_decay, lane_decay, row, at, n):
 
 
 @njit(cache=True, nogil=True)
-def sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final):
+def sweep(first, last, shape, backwards, alone, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final):
     """Units (batch, head, lane block).  shape is (T, H, R, L) and the heads of x, y, z, each dividing H.  Flat float32 arrays:
-    x, z [B,T,heads,R], y [B,T,heads,L], out [B,T,H,L], start, final [B,H,R,L]; log decays [B,T,H], [B,T,H,R], [B,T,H,L]; reset [B,T] uint8."""
+    x, z [B,T,heads,R], y [B,T,heads,L], out [B,T,H,L], start, final [B,H,R,L]; log decays [B,T,H], [B,T,H,R], [B,T,H,L]; reset [B,T] uint8.
+    `alone` leaves (x_t·z_t) y_t out of out_t."""
     T, H, R, L, x_heads, y_heads, z_heads = shape
     blocks = (L + WIDTH - 1) // WIDTH
     zero = fill(WIDTH, ZERO)
@@ -92,15 +110,17 @@ def sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_de
                         s = get(a1, i) * s
                     elif head_decay is not None or lane_decay is not None:
                         s = fade1 * s
-                    s = s + get(x, x1 + i) * y1
                     out1 = out1 + get(z, z1 + i) * s
+                    s = s + get(x, x1 + i) * y1
                     if row_decay is not None:
                         s = get(a2, i) * s
                     elif head_decay is not None or lane_decay is not None:
                         s = fade2 * s
-                    s = s + get(x, x2 + i) * y2
                     out2 = out2 + get(z, z2 + i) * s
+                    s = s + get(x, x2 + i) * y2
                     store(S, i * WIDTH, s)
+                if not alone:
+                    out2 = out2 + inner(x, x2, z, z2, R) * y2
                 store_first(out, (t2 * H + h) * L + d, out2 * read_scale, n)
                 done += 2
             else:
@@ -110,10 +130,12 @@ def sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_de
                         s = get(a1, i) * s
                     elif head_decay is not None or lane_decay is not None:
                         s = fade1 * s
-                    s = s + get(x, x1 + i) * y1
                     out1 = out1 + get(z, z1 + i) * s
+                    s = s + get(x, x1 + i) * y1
                     store(S, i * WIDTH, s)
                 done += 1
+            if not alone:
+                out1 = out1 + inner(x, x1, z, z1, R) * y1
             store_first(out, (t1 * H + h) * L + d, out1 * read_scale, n)
         if backwards and T > 0:  # through the first step, to the state before it
             fade1 = _fade(head_decay, lane_decay, b * T * H + h, (b * T * H + h) * L + d, n)
@@ -133,29 +155,46 @@ def sweep(first, last, shape, backwards, x, y, z, head_decay, row_decay, lane_de
 
 
 @njit(cache=True, nogil=True)
-def decay_gradient(first, last, shape, per_key, q, grad_q, k, grad_k, end, reset, grad_decay):
-    """Units (batch, head).  q, k [B,T,G,K]; grad_q, grad_k [B,T,H,K]; end [B,H,K] = <S_T, dL/dS_T> over values;
-    grad_decay [B,T,H,K] per key, [B,T,H] per head."""
-    T, G, H, K = shape
+def share_out(miss, grad, at, stride, steps, n):
+    """Add to grad[at], grad[at + stride], ... (n lanes each) what `miss` is at the first and nothing after the last."""
+    for i in range(steps):
+        part = miss * np.float32((steps - i) / steps)
+        store_first(grad, at + i * stride, load_first(miss, grad, at + i * stride, n) + part, n)
+
+
+@njit(cache=True, nogil=True)
+def complete(first, last, shape, scale, q, k, v, grad_o, start, end, reset, grad_q, grad_k, grad_head, grad_key):
+    """Units (batch, head): each step's share of its own gradients, and the decay's.
+
+    grad_q, grad_k [B,T,H,K] come alone and leave whole; q, k [B,T,G,K], v, grad_o [B,T,H,V]; start, end [B,H,K] = <S, dL/dS> over values,
+    before the first and after the last step; grad_head [B,T,H] or grad_key [B,T,H,K] of the log decay, or neither."""
+    T, G, H, K, V = shape
     zero = fill(WIDTH, ZERO)
     for unit in range(first, last):
         b, h = unit // H, unit % H
-        if not per_key:
-            for t in range(T):
-                grad_decay[(b * T + t) * H + h] = 0
         for d in range(0, K, WIDTH):
             n = K - d
-            rest = load_first(zero, end, unit * K + d, n)
+            rest, settled = load_first(zero, end, unit * K + d, n), (b + 1) * T
             for t in range((b + 1) * T - 1, b * T - 1, -1):
                 at, row = (t * G + h // (H // G)) * K + d, (t * H + h) * K + d
-                rest = rest + load_first(zero, q, at, n) * load_first(zero, grad_q, row, n)
-                rest = rest - load_first(zero, k, at, n) * load_first(zero, grad_k, row, n)
-                if reset[t]:
-                    rest = zero
-                if per_key:
-                    store_first(grad_decay, row, rest, n)
-                else:
-                    grad_decay[t * H + h] += total(rest)
+                query, key = load_first(zero, q, at, n), load_first(zero, k, at, n)
+                dq, dk = load_first(zero, grad_q, row, n), load_first(zero, grad_k, row, n)
+                own = inner(v, (t * H + h) * V, grad_o, (t * H + h) * V, V) * scale
+                store_first(grad_q, row, dq + key * own, n)
+                store_first(grad_k, row, dk + query * own, n)
+                if grad_head is not None or grad_key is not None:
+                    rest = rest + query * dq - key * dk
+                    if grad_key is not None:
+                        store_first(grad_key, row, rest, n)
+                    if grad_head is not None:
+                        grad_head[t * H + h] = total(rest) + (grad_head[t * H + h] if d > 0 else ZERO)
+                    if reset[t] or t == b * T:
+                        known = zero if reset[t] else load_first(zero, start, unit * K + d, n)
+                        if grad_key is not None:
+                            share_out(known - rest, grad_key, row, H * K, settled - t, n)
+                        if grad_head is not None:
+                            share_out(fill(1, total(known - rest)), grad_head, t * H + h, H, settled - t, 1)
+                        rest, settled = zero, t
 
 
 @njit(cache=True, nogil=True)
@@ -164,5 +203,5 @@ def sweep_shared(team, threads, first, last, args):
 
 
 @njit(cache=True, nogil=True)
-def decay_gradient_shared(team, threads, first, last, args):
-    spawn(decay_gradient, team, threads, first, last, args)
+def complete_shared(team, threads, first, last, args):
+    spawn(complete, team, threads, first, last, args)

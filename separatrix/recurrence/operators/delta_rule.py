@@ -48,7 +48,7 @@ def delta_rule_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor
     share(delta.adjoint_shared, B * H * blocks(V), work, *common, do, flat(grad_final), flat(grad_v), flat(grad_beta), flat(grad_state))
     grad_q, grad_k = v.new_empty(B, T, H, K), v.new_empty(B, T, H, K)
     grad_decay = v.new_empty(B, T, H, K if key is not None else blocks(K) if head is not None else 0)
-    share(delta.key_gradients_shared, B * H * blocks(K), 2 * work, *common, flat(state.mT), do, flat(grad_final.mT), flat(grad_v), flat(grad_q),
+    share(delta.key_gradients_shared, B * H * blocks(K), 2 * work, *common, flat(state.mT), flat((state * grad_state).sum(-1)), do, flat(grad_final.mT), flat(grad_v), flat(grad_q),
           flat(grad_k), flat(grad_decay))
     if head is not None:
         grad_decay = grad_decay.sum(-1)

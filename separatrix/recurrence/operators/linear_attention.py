@@ -21,7 +21,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, log_decay: Optional[Tensor
     (B, T, H, V), (G, K) = v.shape, q.shape[2:]
     o, final = v.new_empty(v.shape), state.new_empty(state.shape)
     head, key = decays(log_decay)
-    share(linear.sweep_shared, B * H * blocks(V), 6.0 * B * T * H * K * V, (T, H, K, V, G, H, G), False, flat(k), flat(v), flat(q), head, key, None,
+    share(linear.sweep_shared, B * H * blocks(V), 6.0 * B * T * H * K * V, (T, H, K, V, G, H, G), False, False, flat(k), flat(v), flat(q), head, key, None,
           flags(reset, B, T), 1.0, scale, flat(state), flat(o), flat(final))
     return o, final
 
@@ -45,17 +45,16 @@ def linear_attention_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: 
     q_, k_, v_, do, reset_, (head, key) = flat(q), flat(k), flat(v), flat(grad_o), flags(reset, B, T), decays(log_decay)
     work = 6.0 * B * T * H * K * V
     grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
-    share(linear.sweep_shared, B * H * blocks(V), work, (T, H, K, V, G, H, G), True, q_, do, k_, head, key, None, reset_, scale, 1.0,
+    share(linear.sweep_shared, B * H * blocks(V), work, (T, H, K, V, G, H, G), True, False, q_, do, k_, head, key, None, reset_, scale, 1.0,
           flat(grad_final), flat(grad_v), flat(grad_state))
     grad_q, grad_k, unused = v.new_empty(B, T, H, K), v.new_empty(B, T, H, K), flat(state.new_empty(state.shape))
-    share(linear.sweep_shared, B * H * blocks(K), work, (T, H, V, K, H, G, H), True, do, q_, v_, head, None, key, reset_, scale, 1.0,
+    share(linear.sweep_shared, B * H * blocks(K), work, (T, H, V, K, H, G, H), True, True, do, q_, v_, head, None, key, reset_, scale, 1.0,
           flat(grad_final.mT), flat(grad_k), unused)
-    share(linear.sweep_shared, B * H * blocks(K), work, (T, H, V, K, H, G, H), False, v_, k_, do, head, None, key, reset_, 1.0, scale,
+    share(linear.sweep_shared, B * H * blocks(K), work, (T, H, V, K, H, G, H), False, True, v_, k_, do, head, None, key, reset_, 1.0, scale,
           flat(state.mT), flat(grad_q), unused)
     grad_decay = v.new_empty(0 if log_decay is None else log_decay.shape)
-    if log_decay is not None:
-        share(linear.decay_gradient_shared, B * H, 4.0 * B * T * H * K, (T, G, H, K), key is not None, q_, flat(grad_q), k_, flat(grad_k),
-              flat((final * grad_final).sum(-1)), reset_, flat(grad_decay))
+    share(linear.complete_shared, B * H, 20.0 * B * T * H * K, (T, G, H, K, V), scale, q_, k_, v_, do,
+          flat((state * grad_state).sum(-1)), flat((final * grad_final).sum(-1)), reset_, flat(grad_q), flat(grad_k), flat(grad_decay) if head is not None else None, flat(grad_decay) if key is not None else None)
     return per_group(grad_q, G), per_group(grad_k, G), grad_v, grad_decay, grad_state
 
 

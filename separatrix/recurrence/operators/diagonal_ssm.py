@@ -1,0 +1,83 @@
+"""`torch.ops.separatrix.diagonal_ssm`: the recurrence of `kernels/diagonal_ssm.py`."""
+
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import diagonal_ssm as kernel
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+
+@torch.library.custom_op(
+    "separatrix::diagonal_ssm",
+    mutates_args=(),
+    schema="(Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
+)
+def diagonal_ssm(u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor, reset: Optional[Tensor],
+                 keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
+    (B, T, D), N = u.shape, a.shape[1]
+    y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
+    share(kernel.forward_shared, B * blocks(D, kernel.LANES), 12.0 * B * T * D * N, (T, D, N), flat(u), _planes(a), _planes(c), flat(skip),
+          flags(reset, B, T), flat(state), flat(y), flat(final), flat(checkpoints) if keep else None)
+    return y, final, checkpoints
+
+
+def _checkpoints(u: Tensor, a: Tensor, keep: bool) -> tuple[int, ...]:
+    return (u.shape[0], blocks(u.shape[1], kernel.CHUNK), a.shape[1], 2, u.shape[2]) if keep else (0,)
+
+
+@diagonal_ssm.register_fake
+def _(u, a, c, skip, state, reset, keep):
+    return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
+
+
+@torch.library.custom_op(
+    "separatrix::diagonal_ssm_backward",
+    mutates_args=(),
+    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, Tensor checkpoints) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def diagonal_ssm_backward(grad_y: Tensor, grad_final: Tensor, u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor,
+                          reset: Optional[Tensor], checkpoints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (u, a, c, skip, state)."""
+    (B, T, D), N = u.shape, a.shape[1]
+    grad_u, grad_skip, grad_state = u.new_empty(u.shape), u.new_empty(B, D), state.new_empty(state.shape)
+    grad_a, grad_c = u.new_empty(B, N, 2, D), u.new_empty(B, N, 2, D)
+    share(kernel.backward_shared, B * blocks(D, kernel.LANES), 42.0 * B * T * D * N, (T, D, N), flat(u), _planes(a), _planes(c), flat(skip),
+          flags(reset, B, T), flat(checkpoints), flat(grad_y), flat(grad_final), flat(grad_u), flat(grad_a), flat(grad_c), flat(grad_skip),
+          flat(grad_state))
+    return grad_u, _complex(grad_a), _complex(grad_c), grad_skip.sum(0), grad_state
+
+
+@diagonal_ssm_backward.register_fake
+def _(grad_y, grad_final, u, a, c, skip, state, reset, checkpoints):
+    return tuple(x.new_empty(x.shape) for x in (u, a, c, skip, state))
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:-1], output[2])
+
+
+def _gradient(ctx, grad_y, grad_final, _):
+    *inputs, checkpoints = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.diagonal_ssm import diagonal_ssm_chunked
+
+        return *differentiable(diagonal_ssm_chunked, tuple(inputs), (grad_y, grad_final)), None
+    return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
+
+
+def _planes(x: Tensor) -> np.ndarray:
+    """[D, N] complex as [N, 2, D]: channels along the lanes."""
+    return flat(torch.view_as_real(x.detach()).permute(1, 2, 0))
+
+
+def _complex(planes: Tensor) -> Tensor:
+    return torch.view_as_complex(planes.sum(0).permute(2, 0, 1).contiguous())
+
+
+torch.library.register_autograd(diagonal_ssm, _gradient, setup_context=_keep)
