@@ -167,7 +167,10 @@ class ForecastModel(nn.Module):
             before = past.get(name, signal.new_zeros(signal.shape[0], self.keep, self.channels))
             line = torch.cat([cast(Tensor, before), signal], dim=1)
             kept[name] = line[:, -self.keep :]
-            windows.append(line[:, self.keep + 1 - self.lags :].unfold(1, self.lags, 1).flatten(2))
+            if signal.shape[1]:
+                windows.append(line[:, self.keep + 1 - self.lags :].unfold(1, self.lags, 1).flatten(2))
+            else:
+                windows.append(signal.new_empty(signal.shape[0], 0, self.channels * self.lags))
         return windows[0] if len(windows) == 1 else torch.cat(windows, dim=2), kept
 
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
