@@ -163,15 +163,16 @@ CASES: dict[str, tuple[str, Callable]] = {
 }
 
 ROWS = [
-    pytest.param(case, name, form, id=f"{name}-{form}")
+    pytest.param(case, name, form, dtype, id=f"{name}-{form}-{str(dtype)[6:]}")
     for case, (operation, _) in CASES.items()
     for name in golden.names(case)
     for form in OPERATIONS[operation]
+    for dtype in TOLERANCE
+    if form != "fused" or objection(operation, [torch.zeros(1, 1, 1, dtype=dtype)]) is None
 ]
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float64", "float32"])
-@pytest.mark.parametrize("case, name, form", ROWS)
+@pytest.mark.parametrize("case, name, form, dtype", ROWS)
 def test_every_form_gives_the_reference_numbers(case: str, name: str, form: str, dtype: torch.dtype):
     operation, letters = CASES[case]
     reference = golden.load(name)
