@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.screen import Stopped, err, out, polite, progress
+from separatrix.cli.screen import Advance, Stopped, err, out, part, polite, progress
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
     from separatrix.training import Forecaster
 
+FITTING = 0.5  # of the bar: about the share of the time
 LONGEST_LOSS = 60  # rows of free run in the loss; gradients through a longer chaotic run teach nothing
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `separatrix fit` wrote.", show_default=False)]
@@ -80,10 +81,12 @@ def fit(
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
     forecaster = Forecaster(model or "s4d", horizon=loss, steps=2000 if steps is None else steps, random_state=seed or 0)
-    with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
-        task.save(where)
-        _train(forecaster, task, series, where, resumed=False)
-    _finish(where, task, series, report)
+    with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
+        with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
+            task.save(where)
+            _train(forecaster, task, series, where, report, advance, resumed=False)
+        page = _measure(where, task, series, part(advance, FITTING, 1.0)) if report else None
+    _conclude(where, page)
 
 
 def _go_on(where: Path, source: str | None, report: bool) -> None:
@@ -92,9 +95,11 @@ def _go_on(where: Path, source: str | None, report: bool) -> None:
     task = Task.load(where)
     if source is not None and source != task.source and str(Path(source).resolve()) != task.source:
         raise ValueError(f"{where} is a run on {task.source}, not on {source}. Leave the name out.")
-    series = task.series()
-    _train(_forecaster_of(where), task, series, where, resumed=True)
-    _finish(where, task, series, report)
+    series, forecaster = task.series(), _forecaster_of(where)
+    with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
+        _train(forecaster, task, series, where, report, advance, resumed=True)
+        page = _measure(where, task, series, part(advance, FITTING, 1.0)) if report else None
+    _conclude(where, page)
 
 
 def _forecaster_of(where: Path) -> Forecaster:
@@ -110,13 +115,15 @@ def _forecaster_of(where: Path) -> Forecaster:
     )  # fmt: skip
 
 
-def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, *, resumed: bool) -> None:
+def _train(
+    forecaster: Forecaster, task: Task, series: Series, where: Path, report: bool, advance: Advance, *, resumed: bool
+) -> None:  # fmt: skip
     for remark in series.remarks:
         err().print(f"note: {remark}", markup=False)
+    advance = part(advance, 0.0, FITTING if report else 1.0)
     try:
-        with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
-            for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):
-                advance(step.done, step.loss, f"{step.step}/{step.steps}")
+        for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):
+            advance(step.done, step.loss, f"step {step.step}")
     except KeyboardInterrupt:
         raise Stopped(_what_is_kept(where)) from None
 
@@ -131,29 +138,27 @@ def _what_is_kept(where: Path) -> str:
     return f"stopped: step {step} is kept in {where}\ngo on with: {shlex.join(['separatrix', 'fit', '--resume', str(where)])}"
 
 
-def _finish(where: Path, task: Task, series: Series, report: bool) -> None:
-    if report:
-        _audit(where, task, series)
-    else:
-        out().print(f"model: {where}", markup=False)
-
-
-def _audit(where: Path, task: Task, series: Series) -> None:
-    """Measure, write the report, and say the verdict and where the report is."""
-    from separatrix.report.audit import EVIDENCE
+def _measure(where: Path, task: Task, series: Series, advance: Advance) -> Path:
+    """Put every question to the fitted model and write the report."""
     from separatrix.report.audit import audit as measure
 
     try:
-        with progress(f"measuring {where.name}") as advance:
-            page = measure(where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, said=what))
-            advance(1.0)
+        return measure(where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, said=what))
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
+
+
+def _conclude(where: Path, page: Path | None) -> None:
+    """Two lines: the verdict, and where the report is."""
+    if page is None:
+        out().print(f"model: {where}", markup=False)
+        return
+    from separatrix.report.audit import EVIDENCE
+
     found = json.loads((where / EVIDENCE).read_text(encoding="utf-8"))
-    console = out()
-    console.print(f"{found['verdict']}: {found['sentence']}", markup=False)
-    console.print(f"report: {page}", markup=False)
+    out().print(f"{found['verdict']}: {found['sentence']}", markup=False)
+    out().print(f"report: {page}", markup=False)
 
 
 @contextmanager
@@ -191,7 +196,10 @@ def audit(run: RunFolder) -> None:
     from separatrix.data import Task
 
     task = Task.load(run)
-    _audit(run, task, task.series())
+    series = task.series()
+    with progress(f"measuring {run.name}") as advance:
+        page = _measure(run, task, series, advance)
+    _conclude(run, page)
 
 
 @polite

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -23,6 +23,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
+
+
+class Advance(Protocol):
+    """How far the work is, from 0 to 1, and what it says."""
+
+    def __call__(self, done: float, loss: float | None = None, said: str = "") -> None: ...
 
 
 class Stopped(Exception):
@@ -79,8 +85,8 @@ class _News(ProgressColumn):
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[..., None]]:
-    """One bar with news and time left, drawn at most ten times a second.    advance(done from 0 to 1, loss=None, said="")
+def progress(label: str) -> Iterator[Advance]:
+    """One bar with news and time left, drawn at most ten times a second.
 
     It appears with the first news, so that work refused at the door shows only its error. The library's warnings are held back
     while the bar stands and printed under it.
@@ -99,12 +105,18 @@ def progress(label: str) -> Iterator[Callable[..., None]]:
             bar.start()
 
         yield advance
+        bar.update(task, completed=1.0)
     finally:
         if bar.live.is_started:
             bar.stop()
         logger.removeHandler(held)
         for line in held.lines:
             err().print(f"note: {line}", markup=False)
+
+
+def part(advance: Advance, start: float, end: float) -> Advance:
+    """The stretch of a bar that belongs to one part of the work."""
+    return lambda done, loss=None, said="": advance(start + (end - start) * done, loss, said)
 
 
 class _Held(logging.Handler):
