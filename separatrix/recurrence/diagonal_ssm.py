@@ -152,5 +152,5 @@ def enter(u: Tensor, a: Tensor, c: Tensor, initial_state: Tensor | None) -> tupl
     return u.to(real), a, c, h
 
 
-def leave(y: Tensor, u: Tensor, skip: Tensor | None, dtype) -> Tensor:
+def leave(y: Tensor, u: Tensor, skip: Tensor | None, dtype: torch.dtype) -> Tensor:
     return (y if skip is None else y + skip.to(y.dtype) * u).to(dtype)

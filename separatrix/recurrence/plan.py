@@ -14,7 +14,6 @@ why; `plan` says it in words for a call that has not happened yet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
@@ -90,8 +89,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
         kind = f"{type(what).__name__} transitions of size {what.size}"
         if what.runs_as is None:
             return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
-        inputs = inputs or tuple(getattr(what, field.name) for field in fields(what))  # type: ignore[arg-type]  # all are dataclasses
-        return f"{kind} run as {plan(what.runs_as, time, *inputs)}"
+        return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.tensors().values()))}"
     name = what if isinstance(what, str) else what.__name__
     if name not in OPERATIONS:
         raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(OPERATIONS)}")
@@ -103,7 +101,7 @@ def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     function = OPERATIONS[operation][choose(operation, inputs, time)[0]]
     device = inputs[0].device.type
-    if torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
             return function(*inputs)
     return function(*inputs)

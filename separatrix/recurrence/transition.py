@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import fields, replace
-from functools import singledispatch
+from functools import reduce, singledispatch
 from typing import Any, ClassVar
 
 import torch
@@ -58,13 +58,14 @@ class Transition(ABC):
         """d [..., N], L, R [..., N, r] with A = diag(d) + L Rᵀ, or None for a structure that has no such form."""
         return None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The numbers it is made of, by the name of their field."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]  # all are dataclasses
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     def at(self, t: int) -> Transition:
         """Step t of a transition with axes [batch, time, ...]; the time axis goes."""
-        chosen: dict[str, Any] = {}
-        for field in fields(self):  # type: ignore[arg-type]  # every Transition is a dataclass
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                chosen[field.name] = value[:, t if value.shape[1] > 1 else 0]
+        chosen: dict[str, Any] = {name: x[:, t if x.shape[1] > 1 else 0] for name, x in self.tensors().items()}
         return replace(self, **chosen)  # type: ignore[type-var]
 
 
@@ -85,6 +86,8 @@ def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, rese
     true.
     """
     h = start(A, drive, initial_state)
+    dtype = reduce(torch.promote_types, [x.dtype for x in (drive, h, *A.tensors().values())])
+    drive, h = drive.to(dtype), h.to(dtype)
     steps = []
     for t in range(drive.shape[1]):
         if reset is not None:

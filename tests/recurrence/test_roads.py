@@ -209,6 +209,15 @@ def test_autocast_does_not_touch_the_state(row: Row):
 
 
 @every_row
+def test_shapes_are_known_without_numbers(row: Row):
+    for T in (0, 1, 20):
+        arguments = row.example(T)
+        hollow = {k: x.to("meta") if isinstance(x, Tensor) else x for k, x in arguments.items()}
+        for got, want in zip(public(row)(**hollow), public(row)(**arguments)):
+            assert got.is_meta and got.shape == want.shape and got.dtype is want.dtype
+
+
+@every_row
 def test_without_an_initial_state_it_starts_at_rest(row: Row):
     arguments = row.example(20)
     rest = torch.zeros_like(arguments["initial_state"])

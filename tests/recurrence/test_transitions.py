@@ -3,7 +3,7 @@
 STRUCTURES is the table; a row is tested by being there. The promises are identities with `dense()`, checked in float64.
 """
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,6 +110,7 @@ def test_scan_is_the_definition(A: Transition):
     close(states, unroll(dense, drive, h))
     close(last, states[:, -1])
     close(scan(A, drive)[0], unroll(dense, drive, torch.zeros_like(h)))
+    close(scan(A, drive.real)[0], unroll(dense, drive.real.to(dense.dtype), torch.zeros_like(h)))
     for got, want in zip(gradient(lambda x, s: scan(A, x, s)[0])(drive, h), gradient(lambda x, s: unroll(dense, x, s))(drive, h)):
         close(got, want)
 
@@ -128,7 +129,7 @@ def test_scan_is_cleared_by_a_reset(A: Transition):
 
 def test_no_step_is_legal(A: Transition):
     h = complex_like(A, B, A.size)
-    none = replace(A, **{f.name: x[:, :0] for f in fields(A) if isinstance(x := getattr(A, f.name), Tensor)})
+    none = replace(A, **{name: x[:, :0] for name, x in A.tensors().items()})
     states, last = scan(none, complex_like(A, B, 0, A.size), h)
     assert states.shape == (B, 0, A.size) and torch.equal(last, h)
 
