@@ -21,16 +21,17 @@ from torch import Tensor
 from separatrix import data as shipped
 from separatrix.data import Series
 from separatrix.files import write_text
+from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, Run, plain, show
 from separatrix.report.measure.exponents import divergences, own_exponents
 from separatrix.report.measure.forecasts import Forecasts, forecasts
 from separatrix.report.measure.layers import layers, responses
 from separatrix.report.measure.likeness import characters, portraits
-from separatrix.report.measure.longrun import long_run
+from separatrix.report.measure.longrun import LongRun, long_run
 from separatrix.report.page import Evidence, build, to_record
 from separatrix.report.sections.training import training
 from separatrix.report.subject import Progress, Subject
-from separatrix.report.verdict import ENOUGH, Criterion, Horizon, judge
+from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.stability import Number
 from separatrix.training import Forecaster, RunConfig, read_metrics
 from separatrix.training.forecaster import fingerprint
@@ -87,74 +88,86 @@ def examine(
     progress: Progress | None = None,
 ) -> Evidence:
     """Every instrument on one subject, and the verdict."""
+    bench = Bench(progress)
+    bench.say(0.0, "forecasts from many origins")
+    made = bench.ask("forecasts", lambda: forecasts(subject, baselines))
+    bench.findings += [] if made is None else made.findings
+    ran, character = None, ""
+    if made is not None:
+        start = made.states[0]
+        ran = bench.ask(
+            "long free run",
+            lambda: long_run(subject, start, steps, lambda done, all_: bench.say(0.05 + 0.6 * done / all_, "long free run")),
+        )
+        if ran is not None:
+            bench.findings.append(ran.finding)
+            bench.criteria.append(ran.criterion)
+            character = aftermath(bench, subject, ran, start, steps)
+    bench.say(0.96, "eigenvalues, memory and response")
+    bench.findings += bench.ask("eigenvalues", lambda: layers(subject)) or []
+    answered = bench.ask("response", lambda: responses(subject))
+    bench.findings += [] if answered is None else [answered]
+    bench.say(0.99, "the page")
+    judgement = judge(
+        None if ran is None else ran.steps,
+        bench.criteria,
+        escape=None if ran is None else ran.escape,
+        horizon=None if made is None else made.horizon,
+        character=character,
+    )
+    return Evidence(run, judgement, [*bench.findings, *history], summary(subject, made), bench.absent)
 
-    def say(share: float, what: str) -> None:
-        if progress is not None:
-            progress(share, what)
 
-    absent: dict[str, str] = {}
-    findings: list[Finding] = []
-    criteria: list[Criterion] = []
+def aftermath(bench: Bench, subject: Subject, ran: LongRun, start: State, steps: int) -> str:
+    """What the long free run is like, beside the data.    -> what they share in a word"""
+    if ran.escape is not None:
+        bench.absent["portrait, spectrum and exponents"] = "The free run left, so it has no long run to compare."
+        return ""
+    bench.say(0.66, "portrait, spectrum, histogram")
+    drawn = bench.ask("portrait", lambda: portraits(subject, ran.series))
+    if drawn is not None:
+        bench.findings.append(drawn[0])
+        bench.criteria.append(drawn[1])
+    bench.say(0.68, "divergence of nearby starts")
+    parting = divergences(subject, ran.series)
+    bench.findings += [] if parting.finding is None else [parting.finding]
+    bench.criteria.append(parting.criterion)
+    if parting.trouble:
+        bench.absent["comparison of the largest exponents"] = parting.trouble
+    alike = bench.ask("spectrum and histogram", lambda: characters(subject, ran.series))
+    if alike is not None:
+        bench.findings += alike[0]
+        bench.criteria += alike[1]
+    bench.say(0.7, "Lyapunov exponents of the model")
+    own = bench.ask("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10), parting.of_run))
+    bench.findings += [] if own is None else [own]
+    return parting.character
 
-    def attempt(name: str, question: Callable[[], T]) -> T | None:
+
+class Bench:
+    """What has been found so far, and what could not be."""
+
+    def __init__(self, progress: Progress | None):
+        self.progress = progress
+        self.findings: list[Finding] = []
+        self.criteria: list[Criterion] = []
+        self.absent: dict[str, str] = {}
+
+    def say(self, share: float, what: str) -> None:
+        if self.progress is not None:
+            self.progress(share, what)
+
+    def ask(self, name: str, question: Callable[[], T]) -> T | None:
+        """The answer, or None and a line in `absent`: one instrument that cannot run must not cost the others."""
         began = time.perf_counter()
         try:
             return question()
         except (ValueError, RuntimeError, ArithmeticError) as error:
-            absent[name] = str(error)
+            self.absent[name] = f"{str(error)[:1].upper()}{str(error)[1:]}"
             log.info("%s could not be measured: %s", name, error)
             return None
         finally:
             log.debug("%s took %.1f s", name, time.perf_counter() - began)
-
-    say(0.0, "forecasts from many origins")
-    made = attempt("forecasts", lambda: forecasts(subject, baselines))
-    horizon = Horizon(Number(float("nan"), "measured"), subject.unit) if made is None else made.horizon
-    start = None if made is None else made.states[0]
-    if made is not None:
-        findings += made.findings
-    say(0.08, "eigenvalues and memory")
-    found = attempt("eigenvalues", lambda: layers(subject))
-    responded = attempt("response", lambda: responses(subject))
-    ran, character = None, ""
-    if start is not None:
-        ran = attempt(
-            "long free run",
-            lambda: long_run(subject, start, steps, lambda done, total: say(0.12 + 0.55 * done / total, "long free run")),
-        )
-    if ran is not None:
-        findings.append(ran.finding)
-        criteria.append(ran.criterion)
-        if ran.escape is None:
-            run_series = ran.series
-            say(0.67, "portrait, spectrum, histogram")
-            pictured = attempt("portrait", lambda: portraits(subject, run_series))
-            if pictured is not None:
-                findings.append(pictured[0])
-                criteria.append(pictured[1])
-            alike = attempt("spectrum and histogram", lambda: characters(subject, run_series))
-            if alike is not None:
-                findings += alike[0]
-                criteria += alike[1]
-            say(0.72, "divergence of nearby starts")
-            growing, criterion, character, trouble = divergences(subject, run_series)
-            criteria.insert(2, criterion)
-            if growing is not None:
-                findings.append(growing)
-            if trouble:
-                absent["exponent of " + ("the data" if "data" in trouble.split("could")[0] else "the free run")] = trouble
-            say(0.78, "Lyapunov exponents of the model")
-            own = attempt("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10)))  # type: ignore[arg-type]
-            if own is not None:
-                findings.append(own)
-        else:
-            absent["portrait, spectrum and exponents"] = "the free run left, so it has no long run to compare."
-    findings += [*(found or []), *([responded] if responded is not None else []), *history]
-    say(0.99, "the page")
-    judgement = judge(
-        None if ran is None else ran.steps, criteria, escape=None if ran is None else ran.escape, horizon=horizon, character=character
-    )
-    return Evidence(run, judgement, findings, summary(subject, made), absent)
 
 
 def summary(subject: Subject, made: Forecasts | None) -> list[str]:
@@ -247,5 +260,6 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
             made=made,
             call=f"separatrix.Forecaster({config.network.mixer!r}, random_state={config.seed}).fit(series)",
             text="",
+            turn=config.recipe.teacher_steps or None,
         )
     ]

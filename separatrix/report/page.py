@@ -127,7 +127,7 @@ def _picture(picture: Picture) -> Markup:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
+    return "under 0.1 s" if value < 0.1 else f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
 def _setting(value: object) -> str:

@@ -142,7 +142,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         numbers={"distance": Number(0.1, "measured")},
         title="The long run keeps the broad spectrum of the data",
         unit="sample",
-        cycle=PERIOD,
+        cycle=(PERIOD, "turn"),
         made=made,
         call=call,
     )
@@ -171,6 +171,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     )
     spectrum_of_exponents = exponents(
         [Number(v, "estimated", v - 0.004, v + 0.004, "per sample") for v in (0.045, 0.0, -0.2, -0.31, -0.5, -0.73)],
+        estimate=b,
         numbers={"largest exponent": Number(0.045, "estimated", 0.041, 0.049, "per sample")},
         settled=True,
         unit="sample",
@@ -193,6 +194,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "spread of the long run, model / data",
             Number(float(long.std() / data.std()), "estimated", 0.94, 1.03),
+            "spread",
             "its spread is {} times the data's",
             0.5,
             2.0,
@@ -203,6 +205,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "overlap of portraits, model / data's own halves",
             Number(shared.value / own.value, "measured"),
+            "portrait",
             "its portrait shares {} times what the data share",
             low=0.7,
             below="it lives elsewhere",
@@ -211,6 +214,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "largest exponent, model / data",
             Number(b.value / a.value, "estimated", 0.7, 1.3),
+            "largest exponent over the data's",
             "its largest exponent is {} times the data's",
             0.5,
             2.0,

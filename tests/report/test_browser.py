@@ -1,4 +1,4 @@
-"""The page in a real browser: nothing is requested, nothing complains, every picture is there, in light, dark, on a phone, without script, on A4.
+"""The page in a real browser: nothing is requested, nothing complains, every picture is seen, on every screen and on paper.
 
 Needs a Chromium (Debian: apt-get install chromium) and the Python package playwright; SEPARATRIX_CHROMIUM names another binary.
 """
@@ -64,7 +64,8 @@ def visit(browser, address):
         context.close()
 
 
-SIZES = "[...document.querySelectorAll('svg[role=img]')].map(s => { const b = s.getBoundingClientRect(); return [b.width, b.height, b.left, b.right] })"
+SIZES = """[...document.querySelectorAll('svg[role=img]')].map(picture => {
+    const box = picture.getBoundingClientRect(); return [box.width, box.height, box.left, box.right] })"""
 
 
 @pytest.mark.parametrize("screen", SCREENS)
@@ -82,7 +83,8 @@ def test_every_picture_is_seen_and_nothing_sticks_out(visit, sample, screen):
 def test_text_on_a_phone_is_not_tiny(visit):
     tab = visit(390)
     sizes = tab.evaluate(
-        "[...document.querySelectorAll('svg[role=img] text')].map(t => parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a)"
+        """[...document.querySelectorAll('svg[role=img] text')]
+           .map(t => parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getScreenCTM().a)"""
     )
     assert min(sizes) > 9
 
@@ -97,8 +99,8 @@ def test_pictures_follow_the_theme(visit):
 
 def test_words_can_be_read_in_either_theme(visit):
     """Contrast of text on paper, as WCAG defines it, at least 4.5."""
-    luminance = """c => { const [r, g, b] = c.match(/[\\d.]+/g).map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b }"""
+    luminance = """c => { const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = c.match(/[\\d.]+/g).map(v => linear(v / 255)); return 0.2126 * r + 0.7152 * g + 0.0722 * b }"""
     contrast = f"""() => {{ const lum = {luminance}; const paper = lum(getComputedStyle(document.body).backgroundColor);
         return [...document.querySelectorAll('p, h1, h2, h3, td, th, dd, dt, figcaption, small, svg[role=img] text')].map(e => {{
           const style = getComputedStyle(e), ink = lum(e.namespaceURI.endsWith('svg') ? style.fill : style.color);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from numpy.typing import NDArray
@@ -24,26 +25,41 @@ LEADING = 3  # exponents of the model
 EVERY = 5  # steps between two orthonormalisations: at rates far below one per step, more often only costs time
 
 
-def divergences(subject: Subject, run: NDArray) -> tuple[Finding | None, Criterion, str, str]:
-    """The largest exponent of data and of run, with the same eyes.    -> finding, criterion, shared character, what is missing"""
+@dataclass(frozen=True)
+class Parting:
+    """How fast nearby starts part.    character: what data and run share; trouble: what could not be measured; of_run: the estimate"""
+
+    finding: Finding | None
+    criterion: Criterion
+    character: str = ""
+    trouble: str = ""
+    of_run: Number | None = None
+
+
+def divergences(subject: Subject, run: NDArray) -> Parting:
+    """The largest exponent of data and of run, with the same eyes."""
     began = time.perf_counter()
-    name = "largest exponent, model / data"
+    missing = Criterion("largest exponent, model / data", None, "", "", reason="both have to be measurable")
     generator = torch.Generator().manual_seed(subject.seed)
     try:
         of_data = rosenstein(subject.data, generator=generator)
     except ValueError as error:
-        return None, Criterion(name, None, ""), "", f"The exponent of the data could not be measured: {error}"
+        return Parting(None, missing, trouble=f"Of the data: {error}")
     growths, numbers = [_growth("data", of_data, subject)], {"largest exponent of the data": _per(of_data.exponent, subject.unit)}
-    trouble, of_model = "", None
+    trouble, of_run = "", None
     try:
-        of_model = rosenstein(torch.from_numpy(run[-max(len(subject.data), 2000) :]), like=of_data, generator=generator)
-        growths.append(_growth("model", of_model, subject))
-        numbers["largest exponent of the model's free run"] = _per(of_model.exponent, subject.unit)
+        of_run = rosenstein(torch.from_numpy(run[-max(len(subject.data), 2000) :]), like=of_data, generator=generator)
+        growths.append(_growth("model", of_run, subject))
+        numbers["largest exponent of the model's free run, by the same estimate"] = _per(of_run.exponent, subject.unit)
     except ValueError as error:
-        trouble = f"The exponent of the free run could not be measured: {error}"
+        trouble = f"Of the free run: {error}"
     if of_data.verdict is not Verdict.SETTLED:
         trouble = (
-            "The data have no stretch over which nearby moments part like a straight line: their exponent is a direction, not a value."
+            "The data have no stretch over which nearby moments part along a straight line: their exponent is a direction, not a value."
+        )
+    elif of_run is not None and of_run.verdict is not Verdict.SETTLED:
+        trouble = (
+            "The free run has no stretch over which nearby moments part along a straight line: its exponent is a direction, not a value."
         )
     made = Made(
         subject.inputs,
@@ -53,59 +69,48 @@ def divergences(subject: Subject, run: NDArray) -> tuple[Finding | None, Criteri
         time.perf_counter() - began,
         f"embeddings {of_data.embedding}, delay {of_data.delay}, neighbours more than {of_data.theiler} rows apart; both series alike",
     )
-    finding = divergence(
-        growths,
-        numbers=numbers,
-        unit=subject.unit,
-        made=made,
-        call="separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))",
-    )
-    a, b = of_data.exponent, None if of_model is None else of_model.exponent
-    settled = of_data.verdict is Verdict.SETTLED and (of_model is None or of_model.verdict is Verdict.SETTLED)
-    if b is None or not settled:
-        return finding, Criterion(name, None, "", reason="both have to be measurable"), "", trouble
-    assert a.low is not None and a.high is not None and b.low is not None and b.high is not None
-    if a.low > 0:
-        ends = [x / y for x in (b.low, b.high) for y in (a.low, a.high)]
-        ratio = Number(b.value / a.value, "estimated", min(ends), max(ends), how="ratio of the two estimates, both intervals at their ends")
-        return (
-            finding,
-            Criterion(
-                name,
-                ratio,
-                "its largest exponent is {} times the data's",
-                0.5,
-                2.0,
-                below="it is too regular",
-                above="it is too chaotic",
-                reason="half to twice that of the data",
-            ),
-            "chaotic",
-            trouble,
+    call = "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))"
+    finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, call=call)
+    if of_run is None or trouble:
+        return Parting(finding, missing, "", trouble)
+    criterion, character = _compared(of_data.exponent, of_run.exponent, subject.cycle[0])
+    return Parting(finding, criterion, character, "", of_run.exponent)
+
+
+def _compared(data: Number, run: Number, cycle: float) -> tuple[Criterion, str]:
+    """Two estimates: as a ratio where the data are chaotic, as a difference per cycle where they may not be."""
+    assert data.low is not None and data.high is not None and run.low is not None and run.high is not None
+    if data.low > 0:
+        ends = [x / y for x in (run.low, run.high) for y in (data.low, data.high)]
+        ratio = Number(
+            run.value / data.value, "estimated", min(ends), max(ends), how="ratio of the two estimates, both intervals at their ends"
         )
-    cycle = subject.cycle[0]
-    gap = Number(
-        (b.value - a.value) * cycle,
-        "estimated",
-        (b.low - a.high) * cycle,
-        (b.high - a.low) * cycle,
-        how="difference of the estimates times the length of a cycle",
+        criterion = Criterion(
+            "largest exponent, model / data",
+            ratio,
+            "largest exponent over the data's",
+            "its largest exponent is {} times the data's",
+            0.5,
+            2.0,
+            below="it is too regular",
+            above="it is too chaotic",
+            reason="half to twice that of the data, by the same estimate",
+        )
+        return criterion, "chaotic"
+    how = "difference of the estimates times the length of a cycle"
+    gap = Number((run.value - data.value) * cycle, "estimated", (run.low - data.high) * cycle, (run.high - data.low) * cycle, how=how)
+    criterion = Criterion(
+        "largest exponent, model - data, per cycle",
+        gap,
+        "largest exponent less the data's",
+        "its largest exponent differs by {} per cycle from the data's",
+        -0.25,
+        0.25,
+        below="it forgets faster than the data",
+        above="it is more chaotic than the data",
+        reason="a quarter of an e-fold in one cycle",
     )
-    return (
-        finding,
-        Criterion(
-            "largest exponent, model - data, per cycle",
-            gap,
-            "its largest exponent differs by {} per cycle from the data's",
-            -0.25,
-            0.25,
-            below="it forgets faster than the data",
-            above="it is more chaotic than the data",
-            reason="a quarter of an e-fold in one cycle",
-        ),
-        "",
-        trouble,
-    )
+    return criterion, ""
 
 
 def _growth(who: str, found: Divergence, subject: Subject) -> Growth:
@@ -118,8 +123,8 @@ def _per(number: Number, unit: str) -> Number:
     return Number(number.value, number.kind, number.low, number.high, f"per {unit}", number.how)
 
 
-def own_exponents(subject: Subject, start: State, steps: int) -> Finding:
-    """Lyapunov exponents of the model's own equations in free run."""
+def own_exponents(subject: Subject, start: State, steps: int, estimate: Number | None) -> Finding:
+    """Lyapunov exponents of the model's own equations in free run, beside the estimate from its output alone."""
     began = time.perf_counter()
     system = subject.model.as_system(state=start)
     k = min(LEADING, system.dimension)
@@ -130,6 +135,7 @@ def own_exponents(subject: Subject, start: State, steps: int) -> Finding:
     made = Made(subject.inputs, found.steps, subject.seed, "float64", time.perf_counter() - began, found.how)
     return exponents(
         values,
+        estimate=estimate,
         numbers={f"Lyapunov exponent {i + 1} of the model": value for i, value in enumerate(values)},
         settled=found.verdict is Verdict.SETTLED,
         unit=subject.unit,

@@ -47,6 +47,7 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     return finding, Criterion(
         "overlap of portraits, against that of the data's halves",
         ratio,
+        "portrait",
         "its portrait shares {} times what two halves of the data share",
         low=0.7,
         below="it lives elsewhere",
@@ -88,7 +89,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         found.power_data.numpy(),
         found.power_run.numpy(),
         unit=subject.unit,
-        cycle=subject.cycle[0],
+        cycle=subject.cycle,
         made=made,
         call=call,
         title=f"The rhythms of the long run {same if rhythm.value <= NEAR else other}: {_times(rhythm)} {far}",
@@ -104,7 +105,8 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of spectra, against the data's own",
             rhythm,
-            "its spectrum is {} times as far from the data's as they are from themselves",
+            "spectrum's distance to the data's",
+            "its spectrum is {} times as far from the data's as they are from each other",
             high=NEAR,
             above="its rhythms are not the data's",
             reason=reason,
@@ -112,7 +114,8 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of values, against the data's own",
             values,
-            "its values are {} times as far from the data's as they are from themselves",
+            "values' distance to the data's",
+            "its values are {} times as far from the data's as they are from each other",
             high=NEAR,
             above="it is in other places, or for other times",
             reason=reason,

@@ -59,13 +59,11 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         )
     numbers = {"free-running steps within the limit": run.bounded}
     if len(finite):
-        reach = Number(
-            float(np.abs(finite - centre).max()) / half, "measured", unit="half ranges of the data", how=f"over {len(finite):,} steps"
-        )
+        reach = Number(float(np.abs(finite - centre).max()) / half, "measured", how=f"over {len(finite):,} steps")
         numbers |= {
             "lowest value": run.low[subject.channel],
             "highest value": run.high[subject.channel],
-            "largest excursion from the middle": reach,
+            "largest excursion from the middle, in half ranges of the data": reach,
         }
     box = subject.model.output_range()
     if box is not None:
@@ -92,6 +90,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     criterion = Criterion(
         "spread of the long run, model / data",
         ratio,
+        "spread",
         "its spread is {} times the data's",
         0.5,
         2.0,

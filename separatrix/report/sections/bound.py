@@ -39,7 +39,7 @@ def bounded(
         title = f"Runs away after {escaped[0]:,} free steps: {escaped[1]}"
     else:
         reach = max(abs(float(np.max(high[finite])) - sum(data) / 2), abs(float(np.min(low[finite])) - sum(data) / 2)) / (span / 2)
-        where = "inside the range of the data" if reach <= 1 else f"within {plain(float(f'{reach:.3g}'))} times the range of the data"
+        where = "inside the range of the data" if reach < 1.005 else f"within {plain(float(f'{reach:.3g}'))} times the range of the data"
         title = f"Stays bounded for {total:,} free steps, {where}"
     clip = (data[0] - 2 * span, data[1] + 2 * span)
 

@@ -91,8 +91,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
     )
 
 
-def exponents(values: Sequence[Number], *, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made, call: str) -> Finding:
-    """The leading Lyapunov exponents of the model in free run, largest first."""
+def exponents(
+    values: Sequence[Number], *, estimate: Number | None, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made, call: str
+) -> Finding:
+    """The leading Lyapunov exponents of the model in free run, largest first; estimate: what its output alone suggests."""
     top = values[0]
     if _low(top) > 0:
         kind = "chaotic"
@@ -103,6 +105,16 @@ def exponents(values: Sequence[Number], *, numbers: Mapping[str, Number], settle
     title = f"In free run the model is {kind}: largest exponent {_brief(top)} per {unit}"
     if not settled:
         title += " (still drifting)"
+
+    text = (
+        ""
+        if estimate is None or _meet(estimate, top)
+        else (
+            f"The estimate from the output alone (picture of nearby starts: {_brief(estimate)}) and this exponent of the equations "
+            f"({_brief(top)}) differ by more than their intervals: on such a run the estimate is biased. Expect the same bias in the "
+            f"estimate for the data: compare the two estimates with each other, and neither with this number."
+        )
+    )
 
     def paint(axes: Axes) -> None:
         axes.axhline(0, color=INK, lw=0.8)
@@ -129,7 +141,15 @@ def exponents(values: Sequence[Number], *, numbers: Mapping[str, Number], settle
             f"The {len(values)} leading Lyapunov exponents of the free-running model. {title}.",
             "Above the line a disturbance grows, below it fades. Bars: 95 percent intervals over blocks of the run.",
         ),
+        text,
     )
+
+
+def _meet(a: Number, b: Number) -> bool:
+    """Whether two intervals have a value in common; without intervals nothing can be said against it."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return True
+    return a.low <= b.high and b.low <= a.high
 
 
 def _low(number: Number) -> float:

@@ -62,7 +62,7 @@ def spectrum(
     numbers: Mapping[str, Number],
     title: str,
     unit: str,
-    cycle: float | None,
+    cycle: tuple[float, str] | None,
     made: Made,
     call: str,
 ) -> Finding:
@@ -79,12 +79,12 @@ def spectrum(
         top = float(np.max([d.max(), m.max()]))
         axes.set_ylim(max(floor, 1e-5 * top), 4 * top)
         if cycle:
-            axes.axvline(1 / cycle, color=FAINT, lw=0.8, zorder=0)
+            axes.axvline(1 / cycle[0], color=FAINT, lw=0.8, zorder=0)
             name_line(
                 axes,
-                1 / cycle,
+                1 / cycle[0],
                 2.2 * top,
-                f"one cycle, {plain(round(cycle, 2))} {plural(unit)}",
+                f"one {cycle[1]}, {plain(round(cycle[0], 2))} {plural(unit)}",
                 INK,
                 dx=4,
                 bold=False,

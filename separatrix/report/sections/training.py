@@ -25,8 +25,15 @@ def training(
     call: str,
     text: str,
     what: str = "validation NMSE",
+    turn: int | None = None,
 ) -> Finding:
-    """steps, loss [n]; checks: (steps [m], error on the validation stretch [m]); kept: the step whose weights were kept"""
+    """Loss against step.
+
+    steps, loss  [n].
+    checks       steps and errors of a validation stretch, [m] each.
+    kept         the step whose weights were kept.
+    turn         the step from which the loss runs free.
+    """
     best = float(np.nanmin(checks[1])) if checks is not None and len(checks[1]) else float("nan")
     title = f"Training stopped at step {int(steps[-1]):,}" + (
         f"; the weights of step {kept:,} were kept" if kept is not None and kept != steps[-1] else ""
@@ -46,6 +53,10 @@ def training(
             axes.plot(*checks, color=RIVAL, lw=1.1, ls=(0, (5, 2)))
             ends.append(("validation", float(checks[1][-1]), RIVAL, "halo-validation"))
             lines[what] = reading(*checks)
+        if turn is not None and steps[0] < turn < steps[-1]:
+            axes.axvline(turn, color=INK, lw=0.7, ls=(0, (2, 2)))
+            axes.text(turn, 1.0, "one step ahead ", transform=axes.get_xaxis_transform(), ha="right", va="bottom", gid="halo-before")
+            axes.text(turn, 1.0, " free running", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-after")
         if kept is not None:
             axes.axvline(kept, color=INK, lw=0.7, ls=(0, (2, 2)))
             axes.text(kept, 1.0, "kept", transform=axes.get_xaxis_transform(), ha="center", va="bottom", gid="halo-kept")
