@@ -8,7 +8,6 @@ float32 on the CPU, an explicit state, the dtype of the input on the way out.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.diagonal import enter
@@ -47,18 +46,13 @@ def ssd_fused(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor 
 def selective_scan_fused(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
                          delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
                          reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """For a real A."""
-    inputs, step = _float32(u, delta, A, B, C), delta.float()
-    skip = u.new_zeros(u.shape[2], dtype=torch.float32) if D is None else D.float()
-    if delta_bias is not None:
-        step = step + delta_bias.float()
-    inputs[1] = F.softplus(step) if delta_softplus else step
+    """For a real A. The step's softplus and the output's gate are part of the kernel."""
+    nothing = u.new_zeros(u.shape[2], dtype=torch.float32)
+    inputs = _float32(u, delta, A, B, C, nothing if D is None else D, z, nothing if delta_bias is None else delta_bias)
     state = _state(initial_state, u.shape[0], *A.shape)
     if u.shape[1] == 0:
         return u, state
-    y, final, _ = _operators().selective_scan(*inputs, skip, state, reset, _will_differentiate(*inputs, skip, state))
-    if z is not None:
-        y = y * F.silu(z.float())
+    y, final, _ = _operators().selective_scan(*inputs, delta_softplus, state, reset, _will_differentiate(*inputs, state))
     return y.to(u.dtype), final
 
 
@@ -101,9 +95,9 @@ def _state(initial_state: Tensor | None, *shape: int) -> Tensor:
     return torch.zeros(shape) if initial_state is None else initial_state.float()
 
 
-def _will_differentiate(*inputs: Tensor) -> bool:
+def _will_differentiate(*inputs: Tensor | None) -> bool:
     """Whether the forward should leave something behind for a backward."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
 
 
 def _float32(*tensors: Tensor | None) -> list[Tensor | None]:

@@ -1,4 +1,4 @@
-"""`torch.ops.separatrix.selective_scan`: the scan of `kernels/selective.py`."""
+"""`torch.ops.separatrix.selective_scan`: the scan of `kernels/selective.py`, with its softplus and its gate."""
 
 from typing import Optional
 
@@ -15,17 +15,22 @@ LOG2E = 1.4426950408889634
 @torch.library.custom_op(
     "separatrix::selective_scan",
     mutates_args=(),
-    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, bool softplus, Tensor state, "
+    "Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
 )
-def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, state: Tensor, reset: Optional[Tensor],
-                   keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Optional[Tensor], bias: Tensor, softplus: bool,
+                   state: Tensor, reset: Optional[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (batch, T, channels), N = u.shape, A.shape[1]
     y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
-    share(selective.forward_shared, batch * blocks(channels, selective.LANES), 14.0 * batch * T * channels * N, (T, channels, N), flat(u),
-          flat(delta), flat(A.T * LOG2E), flat(B), flat(C), flat(D), flags(reset, batch, T), flat(state), flat(y), flat(final),
+    share(selective.forward_shared, batch * blocks(channels, selective.LANES), 14.0 * batch * T * channels * N, (T, channels, N),
+          *_flat(u, delta, A, B, C, D, z, bias), softplus, flags(reset, batch, T), flat(state), flat(y), flat(final),
           flat(checkpoints) if keep else None)
     return y, final, checkpoints
+
+
+def _flat(u, delta, A, B, C, D, z, bias):
+    return flat(u), flat(delta), flat(A.T * LOG2E), flat(B), flat(C), flat(D), flat(z), flat(bias)
 
 
 def _checkpoints(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
@@ -33,51 +38,58 @@ def _checkpoints(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
 
 
 @selective_scan.register_fake
-def _(u, delta, A, B, C, D, state, reset, keep):
+def _(u, delta, A, B, C, D, z, bias, softplus, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
 
 
 @torch.library.custom_op(
     "separatrix::selective_scan_backward",
     mutates_args=(),
-    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor state, Tensor? reset, "
-    "Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, "
+    "bool soft, Tensor state, Tensor? reset, Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def selective_scan_backward(grad_y: Tensor, grad_final: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
-                            state: Tensor, reset: Optional[Tensor],
-                            checkpoints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (u, delta, A, B, C, D, state)."""
+                            z: Optional[Tensor], bias: Tensor, soft: bool, state: Tensor, reset: Optional[Tensor],
+                            checkpoints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (u, delta, A, B, C, D, z, bias, state); that of an absent z is empty."""
     (batch, T, channels), N = u.shape, A.shape[1]
     groups = blocks(channels, selective.GROUP)
     grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(u.shape), state.new_empty(state.shape)
-    grad_A, grad_D = u.new_empty(batch, N, channels), u.new_empty(batch, channels)
+    grad_A, grad_D, grad_bias = u.new_empty(batch, N, channels), u.new_empty(batch, channels), u.new_empty(batch, channels)
     grad_B, grad_C = u.new_empty(groups, *B.shape), u.new_empty(groups, *C.shape)
-    share(selective.backward_shared, batch * groups, 40.0 * batch * T * channels * N, (batch, T, channels, N), selective.GROUP, flat(u), flat(delta),
-          flat(A.T * LOG2E), flat(B), flat(C), flat(D), flags(reset, batch, T), flat(checkpoints), flat(grad_y), flat(grad_final),
-          flat(grad_u), flat(grad_delta), flat(grad_A), flat(grad_B), flat(grad_C), flat(grad_D), flat(grad_state))
-    return grad_u, grad_delta, grad_A.sum(0).T.contiguous(), grad_B.sum(0), grad_C.sum(0), grad_D.sum(0), grad_state
+    grad_z = u.new_empty(0 if z is None else z.shape)
+    share(selective.backward_shared, batch * groups, 40.0 * batch * T * channels * N, (batch, T, channels, N), selective.GROUP,
+          flat(u), flat(delta), flat(A.T * LOG2E), flat(B), flat(C), flat(D), flat(z), flat(bias), soft, flags(reset, batch, T),
+          flat(checkpoints), flat(grad_y), flat(grad_final), flat(grad_u), flat(grad_delta), flat(grad_A), flat(grad_B), flat(grad_C),
+          flat(grad_D), None if z is None else flat(grad_z), flat(grad_bias), flat(grad_state))
+    return (grad_u, grad_delta, grad_A.sum(0).T.contiguous(), grad_B.sum(0), grad_C.sum(0), grad_D.sum(0), grad_z, grad_bias.sum(0),
+            grad_state)
 
 
 @selective_scan_backward.register_fake
-def _(grad_y, grad_final, u, delta, A, B, C, D, state, reset, checkpoints):
-    return tuple(x.new_empty(x.shape) for x in (u, delta, A, B, C, D, state))
+def _(grad_y, grad_final, u, delta, A, B, C, D, z, bias, soft, state, reset, checkpoints):
+    grads = [x.new_empty(x.shape) for x in (u, delta, A, B, C, D)]
+    return *grads, u.new_empty(0 if z is None else z.shape), bias.new_empty(bias.shape), state.new_empty(state.shape)
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:-1], output[2])
+    *tensors, bias, ctx.soft, state, reset, _ = inputs
+    ctx.save_for_backward(*tensors, bias, state, reset, output[2])
 
 
 def _gradient(ctx, grad_y, grad_final, _):
-    *inputs, checkpoints = ctx.saved_tensors
+    *tensors, z, bias, state, reset, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return *differentiable(_in_torch, tuple(inputs), (grad_y, grad_final)), None
-    return *selective_scan_backward(grad_y, grad_final, *inputs, checkpoints), None, None
+        return *differentiable(_in_torch, (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
+    grads = selective_scan_backward(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
+    *grads, grad_z, grad_bias, grad_state = grads
+    return *grads, None if z is None else grad_z, grad_bias, None, grad_state, None, None
 
 
-def _in_torch(u, delta, A, B, C, D, state, reset):
+def _in_torch(u, delta, A, B, C, D, z, bias, soft, state, reset):
     from separatrix.recurrence.selective import selective_scan_chunked
 
-    return selective_scan_chunked(u, delta, A, B, C, D, initial_state=state, reset=reset)
+    return selective_scan_chunked(u, delta, A, B, C, D, z, bias, soft, state, reset)
 
 
 torch.library.register_autograd(selective_scan, _gradient, setup_context=_keep)
