@@ -174,7 +174,7 @@ def enter(
     return u, delta, A, B, C, h
 
 
-def leave(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None, dtype) -> Tensor:
+def leave(y: Tensor, u: Tensor, D: Tensor | None, z: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The skip and the gate, then back to the dtype of the input."""
     if y.is_complex():
         y = 2 * y.real
