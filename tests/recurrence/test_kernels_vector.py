@@ -9,10 +9,12 @@ from functools import partial
 import pytest
 import torch
 from agree import agree, gradient
+from numba import njit
 
 from separatrix.recurrence.diagonal import diagonal_scan_recurrent
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm_recurrent
-from separatrix.recurrence.kernels import diagonal, diagonal_ssm, selective
+from separatrix.recurrence.kernels import diagonal, diagonal_ssm, gates, selective
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.selective import selective_scan_recurrent
 
@@ -133,47 +135,81 @@ def test_diagonal_ssm(T):
 
 class SelectiveScan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, group, u, delta, A, B, C, D, start, reset):
+    def forward(ctx, group, soft, u, delta, A, B, C, D, z, bias, start, reset):
         (batch, T, channels), N = u.shape, A.shape[1]
         chunks, blocks = -(-T // selective.CHUNK), -(-channels // selective.LANES)
         rates = (A * LOG2E).T
         checkpoints, y, final = blank(batch, chunks, N, channels, like=u), blank(*u.shape, like=u), blank(batch, channels, N, like=u)
-        inputs = flat(u, delta, rates, B, C, D, reset.to(torch.uint8), start)
+        inputs = *flat(u, delta, rates, B, C, D, z, bias), soft, *flat(reset.to(torch.uint8), start)
         selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(y, final, checkpoints))
         again, state = blank(*u.shape, like=u), blank(batch, channels, N, like=u)
         selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(again, state, None))
         assert torch.equal(y, again) and torch.equal(final, state)
-        ctx.save_for_backward(u, delta, rates, B, C, D, reset, checkpoints)
-        ctx.group = group
+        ctx.save_for_backward(u, delta, rates, B, C, D, z, bias, reset, checkpoints)
+        ctx.group, ctx.soft = group, soft
         return y, final
 
     @staticmethod
     def backward(ctx, dy, dfinal):
         *inputs, reset, checkpoints = ctx.saved_tensors
-        u, rates = inputs[0], inputs[2]
+        u, rates, z = inputs[0], inputs[2], inputs[6]
         (batch, T, channels), N, groups = u.shape, rates.shape[0], -(-u.shape[2] // ctx.group)
         du, ddelta, dA = blank(*u.shape, like=u), blank(*u.shape, like=u), blank(batch, N, channels, like=u)
         dB, dC = blank(groups, batch, T, N, like=u), blank(groups, batch, T, N, like=u)
-        dD, dstart = blank(batch, channels, like=u), blank(batch, channels, N, like=u)
-        given = flat(*inputs, reset.to(torch.uint8), checkpoints, dy, dfinal)
-        selective.backward(0, batch * groups, (batch, T, channels, N), ctx.group, *given, *flat(du, ddelta, dA, dB, dC, dD, dstart))
-        return None, du, ddelta, dA.sum(0).T, dB.sum(0), dC.sum(0), dD.sum(0), dstart, None
+        dD, dbias, dstart = blank(batch, channels, like=u), blank(batch, channels, like=u), blank(batch, channels, N, like=u)
+        dz = None if z is None else blank(*u.shape, like=u)
+        given = *flat(*inputs), ctx.soft, *flat(reset.to(torch.uint8), checkpoints, dy, dfinal)
+        wanted = flat(du, ddelta, dA, dB, dC, dD, dz, dbias, dstart)
+        selective.backward(0, batch * groups, (batch, T, channels, N), ctx.group, *given, *wanted)
+        return None, None, du, ddelta, dA.sum(0).T, dB.sum(0), dC.sum(0), dD.sum(0), dz, dbias.sum(0), dstart, None
 
 
 @pytest.mark.parametrize("T", LENGTHS)
 def test_selective(T):
-    def by_definition(u, delta, A, B, C, D, start, reset):
-        return selective_scan_recurrent(u, delta, A, B, C, D, initial_state=start, reset=reset)
-
-    for channels, N, group, some in [(3, 4, 128, False), (33, 5, 128, True), (70, 16, 32, True), (150, 3, 128, False)]:
+    for channels, N, group, some, gated, soft in [(3, 4, 128, False, False, False), (33, 5, 128, True, True, True),
+                                                  (70, 16, 32, True, False, True), (150, 3, 128, False, True, False)]:
         batch = 2
-        u, delta, A = torch.randn(batch, T, channels), torch.rand(batch, T, channels), -3 * torch.rand(channels, N)
-        B, C, D = torch.randn(batch, T, N), torch.randn(batch, T, N), torch.randn(channels)
-        inputs = tuple(x.double() for x in (u, delta, A, B, C, D, torch.randn(batch, channels, N)))
-        inputs = (*inputs, starts(batch, T, some))
-        fast = partial(SelectiveScan.apply, group)
+        u, B, C = torch.randn(batch, T, channels), torch.randn(batch, T, N), torch.randn(batch, T, N)
+        delta = 3 * torch.randn(batch, T, channels) if soft else torch.rand(batch, T, channels)
+        A, D, bias = -3 * torch.rand(channels, N), torch.randn(channels), torch.rand(channels)
+        z = 3 * torch.randn(batch, T, channels) if gated else None
+        inputs = u, delta, A, B, C, D, z, bias, torch.randn(batch, channels, N)
+        inputs = *(x if x is None else x.double() for x in inputs), starts(batch, T, some)
+
+        def by_definition(u, delta, A, B, C, D, z, bias, start, reset, soft=soft):
+            return selective_scan_recurrent(u, delta, A, B, C, D, z, bias, soft, start, reset)
+
+        fast = partial(SelectiveScan.apply, group, soft)
         agree(fast, by_definition, inputs, torch.float32)
         agree(gradient(fast), gradient(by_definition), inputs, torch.float32, factor=6, because=SUMS)
+
+
+def test_gates():
+    """Relative precision everywhere, overflow nowhere, and a NaN stays one."""
+    x = torch.cat([torch.linspace(-80, 80, 4001), torch.logspace(-30, 2, 200), -torch.logspace(-30, 2, 200), torch.tensor([1e30, -1e30])])
+    one, two, three = (blank(len(x), like=x) for _ in range(3))
+    gates_of(*flat(x, one, two, three))
+    exact = x.double()
+    soft = torch.where(exact > 0, exact, 0.0) + torch.log1p(torch.exp(-exact.abs()))
+    assert torch.allclose(one.double(), soft, rtol=2e-6, atol=1e-37)  # e^-80 has an exponent of its own: 80 roundings of x
+    assert torch.allclose(two.double(), torch.sigmoid(exact), rtol=2e-6, atol=1e-37) and torch.equal(two, three)
+    near = exact.abs() < 1
+    assert ((one - soft) / soft)[near].abs().max() < 4e-7 and (two / torch.sigmoid(exact) - 1)[near].abs().max() < 4e-7
+    x = torch.full((16,), float("nan"))
+    gates_of(*flat(x, one[:16], two[:16], three[:16]))
+    assert all(out[:16].isnan().all() for out in (one, two, three))
+
+
+@njit
+def gates_of(x, soft, slope, share):
+    zero = fill(16, ZERO)
+    for i in range(0, len(x), 16):
+        n = len(x) - i
+        lanes = load_first(zero, x, i, n)
+        value, derivative = gates.softplus(lanes)
+        store_first(soft, i, value, n)
+        store_first(slope, i, derivative, n)
+        store_first(share, i, gates.sigmoid(lanes), n)
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="elsewhere the smallest numbers are kept")

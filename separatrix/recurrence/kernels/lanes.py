@@ -261,6 +261,22 @@ def exp2(typingctx, x):
     return x(x), build
 
 
+@intrinsic
+def magnitude(typingctx, x):
+    """|x|"""
+    return x(x), lambda context, builder, sig, args: _llvm_call(builder, f"llvm.fabs.{_suffix(args[0].type)}", args[0].type, args[0])
+
+
+@intrinsic
+def where_negative(typingctx, x, a, b):
+    """a where x < 0, else b, also where x is a NaN."""
+
+    def build(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", args[0], _constant(args[0].type, 0.0)), args[1], args[2])
+
+    return a(x, a, b), build
+
+
 def _fuse(builder, x, y, z):
     """x y + z with one rounding where the machine has such an instruction, else with two."""
     return _llvm_call(builder, f"llvm.fmuladd.{_suffix(x.type)}", x.type, x, y, z)

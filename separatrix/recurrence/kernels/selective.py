@@ -1,22 +1,24 @@
 """The selective scan of Mamba, forward and backward, without a tensor of batch x time x channels x state.
 
-    h_t[d, n] = a_t[d, n] h_{t-1}[d, n] + B_t[n] w_t[d]        a_t[d, n] = exp(delta_t[d] A[d, n]),  w_t[d] = delta_t[d] u_t[d]     (1)
-    y_t[d]    = sum_n C_t[n] h_t[d, n] + D[d] u_t[d]                                                                             (2)
+    Δ_t       = softplus(delta_t + bias), or delta_t + bias
+    h_t[d, n] = a_t[d, n] h_{t-1}[d, n] + B_t[n] w_t[d]              a_t[d, n] = exp(Δ_t[d] A[d, n]),  w_t[d] = Δ_t[d] u_t[d]     (1)
+    o_t[d]    = sum_n C_t[n] h_t[d, n] + D[d] u_t[d]                 y_t = o_t silu(z_t), or o_t                                  (2)
 
-and with the adjoint g_t = dL/dh_t = a_{t+1} g_{t+1} + C_t dy_t:
+and with the adjoint g_t = dL/dh_t = a_{t+1} g_{t+1} + C_t do_t:
 
-    dw_t[d] = sum_n B_t[n] g_t,    s_t[d, n] = g_t a_t h_{t-1},    dA[d, n] = sum_t delta_t s_t
-    du_t    = delta_t dw_t + D dy_t,    ddelta_t = u_t dw_t + sum_n A s_t                                                         (3)
-    dB_t[n] = sum_d g_t w_t,    dC_t[n] = sum_d h_t dy_t,    dD = sum_t dy_t u_t
+    dw_t[d] = sum_n B_t[n] g_t,    s_t[d, n] = g_t a_t h_{t-1},      dA[d, n] = sum_t Δ_t s_t
+    du_t    = Δ_t dw_t + D do_t,   dΔ_t = u_t dw_t + sum_n A s_t,    ddelta_t = dΔ_t sigmoid(delta_t + bias) with a softplus      (3)
+    dB_t[n] = sum_d g_t w_t,       dC_t[n] = sum_d h_t do_t,         dD = sum_t do_t u_t,   dbias = sum_t ddelta_t
 
 Channels lie along the lanes. The forward leaves the state before every CHUNK-th step behind; the backward takes the chunks from last to
 first, recomputes states and decays of one chunk into a scratch that fits the L2 cache, and walks it back. The sums over channels of dB
 and dC stay lane vectors until all channels of the unit have passed; what is left to sum is one partial per batch or group of channels.
 
-Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  B, C [B,T,N];  D [D];  reset [B,T] uint8;
-         A [N,D], already times log2(e);  start, final, dfinal, dstart [B,D,N];  checkpoints [B, ceil(T / CHUNK), N, D], None when no
-         gradient will be asked;  partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N],
-         dD [B,D].
+Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  z, dz [B,T,D] or both None;  B, C [B,T,N];
+         D, bias [D];  reset [B,T] uint8;  A [N,D], already times log2(e);  start, final, dfinal, dstart [B,D,N];
+         checkpoints [B, ceil(T / CHUNK), N, D], None when no gradient will be asked;
+         partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N], dD, dbias [B,D].
+         soft, a bool, asks for the softplus.
 Units    forward (batch, block of LANES channels), backward (batch, group of `group` channels, a multiple of LANES).
 Cost     about 14 vector operations a state and step forward, 12 + 14 backward.
 """
@@ -26,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.gates import sigmoid, softplus
 from separatrix.recurrence.kernels.lanes import (
     WIDTH,
     ZERO,
@@ -68,7 +71,7 @@ def _state_out(h, N, lanes, state, at):
 
 
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, u, delta, A, B, C, D, reset, start, y, final, checkpoints):
+def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, start, y, final, checkpoints):
     """Equations (1) and (2).   shape (T, D, N)"""
     T, channels, N = shape
     blocks = (channels + LANES - 1) // LANES
@@ -81,7 +84,7 @@ def forward(first, last, shape, u, delta, A, B, C, D, reset, start, y, final, ch
         for n in range(N):
             store(rates, n * LANES, load_first(zero, A, n * channels + d, lanes))
         _state_in(start, (b * channels + d) * N, N, lanes, h)
-        skip = load_first(zero, D, d, lanes)
+        skip, shift = load_first(zero, D, d, lanes), load_first(zero, bias, d, lanes)
         for t in range(T):
             row = b * T + t
             if checkpoints is not None and t % CHUNK == 0:
@@ -90,22 +93,28 @@ def forward(first, last, shape, u, delta, A, B, C, D, reset, start, y, final, ch
             if reset[row]:
                 for n in range(N):
                     store(h, n * LANES, zero)
-            step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
+            step, now = load_first(zero, delta, row * channels + d, lanes) + shift, load_first(zero, u, row * channels + d, lanes)
+            if soft:
+                step, _ = softplus(step)
             write, out = step * now, skip * now
             for n in range(N):
                 state = exp2_of(step, load(zero, rates, n * LANES)) * load(zero, h, n * LANES) + get(B, row * N + n) * write
                 store(h, n * LANES, state)
                 out = out + get(C, row * N + n) * state
+            if z is not None:
+                gate = load_first(zero, z, row * channels + d, lanes)
+                out = out * gate * sigmoid(gate)
             store_first(y, row * channels + d, out, lanes)
         _state_out(h, N, lanes, final, (b * channels + d) * N)
 
 
 @njit(cache=True, nogil=True)
-def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints, dy, dfinal, du, ddelta, dA, dB, dC, dD, dstart):
+def backward(first, last, shape, group, u, delta, A, B, C, D, z, bias, soft, reset, checkpoints, dy, dfinal,
+             du, ddelta, dA, dB, dC, dD, dz, dbias, dstart):
     """Equations (3).   shape (B, T, D, N)"""
     batch, T, channels, N = shape
     groups, chunks, blocks = (channels + group - 1) // group, (T + CHUNK - 1) // CHUNK, (group + LANES - 1) // LANES
-    zero, none = fill(LANES, ZERO), fill(FOLD, ZERO)
+    zero, none, one = fill(LANES, ZERO), fill(FOLD, ZERO), fill(LANES, np.float32(1))
     # What a step reads and writes together lies together: equal addresses modulo 4096 in different arrays would stall loads behind stores.
     ADJOINT, SUM, STRIDE = LANES, 2 * LANES, 3 * LANES
     size = N * STRIDE
@@ -115,7 +124,9 @@ def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints
     FOLDS = 2 * FOLD
     rounded = (CHUNK * N + FOLD - 1) // FOLD * FOLD
     sums = scratch(rounded * FOLDS)  # [step][n]: dB, dC, each in FOLD lanes
-    skip_sums, h = scratch(blocks * LANES), scratch(N * LANES)
+    SLOPE, GRADIENT, GATES = LANES, 2 * LANES, 3 * LANES
+    gates = scratch(CHUNK * GATES)  # [step]: Δ, dΔ/ddelta, do
+    channel_sums, h = scratch(blocks * 2 * LANES), scratch(N * LANES)  # [block]: dD, dbias
     for unit in range(first, last):
         b, left = unit // groups, unit % groups * group
         here = (min(left + group, channels) - left + LANES - 1) // LANES
@@ -125,7 +136,8 @@ def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints
             d, at = left + block * LANES, block * size
             lanes = min(LANES, channels - d)
             _state_in(dfinal, (b * channels + d) * N, N, lanes, h)
-            store(skip_sums, block * LANES, zero)
+            store(channel_sums, block * 2 * LANES, zero)
+            store(channel_sums, block * 2 * LANES + LANES, zero)
             for n in range(N):
                 store(working, at + n * STRIDE, load_first(zero, A, n * channels + d, lanes))
                 store(working, at + n * STRIDE + ADJOINT, load(zero, h, n * LANES))
@@ -138,30 +150,43 @@ def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints
             for block in range(here):
                 d, at = left + block * LANES, block * size
                 lanes = min(LANES, channels - d)
+                skip, shift = load_first(zero, D, d, lanes), load_first(zero, bias, d, lanes)
                 for n in range(N):
                     store(history, n * PAIR + BEFORE, load_first(zero, checkpoints, ((b * chunks + chunk) * N + n) * channels + d, lanes))
-                for i in range(steps):
+                for i in range(steps):  # forward again: decays, states, and what depends on the channel alone
                     row = b * T + t0 + i
-                    step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
-                    write = step * now
-                    k = i * N * PAIR
-                    if reset[row]:
+                    where = row * channels + d
+                    step, slope = load_first(zero, delta, where, lanes) + shift, one
+                    if soft:
+                        step, slope = softplus(step)
+                    now, dout = load_first(zero, u, where, lanes), load_first(zero, dy, where, lanes)
+                    write, out = step * now, skip * now
+                    before = CHUNK + 1 if reset[row] else i
+                    for n in range(N):
+                        k = (i * N + n) * PAIR
+                        decay = exp2_of(step, load(zero, working, at + n * STRIDE))
+                        store(history, k, decay)
+                        state = decay * load(zero, history, (before * N + n) * PAIR + BEFORE) + get(B, row * N + n) * write
+                        store(history, k + N * PAIR + BEFORE, state)
+                        if z is not None:
+                            out = out + get(C, row * N + n) * state
+                    if reset[row]:  # no gradient passes
                         for n in range(N):
-                            store(history, k, zero)
-                            store(history, k + N * PAIR + BEFORE, get(B, row * N + n) * write)
-                            k += PAIR
-                    else:
-                        for n in range(N):
-                            decay = exp2_of(step, load(zero, working, at + n * STRIDE))
-                            store(history, k, decay)
-                            state = decay * load(zero, history, k + BEFORE) + get(B, row * N + n) * write
-                            store(history, k + N * PAIR + BEFORE, state)
-                            k += PAIR
-                skip, skip_sum = load_first(zero, D, d, lanes), load(zero, skip_sums, block * LANES)
-                for i in range(steps - 1, -1, -1):
+                            store(history, (i * N + n) * PAIR, zero)
+                    if z is not None:
+                        gate = load_first(zero, z, where, lanes)
+                        share = sigmoid(gate)
+                        store_first(dz, where, dout * out * share * (one + gate * (one - share)), lanes)
+                        dout = dout * gate * share
+                    store(gates, i * GATES, step)
+                    store(gates, i * GATES + SLOPE, slope)
+                    store(gates, i * GATES + GRADIENT, dout)
+                skip_sum, bias_sum = load(zero, channel_sums, block * 2 * LANES), load(zero, channel_sums, block * 2 * LANES + LANES)
+                for i in range(steps - 1, -1, -1):  # and back
                     row = b * T + t0 + i
-                    step, now = load_first(zero, delta, row * channels + d, lanes), load_first(zero, u, row * channels + d, lanes)
-                    dout = load_first(zero, dy, row * channels + d, lanes)
+                    where = row * channels + d
+                    step, dout = load(zero, gates, i * GATES), load(zero, gates, i * GATES + GRADIENT)
+                    now = load_first(zero, u, where, lanes)
                     write = step * now
                     dwrite, dstep = zero, zero
                     before = CHUNK + 1 if reset[row] else i
@@ -176,17 +201,20 @@ def backward(first, last, shape, group, u, delta, A, B, C, D, reset, checkpoints
                         drate = g * load(zero, history, (before * N + n) * PAIR + BEFORE)
                         dstep = dstep + drate * load(zero, working, j)
                         store(working, j + SUM, load(zero, working, j + SUM) + drate * step)
-                    skip_sum = skip_sum + dout * now
-                    store_first(du, row * channels + d, dwrite * step + skip * dout, lanes)
-                    store_first(ddelta, row * channels + d, dwrite * now + dstep * LN2, lanes)
-                store(skip_sums, block * LANES, skip_sum)
+                    dstep = (dwrite * now + dstep * LN2) * load(zero, gates, i * GATES + SLOPE)
+                    skip_sum, bias_sum = skip_sum + dout * now, bias_sum + dstep
+                    store_first(du, where, dwrite * step + skip * dout, lanes)
+                    store_first(ddelta, where, dstep, lanes)
+                store(channel_sums, block * 2 * LANES, skip_sum)
+                store(channel_sums, block * 2 * LANES + LANES, bias_sum)
             total = ((unit % groups * batch + b) * T + t0) * N
             _totals(sums, 0, steps * N, dB, total)
             _totals(sums, FOLD, steps * N, dC, total)
         for block in range(here):
             d, at = left + block * LANES, block * size
             lanes = min(LANES, channels - d)
-            store_first(dD, b * channels + d, load(zero, skip_sums, block * LANES), lanes)
+            store_first(dD, b * channels + d, load(zero, channel_sums, block * 2 * LANES), lanes)
+            store_first(dbias, b * channels + d, load(zero, channel_sums, block * 2 * LANES + LANES), lanes)
             for n in range(N):
                 store(h, n * LANES, load(zero, working, at + n * STRIDE + ADJOINT))
                 store_first(dA, (b * N + n) * channels + d, load(zero, working, at + n * STRIDE + SUM), lanes)
