@@ -85,11 +85,11 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit:
             ),
         )
         looks = (
-            "Left, the complex plane with the unit circle. Right, the same eigenvalues by angle (how fast they turn) and memory: "
+            "First the complex plane with the unit circle, then the same eigenvalues by angle (how fast they turn) and memory: "
             "the thin rim of the disc, where all long memories live, opened up."
         )
     alt = f"Eigenvalues of {len(layers)} layer{'s' if len(layers) > 1 else ''} in the complex plane with the unit circle. {title}."
-    caption = f"{looks} Darker means longer memory: under 3, 10, 30, 100 {plural(unit)} and beyond. " + (
+    caption = f"{looks} The stronger the shade, the longer the memory: under 3, 10, 30, 100 {plural(unit)} and beyond. " + (
         "Collected along the data, because the layers choose their transitions from what they read."
         if any(la.input_dependent for la in layers)
         else "The transitions of these layers do not depend on the data: one visit shows all."

@@ -218,7 +218,7 @@ def _errors(axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Riva
     return {who: reading(steps, line) for who, line in lines.items()}
 
 
-def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], apart: float = 12.5) -> None:
+def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], apart: float = 14) -> None:
     """Names at the right end of lines, pushed apart where lines end close together.    ends: (name, y, colour, id)"""
     if not ends:
         return

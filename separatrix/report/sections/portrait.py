@@ -114,6 +114,6 @@ def portrait(
         Picture(
             panels,
             alt,
-            f"Each value against the one {counted(delay, unit)} before, {count:,} points on either side, darker where visited more often.",
+            f"Each value against the one {counted(delay, unit)} before, {count:,} points a side, stronger where visited more often.",
         ),
     )
