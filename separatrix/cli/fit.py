@@ -143,7 +143,9 @@ def _measure(where: Path, task: Task, series: Series, advance: Advance) -> Path:
     from separatrix.report.audit import audit as measure
 
     try:
-        return measure(where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, said=what))
+        return measure(
+            where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, None, what, "measuring")
+        )
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
@@ -197,7 +199,7 @@ def audit(run: RunFolder) -> None:
 
     task = Task.load(run)
     series = task.series()
-    with progress(f"measuring {run.name}") as advance:
+    with progress("measuring") as advance:
         page = _measure(run, task, series, advance)
     _conclude(run, page)
 

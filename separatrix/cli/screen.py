@@ -16,7 +16,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 P = ParamSpec("P")
@@ -28,7 +28,7 @@ TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
 class Advance(Protocol):
     """How far the work is, from 0 to 1, and what it says."""
 
-    def __call__(self, done: float, loss: float | None = None, said: str = "") -> None: ...
+    def __call__(self, done: float, loss: float | None = None, said: str = "", label: str | None = None) -> None: ...
 
 
 class Stopped(Exception):
@@ -84,6 +84,21 @@ class _News(ProgressColumn):
         return Text(f"{said}  loss {loss:.4g}" if loss is not None else said, style="cyan")
 
 
+class _TimeLeft(ProgressColumn):
+    """From the work that is done; rich's own column forgets what happened more than half a minute ago."""
+
+    def render(self, task: Task) -> Text:
+        done, seconds = task.completed, task.elapsed or 0.0
+        if task.finished:
+            return Text(f"{_clock(seconds)}", style="green")
+        here = done - task.fields["first"]  # a resumed run begins part of the way
+        return Text(f"{_clock(seconds * (1 - done) / here)} left" if here > 0.005 else "", style="green")
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
 @contextmanager
 def progress(label: str) -> Iterator[Advance]:
     """One bar with news and time left, drawn at most ten times a second.
@@ -93,16 +108,18 @@ def progress(label: str) -> Iterator[Advance]:
     """
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
-        TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True, highlight=False), refresh_per_second=10,
+        _TimeLeft(), console=Console(stderr=True, highlight=False), refresh_per_second=10,
     )  # fmt: skip
     logger, held = logging.getLogger("separatrix"), _Held()
     logger.addHandler(held)
     try:
-        task = bar.add_task(label, total=1.0, loss=None, said="")
+        task = bar.add_task(label, total=1.0, loss=None, said="", first=0.0)
 
-        def advance(done: float, loss: float | None = None, said: str = "") -> None:
-            bar.update(task, completed=done, loss=loss, said=said)
-            bar.start()
+        def advance(done: float, loss: float | None = None, said: str = "", label: str | None = None) -> None:
+            bar.update(task, completed=done, loss=loss, said=said, description=label)
+            if not bar.live.is_started:
+                bar.update(task, first=done)
+                bar.start()
 
         yield advance
         bar.update(task, completed=1.0)
@@ -116,7 +133,7 @@ def progress(label: str) -> Iterator[Advance]:
 
 def part(advance: Advance, start: float, end: float) -> Advance:
     """The stretch of a bar that belongs to one part of the work."""
-    return lambda done, loss=None, said="": advance(start + (end - start) * done, loss, said)
+    return lambda done, loss=None, said="", label=None: advance(start + (end - start) * done, loss, said, label)
 
 
 class _Held(logging.Handler):
