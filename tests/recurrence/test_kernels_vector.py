@@ -29,8 +29,10 @@ def blank(*shape, like):
 
 def flat(*tensors):
     """The numbers of each as the kernels want them: one after another, complex ones as pairs."""
-    return [None if x is None else (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).detach().contiguous().view(-1).numpy()
-            for x in tensors]
+    return [
+        None if x is None else (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).detach().contiguous().view(-1).numpy()
+        for x in tensors
+    ]
 
 
 def starts(batch, T, some):
@@ -73,8 +75,13 @@ class DiagonalScan(torch.autograd.Function):
 @pytest.mark.parametrize("kind", [torch.float64, torch.complex128], ids=["real", "complex"])
 @pytest.mark.parametrize("T", [0, 1, 2, 33])
 def test_diagonal(T, kind, dtype):
-    for D, vary, block, some in [(1, (True, True), 64, False), (37, (True, False), 64, True), (150, (False, False), 64, True),
-                                 (150, (False, True), 512, True), (129, (True, True), 512, False)]:
+    for D, vary, block, some in [
+        (1, (True, True), 64, False),
+        (37, (True, False), 64, True),
+        (150, (False, False), 64, True),
+        (150, (False, True), 512, True),
+        (129, (True, True), 512, False),
+    ]:
         batch = 2
         a = torch.randn(batch if vary[0] else 1, T if vary[1] else 1, D, dtype=kind)
         a = a / (1 + a.abs())
@@ -166,8 +173,12 @@ class SelectiveScan(torch.autograd.Function):
 
 @pytest.mark.parametrize("T", LENGTHS)
 def test_selective(T):
-    for channels, N, group, some, gated, soft in [(3, 4, 128, False, False, False), (33, 5, 128, True, True, True),
-                                                  (70, 16, 32, True, False, True), (150, 3, 128, False, True, False)]:
+    for channels, N, group, some, gated, soft in [
+        (3, 4, 128, False, False, False),
+        (33, 5, 128, True, True, True),
+        (70, 16, 32, True, False, True),
+        (150, 3, 128, False, True, False),
+    ]:
         batch = 2
         u, B, C = torch.randn(batch, T, channels), torch.randn(batch, T, N), torch.randn(batch, T, N)
         delta = 3 * torch.randn(batch, T, channels) if soft else torch.rand(batch, T, channels)

@@ -68,8 +68,12 @@ def _tile(reset, row, left):
 @njit(nogil=True)
 def _rows(like, array, at, width, n):
     """The first n lanes of TILE rows, `width` apart."""
-    return (load_first(like, array, at, n), load_first(like, array, at + width, n),
-            load_first(like, array, at + 2 * width, n), load_first(like, array, at + 3 * width, n))
+    return (
+        load_first(like, array, at, n),
+        load_first(like, array, at + width, n),
+        load_first(like, array, at + 2 * width, n),
+        load_first(like, array, at + 3 * width, n),
+    )
 
 
 @njit(nogil=True)

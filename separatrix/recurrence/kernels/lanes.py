@@ -127,8 +127,15 @@ def _load_masked(typingctx, like, array, index, n):
     def build(context, builder, sig, args):
         vector = _vector(like)
         address = _address(context, builder, array, args[1], args[2], vector)
-        return _llvm_call(builder, f"llvm.masked.load.{_suffix(vector)}.p0", vector, address,
-                          ir.Constant(_INT, _bytes(like)), _first(builder, vector, args[3]), _constant(vector, 0.0))
+        return _llvm_call(
+            builder,
+            f"llvm.masked.load.{_suffix(vector)}.p0",
+            vector,
+            address,
+            ir.Constant(_INT, _bytes(like)),
+            _first(builder, vector, args[3]),
+            _constant(vector, 0.0),
+        )
 
     return like(like, array, types.intp, types.intp), build
 
@@ -138,8 +145,15 @@ def _store_masked(typingctx, array, index, value, n):
     def build(context, builder, sig, args):
         vector = _vector(value)
         address = _address(context, builder, array, args[0], args[1], vector)
-        _llvm_call(builder, f"llvm.masked.store.{_suffix(vector)}.p0", ir.VoidType(), args[2], address,
-                   ir.Constant(_INT, _bytes(value)), _first(builder, vector, args[3]))
+        _llvm_call(
+            builder,
+            f"llvm.masked.store.{_suffix(vector)}.p0",
+            ir.VoidType(),
+            args[2],
+            address,
+            ir.Constant(_INT, _bytes(value)),
+            _first(builder, vector, args[3]),
+        )
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value, types.intp), build
@@ -293,9 +307,19 @@ def _scaled(context, builder, p, whole):
     vector = p.type
     keep = builder.fcmp_unordered(">=", whole, _constant(vector, -125.0))  # a NaN is kept
     if vector.count % 16 == 0 and "+avx512f" in context.codegen().magic_tuple()[2].split(","):
-        parts = [_llvm_call(builder, "llvm.x86.avx512.mask.scalef.ps.512", piece.type, piece, exponent, _constant(piece.type, 0.0),
-                            builder.bitcast(mask, ir.IntType(16)), ir.Constant(_INT, 4))
-                 for piece, exponent, mask in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16), _pieces(builder, keep, 16))]
+        parts = [
+            _llvm_call(
+                builder,
+                "llvm.x86.avx512.mask.scalef.ps.512",
+                piece.type,
+                piece,
+                exponent,
+                _constant(piece.type, 0.0),
+                builder.bitcast(mask, ir.IntType(16)),
+                ir.Constant(_INT, 4),
+            )
+            for piece, exponent, mask in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16), _pieces(builder, keep, 16))
+        ]
         return _join(builder, parts)
     ints, high = ir.VectorType(_INT, vector.count), _constant(vector, 127.0)
     shifted = builder.fadd(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), _constant(vector, _ROUND))

@@ -48,8 +48,12 @@ from separatrix.recurrence.kernels.parallel import spawn
 LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
 FOLD = 16  # lanes that a sum over channels keeps until its end
 CHUNK = 32  # decays and states of a chunk for N = 16: 128 KB
-GROUP = 128  # channels a unit of the backward: more means fewer totals, fewer means more units
 LN2 = np.float32(0.6931471805599453)
+
+
+def group_width(batch: int, channels: int) -> int:
+    """Channels a unit of the backward: wide ones need fewer totals (32 cost a fifth more than 128), narrow ones occupy more threads."""
+    return next((group for group in (4 * LANES, 2 * LANES) if batch * -(-channels // group) >= 8), LANES)
 
 
 @njit(nogil=True)
@@ -109,8 +113,34 @@ def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, star
 
 
 @njit(cache=True, nogil=True)
-def backward(first, last, shape, group, u, delta, A, B, C, D, z, bias, soft, reset, checkpoints, dy, dfinal,
-             du, ddelta, dA, dB, dC, dD, dz, dbias, dstart):
+def backward(
+    first,
+    last,
+    shape,
+    group,
+    u,
+    delta,
+    A,
+    B,
+    C,
+    D,
+    z,
+    bias,
+    soft,
+    reset,
+    checkpoints,
+    dy,
+    dfinal,
+    du,
+    ddelta,
+    dA,
+    dB,
+    dC,
+    dD,
+    dz,
+    dbias,
+    dstart,
+):
     """Equations (3).   shape (B, T, D, N)"""
     batch, T, channels, N = shape
     groups, chunks, blocks = (channels + group - 1) // group, (T + CHUNK - 1) // CHUNK, (group + LANES - 1) // LANES

@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.selective_scan`: the scan of `kernels/selective.py`, with its softplus and its gate."""
 
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -18,14 +17,36 @@ LOG2E = 1.4426950408889634
     schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, bool softplus, Tensor state, "
     "Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
 )
-def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Optional[Tensor], bias: Tensor, softplus: bool,
-                   state: Tensor, reset: Optional[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    softplus: bool,
+    state: Tensor,
+    reset: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (batch, T, channels), N = u.shape, A.shape[1]
     y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
-    share(selective.forward_shared, batch * blocks(channels, selective.LANES), 14.0 * batch * T * channels * N, (T, channels, N),
-          *_flat(u, delta, A, B, C, D, z, bias), softplus, flags(reset, batch, T), flat(state), flat(y), flat(final),
-          flat(checkpoints) if keep else None)
+    share(
+        selective.forward_shared,
+        batch * blocks(channels, selective.LANES),
+        14.0 * batch * T * channels * N,
+        (T, channels, N),
+        *_flat(u, delta, A, B, C, D, z, bias),
+        softplus,
+        flags(reset, batch, T),
+        flat(state),
+        flat(y),
+        flat(final),
+        flat(checkpoints) if keep else None,
+    )
     return y, final, checkpoints
 
 
@@ -46,24 +67,73 @@ def _(u, delta, A, B, C, D, z, bias, softplus, state, reset, keep):
     "separatrix::selective_scan_backward",
     mutates_args=(),
     schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, "
-    "bool soft, Tensor state, Tensor? reset, Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "bool soft, Tensor state, Tensor? reset, Tensor checkpoints) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def selective_scan_backward(grad_y: Tensor, grad_final: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor,
-                            z: Optional[Tensor], bias: Tensor, soft: bool, state: Tensor, reset: Optional[Tensor],
-                            checkpoints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def selective_scan_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    bias: Tensor,
+    soft: bool,
+    state: Tensor,
+    reset: Tensor | None,
+    checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (u, delta, A, B, C, D, z, bias, state); that of an absent z is empty."""
     (batch, T, channels), N = u.shape, A.shape[1]
-    groups = blocks(channels, selective.GROUP)
+    group = selective.group_width(batch, channels)
+    groups = blocks(channels, group)
     grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(u.shape), state.new_empty(state.shape)
     grad_A, grad_D, grad_bias = u.new_empty(batch, N, channels), u.new_empty(batch, channels), u.new_empty(batch, channels)
     grad_B, grad_C = u.new_empty(groups, *B.shape), u.new_empty(groups, *C.shape)
     grad_z = u.new_empty(0 if z is None else z.shape)
-    share(selective.backward_shared, batch * groups, 40.0 * batch * T * channels * N, (batch, T, channels, N), selective.GROUP,
-          flat(u), flat(delta), flat(A.T * LOG2E), flat(B), flat(C), flat(D), flat(z), flat(bias), soft, flags(reset, batch, T),
-          flat(checkpoints), flat(grad_y), flat(grad_final), flat(grad_u), flat(grad_delta), flat(grad_A), flat(grad_B), flat(grad_C),
-          flat(grad_D), None if z is None else flat(grad_z), flat(grad_bias), flat(grad_state))
-    return (grad_u, grad_delta, grad_A.sum(0).T.contiguous(), grad_B.sum(0), grad_C.sum(0), grad_D.sum(0), grad_z, grad_bias.sum(0),
-            grad_state)
+    share(
+        selective.backward_shared,
+        batch * groups,
+        40.0 * batch * T * channels * N,
+        (batch, T, channels, N),
+        group,
+        flat(u),
+        flat(delta),
+        flat(A.T * LOG2E),
+        flat(B),
+        flat(C),
+        flat(D),
+        flat(z),
+        flat(bias),
+        soft,
+        flags(reset, batch, T),
+        flat(checkpoints),
+        flat(grad_y),
+        flat(grad_final),
+        flat(grad_u),
+        flat(grad_delta),
+        flat(grad_A),
+        flat(grad_B),
+        flat(grad_C),
+        flat(grad_D),
+        None if z is None else flat(grad_z),
+        flat(grad_bias),
+        flat(grad_state),
+    )
+    return (
+        grad_u,
+        grad_delta,
+        grad_A.sum(0).T.contiguous(),
+        grad_B.sum(0),
+        grad_C.sum(0),
+        grad_D.sum(0),
+        grad_z,
+        grad_bias.sum(0),
+        grad_state,
+    )
 
 
 @selective_scan_backward.register_fake
