@@ -1,6 +1,7 @@
 # make demo      install into .venv and run the whole path on real data
 # make test      the tests                make check    format, lint, types, tests, README
 # make bench     speed, next to peers     make format   rewrite files the way check wants them
+# make picture   the README's picture, drawn again from runs/laser-s4d (needs chromium)
 #
 # PYTHON=python3.12      another interpreter          VENV=somewhere    another environment
 # PIP_FLAGS=...          options for pip, for example an index that holds CPU builds of torch
@@ -10,7 +11,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench format picture clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -31,6 +32,10 @@ bench: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+picture:
+	chromium --headless=new --no-sandbox --hide-scrollbars --force-device-scale-factor=1.5 --window-size=860,1240 \
+		--screenshot=docs/img/report.png "file://$(CURDIR)/runs/laser-s4d/report.html"
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
