@@ -16,8 +16,15 @@ from separatrix.recurrence.ssd import through_attention
 
 
 @form
-def linear_attention_fused(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                           initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def linear_attention_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     inputs, state = _float32(q, k, v, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
     if v.shape[1] == 0:
         return v, state
@@ -26,8 +33,16 @@ def linear_attention_fused(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | 
 
 
 @form
-def delta_rule_fused(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None = None, scale: float | None = None,
-                     initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def delta_rule_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     inputs, state = _float32(q, k, v, beta, log_decay), _state(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
     if v.shape[1] == 0:
         return v, state
@@ -36,16 +51,36 @@ def delta_rule_fused(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: T
 
 
 @form
-def ssd_fused(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-              dt_bias: Tensor | None = None, dt_softplus: bool = False, initial_state: Tensor | None = None,
-              reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ssd_fused(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     return through_attention(linear_attention_fused, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
 @form
-def selective_scan_fused(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None, z: Tensor | None = None,
-                         delta_bias: Tensor | None = None, delta_softplus: bool = False, initial_state: Tensor | None = None,
-                         reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def selective_scan_fused(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """For a real A. The step's softplus and the output's gate are part of the kernel."""
     nothing = u.new_zeros(u.shape[2], dtype=torch.float32)
     inputs = _float32(u, delta, A, B, C, nothing if D is None else D, z, nothing if delta_bias is None else delta_bias)
@@ -72,8 +107,9 @@ def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
 
 
 @form
-def diagonal_ssm_fused(u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None,
-                       reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_fused(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     a, c = a.to(torch.complex64), c.to(torch.complex64)
     through = u.new_zeros(u.shape[2], dtype=torch.float32) if skip is None else skip.float()
     state = a.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(torch.complex64)

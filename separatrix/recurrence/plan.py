@@ -62,6 +62,8 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
 
 # A matrix state is walked in blocks of lanes; past this many keys a block (4 bytes a lane) leaves the L2 cache.
 _MOST_KEYS = 4096
+# The argument whose last axis is the keys.
+_KEYED = {"linear_attention": 0, "delta_rule": 0, "ssd": 3}
 
 
 def objection(operation: str, tensors: list[Tensor]) -> str | None:
@@ -72,7 +74,7 @@ def objection(operation: str, tensors: list[Tensor]) -> str | None:
         return "the kernels keep their state in float32"
     if operation == "selective_scan" and any(x.is_complex() for x in tensors):
         return "the kernel is for a real A"
-    if tensors and operation in ("linear_attention", "delta_rule", "ssd") and tensors[0].shape[-1] > _MOST_KEYS:
+    if len(tensors) > _KEYED.get(operation, len(tensors)) and tensors[_KEYED[operation]].shape[-1] > _MOST_KEYS:
         return "the state outgrows the cache"
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"

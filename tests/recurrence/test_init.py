@@ -125,7 +125,8 @@ def test_s4d_kernels(name: str, form: str):
     for key, gradient in zip(("A", "B", "C", "dt"), gradients):
         close(gradient, case.gradients["K"][key])
     u = case.inputs["u"].transpose(1, 2)
-    close(OPERATIONS["diagonal_ssm"][form](u, a, c)[0].transpose(1, 2), case.outputs["y"])
+    within = 1e-5 if form == "fused" else 1e-10  # the kernel keeps its state in float32
+    close(OPERATIONS["diagonal_ssm"][form](u, a, c)[0].transpose(1, 2), case.outputs["y"], within)
     for convolution in OPERATIONS["long_convolution"].values():
         close(convolution(kernel, u).transpose(1, 2), case.outputs["y"])
 

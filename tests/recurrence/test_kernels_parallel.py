@@ -16,7 +16,13 @@ SHAPE = (2, 96, 2, 64)  # large enough for our team, too small for torch to use 
 def inputs():
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(SHAPE, generator=generator) for _ in range(3))
-    return q, torch.nn.functional.normalize(k, dim=-1), v, torch.rand(SHAPE[:3], generator=generator), -torch.rand(SHAPE[:3], generator=generator)
+    return (
+        q,
+        torch.nn.functional.normalize(k, dim=-1),
+        v,
+        torch.rand(SHAPE[:3], generator=generator),
+        -torch.rand(SHAPE[:3], generator=generator),
+    )
 
 
 @pytest.fixture

@@ -19,18 +19,24 @@ def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: No
     calls = list(_combinations())
     for done, (operation, arguments) in enumerate(calls):
         progress(operation, done, len(calls))
-        leaves = [x.requires_grad_() if isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex()) else x for x in arguments]
+        leaves = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) else x for x in arguments]
         y, final = OPERATIONS[operation]["fused"](*leaves)
         (y.abs().sum() + final.abs().sum()).backward()
+        with torch.no_grad():
+            OPERATIONS[operation]["fused"](*arguments)
     return len(calls)
 
 
 def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One small call for every set of arguments that has machine code of its own."""
-    import torch
+    from torch import complex64, float64, ones
 
-    B, T, H, N = 1, 3, 1, 2
-    qkv = lambda: (torch.ones(B, T, H, N), torch.ones(B, T, H, N), torch.ones(B, T, H, N))
-    for decay in (lambda: None, lambda: -torch.ones(B, T, H), lambda: -torch.ones(B, T, H, N)):
-        yield "linear_attention", (*qkv(), decay())
-        yield "delta_rule", (*qkv(), torch.ones(B, T, H), decay())
+    heads, keys = (1, 3, 1), (1, 3, 1, 2)
+    for shape in (None, heads, keys):  # no decay, one a head, one a key dimension
+        yield "linear_attention", (ones(keys), ones(keys), ones(keys), None if shape is None else -ones(shape))
+        yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads), None if shape is None else -ones(shape))
+    for gate in (None, ones(heads)):
+        yield "selective_scan", (ones(heads), ones(heads), -ones(1, 2), ones(1, 3, 2), ones(1, 3, 2), ones(1), gate)
+    for dtype in (None, float64, complex64):
+        yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
+    yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))

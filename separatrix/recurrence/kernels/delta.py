@@ -167,8 +167,27 @@ def adjoint(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale,
 
 
 @njit(cache=True, nogil=True)
-def key_gradients(first, last, shape, q, k, beta, head_decay, key_decay, reset, scale, error, start, before, grad_o, grad_final, grad_v,
-          grad_q, grad_k, grad_decay):
+def key_gradients(
+    first,
+    last,
+    shape,
+    q,
+    k,
+    beta,
+    head_decay,
+    key_decay,
+    reset,
+    scale,
+    error,
+    start,
+    before,
+    grad_o,
+    grad_final,
+    grad_v,
+    grad_q,
+    grad_k,
+    grad_decay,
+):
     """Units (batch, head, key block).  error [B,T,H,V]; start, grad_final [B,H,V,K], transposed;
     before [B,H,K] = <S_0, dL/dS_0> over values;
     grad_q, grad_k [B,T,H,K]; grad_decay [B,T,H,K] per key, [B,T,H,blocks] per head, to be summed over the key blocks."""

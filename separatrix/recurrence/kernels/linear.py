@@ -29,7 +29,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import LOG2E, WIDTH, ZERO, exp2, fill, get, load, load_first, scratch, splat, store, store_first, total
+from separatrix.recurrence.kernels.lanes import (
+    LOG2E,
+    WIDTH,
+    ZERO,
+    exp2,
+    fill,
+    get,
+    load,
+    load_first,
+    scratch,
+    splat,
+    store,
+    store_first,
+    total,
+)
 from separatrix.recurrence.kernels.parallel import spawn
 
 
@@ -63,7 +77,9 @@ def _fade(head_decay, lane_decay, row, at, n):
 
 
 @njit(cache=True, nogil=True)
-def sweep(first, last, shape, backwards, alone, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final):
+def sweep(
+    first, last, shape, backwards, alone, x, y, z, head_decay, row_decay, lane_decay, reset, write_scale, read_scale, start, out, final
+):
     """Units (batch, head, lane block).  shape is (T, H, R, L) and the heads of x, y, z, each dividing H.  Flat float32 arrays:
     x, z [B,T,heads,R], y [B,T,heads,L], out [B,T,H,L], start, final [B,H,R,L]; log decays [B,T,H], [B,T,H,R], [B,T,H,L]; reset [B,T] uint8.
     `alone` leaves (x_t·z_t) y_t out of out_t."""

@@ -17,6 +17,7 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -31,6 +32,8 @@ from separatrix.recurrence.kernels.lanes import denormals_are_zero
 WORTH_A_TEAM = 2_000_000
 # Waking Python threads pays from about 200 us on.
 WORTH_THREADS = 4_000_000
+
+_forked = False
 
 _I32, _I64, _POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 
@@ -54,8 +57,10 @@ def spawn(typingctx, kernel, team, threads, first, last, args):
             with many:
                 body = _share_of_one_thread(context, builder.module, compiled, signature, shared.type)
                 region = ir.FunctionType(ir.VoidType(), [body.type, _POINTER, _I32, _I32]).as_pointer()
-                builder.call(builder.inttoptr(parallel, region),
-                             [body, builder.bitcast(slot, _POINTER), builder.trunc(thread_count, _I32), ir.Constant(_I32, 0)])
+                builder.call(
+                    builder.inttoptr(parallel, region),
+                    [body, builder.bitcast(slot, _POINTER), builder.trunc(thread_count, _I32), ir.Constant(_I32, 0)],
+                )
             with one:
                 _call(context, builder, compiled, signature, start, stop, arguments)
         return context.get_dummy_value()
@@ -74,7 +79,7 @@ def _share_of_one_thread(context, module, compiled, signature, shared_type) -> i
     me, team = (builder.sext(builder.call(builder.inttoptr(address, ask), []), _I64) for address in (thread_num, num_threads))
     units = builder.sub(stop, start)
     edges = [builder.add(start, builder.sdiv(builder.mul(units, number), team)) for number in (me, builder.add(me, ir.Constant(_I64, 1)))]
-    _call(context, builder, compiled, signature, *edges, arguments)
+    _call(context, builder, compiled, signature, edges[0], edges[1], arguments)
     builder.ret_void()
     return function
 
@@ -93,7 +98,7 @@ def share(launch: Callable[..., None], units: int, work: float, *args) -> None:
     as `<kernel>_shared`, so that Numba can cache it on disk.
     """
     threads = min(torch.get_num_threads(), units)
-    team = _team()
+    team = None if _forked else _team()
     if team is None and threads > 1 and work > WORTH_THREADS:
         _on_python_threads(launch, units, threads, args)
     else:
@@ -107,8 +112,11 @@ def _team() -> tuple[int, int, int] | None:
     for path in (*folder.glob("lib/libgomp*"), *folder.parent.glob("torch.libs/libgomp*")):
         try:
             library = ctypes.CDLL(str(path))
-            return tuple(ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-                         for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads"))
+            parallel, number, size = (
+                ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+                for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+            )
+            return parallel, number, size
         except (OSError, AttributeError):
             continue
     return None
@@ -116,7 +124,7 @@ def _team() -> tuple[int, int, int] | None:
 
 def _on_python_threads(launch: Callable[..., None], units: int, threads: int, args: tuple) -> None:
     edges = [units * i // threads for i in range(threads + 1)]
-    others = [_threads().submit(launch, (0, 0, 0), 1, first, last, args) for first, last in zip(edges[1:-1], edges[2:])]
+    others = [_threads().submit(launch, (0, 0, 0), 1, first, last, args) for first, last in pairwise(edges[1:])]
     try:
         launch((0, 0, 0), 1, 0, edges[1], args)
     finally:
@@ -131,9 +139,9 @@ def _threads() -> ThreadPoolExecutor:
 
 def _in_a_forked_child() -> None:
     """A child has none of its parent's threads, neither a team's nor ours."""
-    global _team
+    global _forked
+    _forked = True
     _threads.cache_clear()
-    _team = lambda: None  # noqa: E731
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels.lanes import WIDTH
 
 
-def flat(x: Tensor | None) -> np.ndarray | None:
+@overload
+def flat(x: Tensor) -> np.ndarray: ...
+@overload
+def flat(x: None) -> None: ...
+def flat(x):
     """The numbers of a tensor as one row, shared with numpy; a complex number is two of them."""
     if x is None:
         return None

@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.delta_rule`: the passes of `kernels/delta.py`."""
 
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -13,15 +12,32 @@ from separatrix.recurrence.operators.arrays import blocks, decays, differentiabl
 @torch.library.custom_op(
     "separatrix::delta_rule",
     mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor beta, Tensor? log_decay, float scale, Tensor state, Tensor? reset) -> (Tensor, Tensor, Tensor)",
+    schema="(Tensor q, Tensor k, Tensor v, Tensor beta, Tensor? log_decay, float scale, Tensor state, "
+    "Tensor? reset) -> (Tensor, Tensor, Tensor)",
 )
-def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Optional[Tensor], scale: float, state: Tensor,
-               reset: Optional[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, scale: float, state: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """o, the final state, and the prediction errors [B,T,H,V] that the backward needs."""
     (B, T, H, V), (G, K) = v.shape, q.shape[2:]
     o, error, final = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
-    share(delta.forward_shared, B * H * blocks(V), 8.0 * B * T * H * K * V, (T, G, H, K, V), flat(q), flat(k), flat(v), flat(beta),
-          *decays(log_decay), flags(reset, B, T), scale, flat(state), flat(o), flat(error), flat(final))
+    share(
+        delta.forward_shared,
+        B * H * blocks(V),
+        8.0 * B * T * H * K * V,
+        (T, G, H, K, V),
+        flat(q),
+        flat(k),
+        flat(v),
+        flat(beta),
+        *decays(log_decay),
+        flags(reset, B, T),
+        scale,
+        flat(state),
+        flat(o),
+        flat(error),
+        flat(final),
+    )
     return o, final, error
 
 
@@ -36,9 +52,19 @@ def _(q, k, v, beta, log_decay, scale, state, reset):
     schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor beta, Tensor? log_decay, float scale, Tensor state, "
     "Tensor? reset, Tensor error) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def delta_rule_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Optional[Tensor],
-                        scale: float, state: Tensor, reset: Optional[Tensor],
-                        error: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def delta_rule_backward(
+    grad_o: Tensor,
+    grad_final: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None,
+    scale: float,
+    state: Tensor,
+    reset: Tensor | None,
+    error: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (q, k, v, beta, log_decay, state); that of an absent decay is empty."""
     (B, T, H, V), (G, K) = v.shape, q.shape[2:]
     head, key = decays(log_decay)
@@ -48,8 +74,20 @@ def delta_rule_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor
     share(delta.adjoint_shared, B * H * blocks(V), work, *common, do, flat(grad_final), flat(grad_v), flat(grad_beta), flat(grad_state))
     grad_q, grad_k = v.new_empty(B, T, H, K), v.new_empty(B, T, H, K)
     grad_decay = v.new_empty(B, T, H, K if key is not None else blocks(K) if head is not None else 0)
-    share(delta.key_gradients_shared, B * H * blocks(K), 2 * work, *common, flat(state.mT), flat((state * grad_state).sum(-1)), do, flat(grad_final.mT), flat(grad_v), flat(grad_q),
-          flat(grad_k), flat(grad_decay))
+    share(
+        delta.key_gradients_shared,
+        B * H * blocks(K),
+        2 * work,
+        *common,
+        flat(state.mT),
+        flat((state * grad_state).sum(-1)),
+        do,
+        flat(grad_final.mT),
+        flat(grad_v),
+        flat(grad_q),
+        flat(grad_k),
+        flat(grad_decay),
+    )
     if head is not None:
         grad_decay = grad_decay.sum(-1)
     return per_group(grad_q, G), per_group(grad_k, G), grad_v, grad_beta.sum(-1), grad_decay, grad_state
@@ -58,8 +96,11 @@ def delta_rule_backward(grad_o: Tensor, grad_final: Tensor, q: Tensor, k: Tensor
 @delta_rule_backward.register_fake
 def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error):
     absent = (*v.shape[:3], 0)
-    return (*(x.new_empty(x.shape) for x in (q, k, v, beta)), v.new_empty(absent if log_decay is None else log_decay.shape),
-            state.new_empty(state.shape))
+    return (
+        *(x.new_empty(x.shape) for x in (q, k, v, beta)),
+        v.new_empty(absent if log_decay is None else log_decay.shape),
+        state.new_empty(state.shape),
+    )
 
 
 def _keep_delta_rule(ctx, inputs, output):

@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.diagonal_scan`: the scan of `kernels/diagonal.py`, real and complex, single and double."""
 
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -16,13 +15,25 @@ BLOCK, NARROW = 512, 128
 @torch.library.custom_op(
     "separatrix::diagonal_scan", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
 )
-def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a [B or 1, T or 1, D], x [B, T, D], state [B, D], all of one dtype."""
     B, T, D = x.shape
     h, final = x.new_empty(x.shape), x.new_empty(state.shape)
     kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, _block(x)
-    share(kernel, B * blocks(D, block), _work(x), (T, D), block, *_strides(a), flat(a), flat(x), flags(reset, B, T), flat(state), flat(h),
-          flat(final))
+    share(
+        kernel,
+        B * blocks(D, block),
+        _work(x),
+        (T, D),
+        block,
+        *_strides(a),
+        flat(a),
+        flat(x),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(final),
+    )
     return h, final
 
 
@@ -36,14 +47,30 @@ def _(a, x, state, reset):
     mutates_args=(),
     schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor? reset, Tensor h, bool with_a) -> (Tensor, Tensor, Tensor)",
 )
-def diagonal_scan_backward(grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Optional[Tensor], h: Tensor,
-                           with_a: bool) -> tuple[Tensor, Tensor, Tensor]:
+def diagonal_scan_backward(
+    grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (a, x, state); that of a is empty when nobody asks."""
     B, T, D = h.shape
     grad_x, grad_state, grad_a = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_a else 0, a.shape[1], D)
     kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, _block(h)
-    share(kernel, B * blocks(D, block), 2 * _work(h), (T, D), block, *_strides(a), flat(a), flags(reset, B, T), flat(state),
-          flat(h) if with_a else None, flat(grad_h), flat(grad_final), flat(grad_x), flat(grad_a) if with_a else None, flat(grad_state))
+    share(
+        kernel,
+        B * blocks(D, block),
+        2 * _work(h),
+        (T, D),
+        block,
+        *_strides(a),
+        flat(a),
+        flags(reset, B, T),
+        flat(state),
+        flat(h) if with_a else None,
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_x),
+        flat(grad_a) if with_a else None,
+        flat(grad_state),
+    )
     return grad_a if grad_a.shape[0] in (0, a.shape[0]) else grad_a.sum(0, keepdim=True), grad_x, grad_state
 
 

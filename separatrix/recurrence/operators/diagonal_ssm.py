@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.diagonal_ssm`: the recurrence of `kernels/diagonal_ssm.py`."""
 
-from typing import Optional
 
 import numpy as np
 import torch
@@ -16,13 +15,27 @@ from separatrix.recurrence.operators.arrays import blocks, differentiable, flags
     mutates_args=(),
     schema="(Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
 )
-def diagonal_ssm(u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor, reset: Optional[Tensor],
-                 keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def diagonal_ssm(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor, reset: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (B, T, D), N = u.shape, a.shape[1]
     y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
-    share(kernel.forward_shared, B * blocks(D, kernel.LANES), 12.0 * B * T * D * N, (T, D, N), flat(u), _planes(a), _planes(c), flat(skip),
-          flags(reset, B, T), flat(state), flat(y), flat(final), flat(checkpoints) if keep else None)
+    share(
+        kernel.forward_shared,
+        B * blocks(D, kernel.LANES),
+        12.0 * B * T * D * N,
+        (T, D, N),
+        flat(u),
+        _planes(a),
+        _planes(c),
+        flat(skip),
+        flags(reset, B, T),
+        flat(state),
+        flat(y),
+        flat(final),
+        flat(checkpoints) if keep else None,
+    )
     return y, final, checkpoints
 
 
@@ -41,15 +54,40 @@ def _(u, a, c, skip, state, reset, keep):
     schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, Tensor checkpoints) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def diagonal_ssm_backward(grad_y: Tensor, grad_final: Tensor, u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor,
-                          reset: Optional[Tensor], checkpoints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def diagonal_ssm_backward(
+    grad_y: Tensor,
+    grad_final: Tensor,
+    u: Tensor,
+    a: Tensor,
+    c: Tensor,
+    skip: Tensor,
+    state: Tensor,
+    reset: Tensor | None,
+    checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (u, a, c, skip, state)."""
     (B, T, D), N = u.shape, a.shape[1]
     grad_u, grad_skip, grad_state = u.new_empty(u.shape), u.new_empty(B, D), state.new_empty(state.shape)
     grad_a, grad_c = u.new_empty(B, N, 2, D), u.new_empty(B, N, 2, D)
-    share(kernel.backward_shared, B * blocks(D, kernel.LANES), 42.0 * B * T * D * N, (T, D, N), flat(u), _planes(a), _planes(c), flat(skip),
-          flags(reset, B, T), flat(checkpoints), flat(grad_y), flat(grad_final), flat(grad_u), flat(grad_a), flat(grad_c), flat(grad_skip),
-          flat(grad_state))
+    share(
+        kernel.backward_shared,
+        B * blocks(D, kernel.LANES),
+        42.0 * B * T * D * N,
+        (T, D, N),
+        flat(u),
+        _planes(a),
+        _planes(c),
+        flat(skip),
+        flags(reset, B, T),
+        flat(checkpoints),
+        flat(grad_y),
+        flat(grad_final),
+        flat(grad_u),
+        flat(grad_a),
+        flat(grad_c),
+        flat(grad_skip),
+        flat(grad_state),
+    )
     return grad_u, _complex(grad_a), _complex(grad_c), grad_skip.sum(0), grad_state
 
 
