@@ -11,12 +11,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from separatrix import data as shipped
 from separatrix.data import Series
@@ -28,6 +28,7 @@ from separatrix.report.measure.forecasts import Forecasts, forecasts
 from separatrix.report.measure.layers import layers, responses
 from separatrix.report.measure.likeness import characters, portraits
 from separatrix.report.measure.longrun import LongRun, long_run
+from separatrix.report.measure.rivals import Peer, peers
 from separatrix.report.page import Evidence, build, to_record
 from separatrix.report.sections.training import training
 from separatrix.report.subject import Progress, Subject
@@ -37,9 +38,9 @@ from separatrix.training import Forecaster, RunConfig, read_metrics
 from separatrix.training.forecaster import fingerprint
 
 REPORT, EVIDENCE, METRICS = "report.html", "evidence.json", "metrics.jsonl"
+RIVALS = 0.6  # of the progress, when rivals are fitted: about their share of the time
 log = logging.getLogger("separatrix")
 T = TypeVar("T")
-Baseline = tuple[str, Callable[[Tensor, int], Tensor], str]  # name, forecast(past [t, C], steps) -> [steps, C], note
 
 
 def audit(
@@ -49,7 +50,7 @@ def audit(
     ahead: int | None = None,
     steps: int = ENOUGH,
     command: str = "",
-    baselines: Sequence[Baseline] = (),
+    rivals: Sequence[str] = (),
     choices: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -59,7 +60,7 @@ def audit(
     ahead      rows of the free run that is scored; None: what the series suggests, else 100.
     steps      of the long free run.
     command    the command line that made the run, for the recipe.
-    baselines  more yardsticks than the two that cost nothing.
+    rivals     kinds of network to fit as yardsticks beside the two that cost nothing, e.g. ("mlp", "gru"); each costs as much as a fit.
     choices    how settings were chosen, where the caller knows better than the recipe.
     progress   called with (share done, what is being done).
     """
@@ -68,9 +69,18 @@ def audit(
     config = forecaster.config
     assert config is not None
     series = find(config) if series is None else matching(series, config)
+    say = progress or (lambda done, what: None)
+    share = RIVALS if rivals else 0.0
+    rows = replace(series, values=series.values[: config.data.rows])
+    fitted = peers(folder, config, rows, rivals, lambda done, what: say(share * done, what))
     subject = Subject(forecaster.model, series, config.data.rows, ahead or series.horizon or 100, config.seed)
     evidence = examine(
-        subject, recipe(config, series, command, choices), trained(folder, config), steps=steps, baselines=baselines, progress=progress
+        subject,
+        recipe(config, series, command, choices),
+        trained(folder, config),
+        steps=steps,
+        against=fitted,
+        progress=lambda done, what: say(share + (1 - share) * done, what),
     )
     page = build(evidence)
     write_text(folder / EVIDENCE, json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
@@ -84,13 +94,13 @@ def examine(
     history: Sequence[Finding] = (),
     *,
     steps: int = ENOUGH,
-    baselines: Sequence[Baseline] = (),
+    against: Sequence[Peer] = (),
     progress: Progress | None = None,
 ) -> Evidence:
     """Every instrument on one subject, and the verdict."""
     bench = Bench(progress)
     bench.say(0.0, "forecasts from many origins")
-    made = bench.ask("forecasts", lambda: forecasts(subject, baselines))
+    made = bench.ask("forecasts", lambda: forecasts(subject, against))
     bench.findings += [] if made is None else made.findings
     ran, character = None, ""
     if made is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made
+from separatrix.report.measure.rivals import Peer
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.subject import Subject
@@ -39,15 +41,12 @@ class Forecasts:
     best: tuple[str, float] | None  # of the baselines
 
 
-def forecasts(subject: Subject, others: Sequence[tuple[str, Callable[[Tensor, int], Tensor], str]] = ()) -> Forecasts:
-    """Free runs from many origins at once, and baselines from the same ones.
-
-    others  further baselines: (name, forecast(past [t, C], steps) -> [steps, C], note).
-    """
+def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
+    """Free runs from many origins at once, and baselines from the same ones; peers are baselines that had to be fitted."""
     began = time.perf_counter()
     steps, origins, new = subject.origins
     values, channel, unit = subject.values, subject.channel, subject.unit
-    states = states_at(subject, origins)
+    states = states_at(subject.model, values, origins)
     with torch.no_grad():
         made, _ = subject.model.free_run(None, steps, joined(states))
     ours = made[..., channel].double().numpy()
@@ -61,8 +60,10 @@ def forecasts(subject: Subject, others: Sequence[tuple[str, Callable[[Tensor, in
         fitted = Autoregression.fit(subject.line[: subject.seen], order)
         rivals[f"AR({order})"] = fitted.forecast(past, steps), f"least squares on rows 0 to {subject.seen - 1:,}"
     rivals["seasonal"] = seasonal(past, steps, subject.cycle[0]), f"repeats the last {subject.cycle[0]:.3g} rows"
-    for name, forecast, note in others:
-        rivals[name] = np.stack([np.asarray(forecast(values[:t], steps))[:, channel] for t in origins]), note
+    for peer in peers:
+        with torch.no_grad():
+            theirs, _ = peer.model.free_run(None, steps, joined(states_at(peer.model, values, origins)))
+        rivals[peer.name] = theirs[..., channel].double().numpy(), peer.note
 
     whole = np.isfinite(truth).all(1)
     period = subject.cycle[0]
@@ -129,12 +130,13 @@ def forecasts(subject: Subject, others: Sequence[tuple[str, Callable[[Tensor, in
     return Forecasts((first, *extra), reach, states, nmse, best)
 
 
-def states_at(subject: Subject, origins: Sequence[int]) -> list[State]:
-    """What the model carries when it has heard everything before each origin.    origins ascending -> one state of one row each"""
-    states, state, before = [], None, 0
+def states_at(model: ForecastModel, values: Tensor, origins: Sequence[int]) -> list[State]:
+    """What a model carries when it has heard everything before each origin.    values [T, C], origins ascending -> states of one row"""
+    states: list[State] = []
+    state, before = None, 0
     with torch.no_grad():
         for origin in origins:
-            _, state = subject.model(subject.values[None, before:origin], state)
+            _, state = model(values[None, before:origin], state)
             states.append(state)
             before = origin
     return states

@@ -1,0 +1,83 @@
+"""Networks of other kinds as yardsticks: as many parameters, the same recipe, the same rows, the same seed.
+
+They are kept under `baselines/` in the run folder, so that a second audit does not fit them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Generator
+
+from separatrix.data import Series
+from separatrix.models.forecaster import ForecastModel
+from separatrix.training import Forecaster, RunConfig
+from separatrix.training.forecaster import build
+
+KEPT = "baselines"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A fitted network to hold the model against."""
+
+    name: str
+    model: ForecastModel
+    note: str
+
+
+def peers(folder: Path, config: RunConfig, rows: Series, names: Sequence[str], say: Callable[[float, str], None]) -> list[Peer]:
+    """One fitted network for each name, the audited kind left out.
+
+    rows  the fitted rows.
+    say   called with (share done, what is being done).
+    """
+    names = [name for name in names if name != config.network.mixer]
+    found = []
+    for i, name in enumerate(names):
+        forecaster = alike(name, config, rows)
+        where = folder / KEPT / name
+        kept = _kept(where, forecaster.plan(rows))
+        if kept is None:
+            for step in forecaster.fitting(rows):
+                say((i + step.done) / len(names), f"baseline {name}")
+            forecaster.save(where)
+            kept = forecaster
+        note = f"{parameters(kept.model):,} parameters, fitted to the same rows by the same recipe and seed"
+        found.append(Peer(name.upper() if len(name) <= 4 else name, kept.model, note))
+    return found
+
+
+def alike(name: str, config: RunConfig, rows: Series) -> Forecaster:
+    """An unfitted forecaster of another kind with the settings of the run, as wide as makes it about as large."""
+    network, recipe = config.network, config.recipe
+    target = parameters(build(network, Generator()))
+
+    def at(d_model: int) -> Forecaster:
+        return Forecaster(
+            name,
+            horizon=recipe.horizon,
+            lags=network.lags,
+            steps=recipe.steps,
+            d_model=d_model,
+            layers=network.layers,
+            random_state=config.seed,
+        )
+
+    widths = range(4, 2 * network.d_model + 1, 4)
+    return at(min(widths, key=lambda d_model: abs(parameters(build(at(d_model).plan(rows).network, Generator())) - target)))
+
+
+def parameters(model: ForecastModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _kept(where: Path, plan: RunConfig) -> Forecaster | None:
+    """What an earlier audit fitted, if it is what this one would fit."""
+    try:
+        kept = Forecaster.load(where)
+    except ValueError:
+        return None
+    return kept if kept.config is not None and not kept.config.differences(plan) else None
