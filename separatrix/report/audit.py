@@ -188,7 +188,16 @@ def summary(subject: Subject, made: Forecasts | None) -> list[str]:
     sentence = f"Free-running NMSE {show(made.nmse)} over {steps} {subject.unit}s from row {origins[0]:,}"
     if made.best is not None:
         sentence += f"; the best baseline, {made.best[0]}, reaches {plain(made.best[1])}"
-    return [sentence + ("." if new else ". These rows were fitted: no later ones exist, so take this as the best case.")]
+    sentences = [sentence + ("." if new else ". These rows were fitted: no later ones exist, so take this as the best case.")]
+    if made.longest is not None and len(origins) > 1:
+        who, number = made.longest
+        compared = (
+            "farther" if number.value > made.horizon.steps.value else "less far" if number.value < made.horizon.steps.value else "as far"
+        )
+        sentences.append(
+            f"Over {len(origins)} origins the best baseline, {who}, reaches {compared}: {show(number)} against {show(made.horizon.steps, unit=False)}."
+        )
+    return sentences
 
 
 def find(config: RunConfig) -> Series:

@@ -99,9 +99,9 @@ def show(number: Number, unit: bool = True) -> str:
         digits = _digits((high - low) / 2)  # type: ignore[operator]
         text = f"{_round(value, digits)} [{_round(low, digits)}, {_round(high, digits)}]"  # type: ignore[arg-type]
     elif low is not None and math.isfinite(low) and high is None:
-        text = f"{plain(value)} (at least {plain(low)})"
+        text = f"at least {plain(low)}" if low == value else f"{plain(value)} (at least {plain(low)})"
     elif high is not None and math.isfinite(high) and low is None:
-        text = f"{plain(value)} (at most {plain(high)})"
+        text = f"at most {plain(high)}" if high == value else f"{plain(value)} (at most {plain(high)})"
     else:
         text = plain(value)
     return f"{text} {number.unit}".strip() if unit else text

@@ -43,7 +43,6 @@ class Criterion:
     """A number and the closed band it has to lie in.
 
     name          what is compared, e.g. "spread of the long run, model / data".
-    what          its subject in a word or two, for the sentence: "spread".
     says          the number in a clause, {} standing for it: "its spread is {} times the data's".
     low, high     the band.
     below, above  what a failure on either side means, in a few words: "too regular", "settles to a fixed point".
@@ -52,7 +51,6 @@ class Criterion:
 
     name: str
     number: Number | None
-    what: str
     says: str
     low: float = -math.inf
     high: float = math.inf
@@ -169,7 +167,7 @@ def judge(
         close = [c for c, outcome in zip(criteria, outcomes) if outcome is Outcome.WITHIN_ERROR]
         if close:
             assert close[0].number is not None
-            said = f"its {close[0].what} is a close call ({show(close[0].number)}, accepted is {close[0].band})"
+            said = f"{close[0].says.format(show(close[0].number))}, a close call ({close[0].band} is accepted)"
             carried = (*held, _carry(close[0]))
         else:
             said, carried = f"evidence is missing: {'; '.join(missing)}", held

@@ -194,7 +194,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "spread of the long run, model / data",
             Number(float(long.std() / data.std()), "estimated", 0.94, 1.03),
-            "spread",
             "its spread is {} times the data's",
             0.5,
             2.0,
@@ -205,7 +204,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "overlap of portraits, model / data's own halves",
             Number(shared.value / own.value, "measured"),
-            "portrait",
             "its portrait shares {} times what the data share",
             low=0.7,
             below="it lives elsewhere",
@@ -214,7 +212,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Criterion(
             "largest exponent, model / data",
             Number(b.value / a.value, "estimated", 0.7, 1.3),
-            "largest exponent over the data's",
             "its largest exponent is {} times the data's",
             0.5,
             2.0,

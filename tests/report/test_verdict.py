@@ -22,9 +22,7 @@ ASKED = {
 
 def criterion(value=1.0, low=None, high=None, kind="measured", accept=(0.5, 2.0)):
     number = None if value is None else Number(value, kind, low, high)
-    return Criterion(
-        "spread of the run", number, "spread", "its spread is {} times the data's", *accept, below="it dies down", above="it wanders"
-    )
+    return Criterion("spread of the run", number, "its spread is {} times the data's", *accept, below="it dies down", above="it wanders")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,7 @@ def test_a_missing_horizon_is_said(horizon):
 def test_marginal_names_the_number_its_interval_and_its_line():
     found = judge(ENOUGH, [criterion(0.6, 0.4, 0.8, "estimated")], horizon=HORIZON)
     assert found.standing is Standing.MARGINAL
-    assert "its spread is a close call (0.60 [0.40, 0.80], accepted is 0.5 to 2)" in found.sentence
+    assert "its spread is 0.60 [0.40, 0.80] times the data's, a close call (0.5 to 2 is accepted)" in found.sentence
 
 
 numbers = st.one_of(st.none(), st.tuples(st.floats(0, 4), st.floats(0, 2), st.sampled_from(["measured", "estimated", "bound"])))

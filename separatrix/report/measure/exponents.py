@@ -39,7 +39,7 @@ class Parting:
 def divergences(subject: Subject, run: NDArray) -> Parting:
     """The largest exponent of data and of run, with the same eyes."""
     began = time.perf_counter()
-    missing = Criterion("largest exponent, model / data", None, "", "", reason="both have to be measurable")
+    missing = Criterion("largest exponent, model / data", None, "", reason="both have to be measurable")
     generator = torch.Generator().manual_seed(subject.seed)
     try:
         of_data = rosenstein(subject.data, generator=generator)
@@ -88,7 +88,6 @@ def _compared(data: Number, run: Number, cycle: float) -> tuple[Criterion, str]:
         criterion = Criterion(
             "largest exponent, model / data",
             ratio,
-            "largest exponent over the data's",
             "its largest exponent is {} times the data's",
             0.5,
             2.0,
@@ -102,7 +101,6 @@ def _compared(data: Number, run: Number, cycle: float) -> tuple[Criterion, str]:
     criterion = Criterion(
         "largest exponent, model - data, per cycle",
         gap,
-        "largest exponent less the data's",
         "its largest exponent differs by {} per cycle from the data's",
         -0.25,
         0.25,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
-from separatrix.report.finding import Finding, Made
+from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.measure.rivals import Peer
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon
@@ -38,7 +38,8 @@ class Forecasts:
     horizon: Horizon
     states: list[State]  # of the model, at each origin
     nmse: Number
-    best: tuple[str, float] | None  # of the baselines
+    best: tuple[str, float] | None  # of the baselines, by NMSE
+    longest: tuple[str, Number] | None  # of the baselines, by horizon
 
 
 def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
@@ -88,6 +89,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
                 origins=kept,
                 generator=generator,
             )
+            lasting[who] = lasting[who]._replace(steps=replace(lasting[who].steps, unit=plural(unit)))
         reach = Horizon(lasting["model"].steps, unit, subject.cycle)
         error = lasting["model"].error.numpy()
         if len(kept) > 1:
@@ -127,7 +129,9 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
     nmse = next(iter(first.numbers.values()))
     scored = [(name, first.numbers[f"NMSE of {name}"].value) for name in rivals]
     best = min((s for s in scored if math.isfinite(s[1])), key=lambda s: s[1], default=None)
-    return Forecasts((first, *extra), reach, states, nmse, best)
+    holding = [(who, found.steps) for who, found in lasting.items() if who != "model" and math.isfinite(found.steps.value)]
+    longest = max(holding, key=lambda one: one[1].value, default=None)
+    return Forecasts((first, *extra), reach, states, nmse, best, longest)
 
 
 def states_at(model: ForecastModel, values: Tensor, origins: Sequence[int]) -> list[State]:

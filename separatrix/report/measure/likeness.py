@@ -47,7 +47,6 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     return finding, Criterion(
         "overlap of portraits, against that of the data's halves",
         ratio,
-        "portrait",
         "its portrait shares {} times what two halves of the data share",
         low=0.7,
         below="it lives elsewhere",
@@ -105,7 +104,6 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of spectra, against the data's own",
             rhythm,
-            "spectrum's distance to the data's",
             "its spectrum is {} times as far from the data's as the data's own pieces are",
             high=NEAR,
             above="its rhythms are not the data's",
@@ -114,7 +112,6 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of values, against the data's own",
             values,
-            "values' distance to the data's",
             "its values are {} times as far from the data's as the data's own pieces are",
             high=NEAR,
             above="it is in other places, or for other times",

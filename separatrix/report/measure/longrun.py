@@ -65,14 +65,8 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
             "highest value": run.high[subject.channel],
             "largest excursion from the middle, in half ranges of the data": reach,
         }
-    box = subject.model.output_range()
-    if box is not None:
-        proved = [float(edge[subject.channel]) for edge in box]
-        how = "the norm before the head has a fixed length, so no input and no state can bring the output beyond"
-        numbers |= {
-            "no forecast can be below": Number(proved[0], "bound", low=proved[0], how=how),
-            "no forecast can be above": Number(proved[1], "bound", high=proved[1], how=how),
-        }
+    proved, text = _box(subject)
+    numbers |= proved
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
     spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / subject.spread
     spread = spread[np.isfinite(spread)]
@@ -90,7 +84,6 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     criterion = Criterion(
         "spread of the long run, model / data",
         ratio,
-        "spread",
         "its spread is {} times the data's",
         0.5,
         2.0,
@@ -122,5 +115,25 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         made=made,
         call=f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
         starts=1,
+        text=text,
     )
     return LongRun(finding, finite, criterion, escape, steps, fate)
+
+
+def _box(subject: Subject) -> tuple[dict[str, Number], str]:
+    """Where every forecast must lie, by proof, and what that means for data that reach farther."""
+    box = subject.model.output_range()
+    if box is None:
+        return {}, ""
+    low, high = (float(edge[subject.channel]) for edge in box)
+    how = "the norm before the head has a fixed length, so no input and no state can bring the output beyond"
+    numbers = {
+        "no forecast can be below": Number(low, "bound", low=low, how=how),
+        "no forecast can be above": Number(high, "bound", high=high, how=how),
+    }
+    between = f"below {plain(round(low, 1))} or above {plain(round(high, 1))}"
+    text = f"Besides this run, a proof: whatever it hears, the network never forecasts {between}."
+    if low > subject.reach[0] or high < subject.reach[1]:
+        first, last = (plain(float(f"{edge:.4g}")) for edge in subject.reach)
+        text += f" That is less than the data reach ({first} to {last}): their extremes are out of its reach."
+    return numbers, text

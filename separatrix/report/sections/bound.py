@@ -30,6 +30,7 @@ def bounded(
     made: Made,
     call: str,
     starts: int,
+    text: str = "",
 ) -> Finding:
     """The envelope of the long run.    low, high [blocks] extremes of each block, steps [blocks] where it ends, data (lowest, highest)"""
     total = int(steps[-1]) if len(steps) else 0
@@ -82,4 +83,5 @@ def bounded(
             alt,
             "Each point of the outline is the extreme over the block of steps that ends there.",
         ),
+        text,
     )
