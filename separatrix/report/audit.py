@@ -19,7 +19,8 @@ from typing import TypeVar
 import numpy as np
 
 from separatrix import data as shipped
-from separatrix.data import Series
+from separatrix.data import Series, Task
+from separatrix.data.task import TASK
 from separatrix.files import write_text
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, Run, plain, show
@@ -56,7 +57,7 @@ def audit(
 ) -> Path:
     """Write the stability report of a run folder and return its path.
 
-    series     all that was measured, fitted rows first; None: the shipped series of the run's name.
+    series     all that was measured, fitted rows first; None: what the run's task names, or the shipped series of that name.
     ahead      rows of the free run that is scored; None: what the series suggests, else 100.
     steps      of the long free run.
     command    the command line that made the run, for the recipe.
@@ -68,7 +69,7 @@ def audit(
     forecaster = Forecaster.load(folder)
     config = forecaster.config
     assert config is not None
-    series = find(config) if series is None else matching(series, config)
+    series = find(folder, config) if series is None else matching(series, config)
     say = progress or (lambda done, what: None)
     share = RIVALS if rivals else 0.0
     rows = replace(series, values=series.values[: config.data.rows])
@@ -194,14 +195,15 @@ def summary(subject: Subject, made: Forecasts | None) -> list[str]:
         compared = (
             "farther" if number.value > made.horizon.steps.value else "less far" if number.value < made.horizon.steps.value else "as far"
         )
-        sentences.append(
-            f"Over {len(origins)} origins the best baseline, {who}, reaches {compared}: {show(number)} against {show(made.horizon.steps, unit=False)}."
-        )
+        reached = f"{show(number)} against {show(made.horizon.steps, unit=False)}"
+        sentences.append(f"Over {len(origins)} origins the best baseline, {who}, reaches {compared}: {reached}.")
     return sentences
 
 
-def find(config: RunConfig) -> Series:
-    """The shipped series a run was fitted to."""
+def find(folder: Path, config: RunConfig) -> Series:
+    """The series a run was fitted to: where its task says, else the shipped one of that name."""
+    if (folder / TASK).is_file():
+        return matching(Task.load(folder).series(), config)
     try:
         series = shipped.load(config.data.name)
     except ValueError:

@@ -104,3 +104,12 @@ def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_pat
 def test_a_constant_series_is_told_as_it_is(tmp_path):
     _, evidence, _ = run(tmp_path, replace(Series.from_array(np.full(500, 2.0), name="flat"), period=9.0), 400, "mlp")
     assert evidence["verdict"] != "holds" and evidence["missing"]
+
+
+def test_rivals_are_fitted_once_and_never_the_model_itself(plain):
+    folder, said = plain[0].parent, []
+    for _ in range(2):
+        audit(folder, series(), ahead=40, steps=STEPS, rivals=("s4d", "gru"), progress=lambda done, what: said.append(what))
+    assert said.count("baseline gru") == 30 and "baseline s4d" not in said
+    names = [n["name"] for n in json.loads((folder / EVIDENCE).read_text())["numbers"]]
+    assert "NMSE of GRU" in names and "NMSE of S4D" not in names and "forecast horizon, GRU" in names
