@@ -241,7 +241,7 @@ def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str
         series.name,
         f"{network.mixer}, {layers}, width {network.d_model}",
         f"{series.name}, {len(series):,} rows",
-        command or "separatrix.audit(folder)",
+        command or "separatrix audit RUN",
         series.sha256 or config.data.sha256,
         config.seed,
         date.today().isoformat(),
