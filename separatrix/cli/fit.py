@@ -39,6 +39,7 @@ Seed = typer.Option(help="Seed of the weights and of the training windows.", sho
 Out = typer.Option("--out", help="Where the run is kept.", show_default="runs/NAME-MODEL")
 Resume = typer.Option(metavar="RUN", help="Go on with the interrupted run in this folder, to the same losses.", show_default=False)
 Report = typer.Option("--report/--no-report", help="Measure the fitted model and write report.html.")
+Rivals = typer.Option(help="Models to fit as yardsticks in the report, separated by commas; each costs a fit.", show_default="none")
 Ahead = typer.Option(help="Rows to forecast.")
 From = typer.Option("--from", help="Hear the rows before this one, then go on alone.", show_default="the end of the series")
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
@@ -55,6 +56,7 @@ def fit(
     folder: Annotated[Path | None, Out] = None,
     resume: Annotated[Path | None, Resume] = None,
     report: Annotated[bool, Report] = True,
+    rivals: Annotated[str | None, Rivals] = None,
 ) -> None:
     """Train a model on a series, let it run free, measure it, and write a report.
 
@@ -70,7 +72,7 @@ def fit(
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--resume goes on with the settings of the run: leave out {', '.join(given)}, or start a new run.")
-        _go_on(resume, source, report)
+        _go_on(resume, source, report, _names(rivals))
         return
     if source is None:
         raise ValueError("nothing to fit. Name a series that comes with the package (separatrix data lists them) or a file.")
@@ -79,17 +81,18 @@ def fit(
     from separatrix.training import Forecaster
 
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
+    names = _names(rivals)
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
     forecaster = Forecaster(model or "s4d", horizon=loss, steps=2000 if steps is None else steps, random_state=seed or 0)
     with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
             task.save(where)
             _train(forecaster, task, series, where, report, advance, resumed=False)
-        page = _measure(where, task, series, part(advance, FITTING, 1.0)) if report else None
+        page = _measure(where, task, series, names, part(advance, FITTING, 1.0)) if report else None
     _conclude(where, page)
 
 
-def _go_on(where: Path, source: str | None, report: bool) -> None:
+def _go_on(where: Path, source: str | None, report: bool, rivals: tuple[str, ...]) -> None:
     from separatrix.data import Task
 
     task = Task.load(where)
@@ -98,8 +101,18 @@ def _go_on(where: Path, source: str | None, report: bool) -> None:
     series, forecaster = task.series(), _forecaster_of(where)
     with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         _train(forecaster, task, series, where, report, advance, resumed=True)
-        page = _measure(where, task, series, part(advance, FITTING, 1.0)) if report else None
+        page = _measure(where, task, series, rivals, part(advance, FITTING, 1.0)) if report else None
     _conclude(where, page)
+
+
+def _names(rivals: str | None) -> tuple[str, ...]:
+    """The rivals, each a model that exists."""
+    from separatrix.training import Forecaster
+
+    names = () if rivals is None else tuple(name.strip() for name in rivals.split(","))
+    for name in names:
+        Forecaster(name)
+    return names
 
 
 def _forecaster_of(where: Path) -> Forecaster:
@@ -138,7 +151,7 @@ def _what_is_kept(where: Path) -> str:
     return f"stopped: step {step} is kept in {where}\ngo on with: {shlex.join(['separatrix', 'fit', '--resume', str(where)])}"
 
 
-def _measure(where: Path, task: Task, series: Series, advance: Advance) -> Path:
+def _measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance) -> Path:
     """Put every question to the fitted model and write the report."""
     from separatrix.report.audit import audit as measure
 
@@ -190,17 +203,21 @@ def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
 
 
 @polite
-def audit(run: RunFolder) -> None:
+def audit(run: RunFolder, rivals: Annotated[str | None, Rivals] = None) -> None:
     """Measure a fitted model again and rebuild its report.
 
-    Example:  separatrix audit runs/laser-s4d
+    Examples:
+
+      separatrix audit runs/laser-s4d
+
+      separatrix audit runs/laser-s4d --rivals gru,mlp
     """
     from separatrix.data import Task
 
     task = Task.load(run)
-    series = task.series()
+    series, names = task.series(), _names(rivals)
     with progress("measuring") as advance:
-        page = _measure(run, task, series, advance)
+        page = _measure(run, task, series, names, advance)
     _conclude(run, page)
 
 
