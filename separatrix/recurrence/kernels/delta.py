@@ -26,11 +26,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import (
-    LOG2E,
     WIDTH,
     ZERO,
-    exp2,
     fill,
     get,
     load,
@@ -224,7 +223,7 @@ def key_gradients(
             store_first(grad_k, row * K + d, read, lanes)
             key, later = load_first(zero, k, at, lanes), row * V
             if key_decay is not None:
-                a = exp2(load_first(zero, key_decay, row * K + d, lanes) * LOG2E)
+                a = exp(load_first(zero, key_decay, row * K + d, lanes))
             elif head_decay is not None:
                 a = splat(zero, np.exp(head_decay[row]))
         # Forward in time: dL/dq, the rest of dL/dk, and each step's share of dL/dlog a.
@@ -240,7 +239,7 @@ def key_gradients(
             write = key
             write = key * beta[row]
             if key_decay is not None:
-                a = exp2(load_first(zero, key_decay, row * K + d, lanes) * LOG2E)
+                a = exp(load_first(zero, key_decay, row * K + d, lanes))
             elif head_decay is not None:
                 a = splat(zero, np.exp(head_decay[row]))
             out, read = zero, zero

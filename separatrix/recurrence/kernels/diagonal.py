@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import count, imag_part, load_first, pairs_high, pairs_low, real_part, rest, store_first
+from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
+from separatrix.recurrence.kernels.pairs import imag_part, pairs_high, pairs_low, real_part
 from separatrix.recurrence.kernels.parallel import spawn
 
 

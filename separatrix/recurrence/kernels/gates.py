@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import LOG2E, ZERO, exp2_of, magnitude, splat, where_negative
+from separatrix.recurrence.kernels.exponential import LOG2E, exp2_of
+from separatrix.recurrence.kernels.lanes import ZERO, magnitude, splat, where_negative
 
 # log(1 + e) / e on [0, 1], exact at 0: minimax by linear programming, relative error 3.3e-8 before rounding.
 LOG1P = (5.36467135e-3, -3.00652087e-2, 7.92036429e-2, -1.37537315e-1, 1.91536248e-1, -2.48571575e-1, 3.3321321e-1, -4.99996483e-1, 1.0)

@@ -18,8 +18,6 @@ machine has (four zmm, eight ymm), so the same kernel runs on every CPU that Num
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -31,8 +29,10 @@ from numba.extending import intrinsic, models, overload, register_model
 # Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling.
 WIDTH = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
 
-_INT = ir.IntType(32)
-_CONTRACT = ("contract",)
+ZERO = np.float32(0)
+
+INT = ir.IntType(32)
+CONTRACT = ("contract",)
 
 
 class Lanes(types.Type):
@@ -46,14 +46,14 @@ class Lanes(types.Type):
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager, lanes):
-        super().__init__(manager, lanes, _vector(lanes))
+        super().__init__(manager, lanes, vector_of(lanes))
 
 
-def _vector(lanes: Lanes) -> ir.VectorType:
+def vector_of(lanes: Lanes) -> ir.VectorType:
     return ir.VectorType(ir.FloatType() if lanes.element == types.float32 else ir.DoubleType(), lanes.count)
 
 
-def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
+def constant(vector: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(vector, [value] * vector.count)
 
 
@@ -66,31 +66,31 @@ def _bytes(lanes: Lanes) -> int:
     return lanes.element.bitwidth // 8
 
 
-def _llvm_call(builder, name, result, *args):
+def llvm_call(builder, name, result, *args):
     kind = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
-def _suffix(vector: ir.VectorType) -> str:
+def suffix(vector: ir.VectorType) -> str:
     return f"v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
 
 
 def _broadcast(builder, vector, scalar):
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_INT, 0))
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), _constant(ir.VectorType(_INT, vector.count), 0))
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(INT, 0))
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), constant(ir.VectorType(INT, vector.count), 0))
 
 
 def _first(builder, vector, n):
     """A mask of the first n lanes."""
-    ints = ir.VectorType(_INT, vector.count)
-    return builder.icmp_signed("<", ir.Constant(ints, list(range(vector.count))), _broadcast(builder, ints, builder.trunc(n, _INT)))
+    ints = ir.VectorType(INT, vector.count)
+    return builder.icmp_signed("<", ir.Constant(ints, list(range(vector.count))), _broadcast(builder, ints, builder.trunc(n, INT)))
 
 
 @intrinsic(prefer_literal=True)
 def fill(typingctx, count, x):
     """`count` lanes (a literal), each x."""
     lanes = Lanes(count.literal_value, x)
-    return lanes(count, x), lambda context, builder, sig, args: _broadcast(builder, _vector(lanes), args[1])
+    return lanes(count, x), lambda context, builder, sig, args: _broadcast(builder, vector_of(lanes), args[1])
 
 
 @intrinsic
@@ -98,7 +98,7 @@ def splat(typingctx, like, x):
     """Every lane x, converted to the element type of `like`."""
 
     def build(context, builder, sig, args):
-        return _broadcast(builder, _vector(like), context.cast(builder, args[1], sig.args[1], like.element))
+        return _broadcast(builder, vector_of(like), context.cast(builder, args[1], sig.args[1], like.element))
 
     return like(like, x), build
 
@@ -106,7 +106,7 @@ def splat(typingctx, like, x):
 @intrinsic
 def load(typingctx, like, array, index):
     def build(context, builder, sig, args):
-        value = builder.load(_address(context, builder, array, args[1], args[2], _vector(like)))
+        value = builder.load(_address(context, builder, array, args[1], args[2], vector_of(like)))
         value.align = _bytes(like)
         return value
 
@@ -116,7 +116,7 @@ def load(typingctx, like, array, index):
 @intrinsic
 def store(typingctx, array, index, value):
     def build(context, builder, sig, args):
-        builder.store(args[2], _address(context, builder, array, args[0], args[1], _vector(value))).align = _bytes(value)
+        builder.store(args[2], _address(context, builder, array, args[0], args[1], vector_of(value))).align = _bytes(value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), build
@@ -125,16 +125,16 @@ def store(typingctx, array, index, value):
 @intrinsic
 def _load_masked(typingctx, like, array, index, n):
     def build(context, builder, sig, args):
-        vector = _vector(like)
+        vector = vector_of(like)
         address = _address(context, builder, array, args[1], args[2], vector)
-        return _llvm_call(
+        return llvm_call(
             builder,
-            f"llvm.masked.load.{_suffix(vector)}.p0",
+            f"llvm.masked.load.{suffix(vector)}.p0",
             vector,
             address,
-            ir.Constant(_INT, _bytes(like)),
+            ir.Constant(INT, _bytes(like)),
             _first(builder, vector, args[3]),
-            _constant(vector, 0.0),
+            constant(vector, 0.0),
         )
 
     return like(like, array, types.intp, types.intp), build
@@ -143,15 +143,15 @@ def _load_masked(typingctx, like, array, index, n):
 @intrinsic
 def _store_masked(typingctx, array, index, value, n):
     def build(context, builder, sig, args):
-        vector = _vector(value)
+        vector = vector_of(value)
         address = _address(context, builder, array, args[0], args[1], vector)
-        _llvm_call(
+        llvm_call(
             builder,
-            f"llvm.masked.store.{_suffix(vector)}.p0",
+            f"llvm.masked.store.{suffix(vector)}.p0",
             ir.VoidType(),
             args[2],
             address,
-            ir.Constant(_INT, _bytes(value)),
+            ir.Constant(INT, _bytes(value)),
             _first(builder, vector, args[3]),
         )
         return context.get_dummy_value()
@@ -181,7 +181,7 @@ def scratch(n):
 def rest(typingctx, array):
     """Zeros in as many registers as WIDTH float32 take, of the element type of an array."""
     lanes = Lanes(WIDTH * 32 // array.dtype.bitwidth, array.dtype)
-    return lanes(array), lambda context, builder, sig, args: _constant(_vector(lanes), 0.0)
+    return lanes(array), lambda context, builder, sig, args: constant(vector_of(lanes), 0.0)
 
 
 @intrinsic
@@ -217,7 +217,7 @@ def _store_first(array, index, value, n):
 def _arithmetic(symbol, instruction):
     @intrinsic
     def lanewise(typingctx, a, b):
-        return a(a, b), lambda context, builder, sig, args: getattr(builder, instruction)(*args, flags=_CONTRACT)
+        return a(a, b), lambda context, builder, sig, args: getattr(builder, instruction)(*args, flags=CONTRACT)
 
     @overload(symbol)
     def build(a, b):
@@ -243,42 +243,16 @@ def total(typingctx, x):
     def build(context, builder, sig, args):
         value = args[0]
         while value.type.count > 1:
-            value = builder.fadd(*_pieces(builder, value, value.type.count // 2))  # halves on top of each other
-        return builder.extract_element(value, ir.Constant(_INT, 0))
+            value = builder.fadd(*pieces(builder, value, value.type.count // 2))  # halves on top of each other
+        return builder.extract_element(value, ir.Constant(INT, 0))
 
     return x.element(x), build
-
-
-# 2**r on [-1/2, 1/2] with 2**0 = 1 exactly: minimax by linear programming, relative error 8.1e-8 before rounding.
-EXP2 = (1.32746334e-3, 9.67196168e-3, 5.55067837e-2, 2.40222353e-1, 6.93147062e-1, 1.0)
-_ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of a float32
-
-
-@intrinsic
-def exp2(typingctx, x):
-    """2**x of float32 lanes, to about 2e-7; x is held within [-126, 127], a NaN stays a NaN."""
-
-    def build(context, builder, sig, args):
-        vector = args[0].type
-        ints = ir.VectorType(_INT, vector.count)
-        low, high, magic = (_constant(vector, c) for c in (-126.0, 127.0, _ROUND))
-        z = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
-        z = builder.select(builder.fcmp_ordered(">", z, high), high, z)
-        shifted = builder.fadd(z, magic)
-        r = builder.fsub(z, builder.fsub(shifted, magic))
-        p = _constant(vector, EXP2[0])
-        for c in EXP2[1:]:
-            p = builder.fadd(builder.fmul(p, r, flags=_CONTRACT), _constant(vector, c), flags=_CONTRACT)
-        exponent = builder.shl(builder.bitcast(shifted, ints), _constant(ints, 23))
-        return builder.bitcast(builder.add(builder.bitcast(p, ints), exponent), vector)
-
-    return x(x), build
 
 
 @intrinsic
 def magnitude(typingctx, x):
     """|x|"""
-    return x(x), lambda context, builder, sig, args: _llvm_call(builder, f"llvm.fabs.{_suffix(args[0].type)}", args[0].type, args[0])
+    return x(x), lambda context, builder, sig, args: llvm_call(builder, f"llvm.fabs.{suffix(args[0].type)}", args[0].type, args[0])
 
 
 @intrinsic
@@ -286,69 +260,15 @@ def where_negative(typingctx, x, a, b):
     """a where x < 0, else b, also where x is a NaN."""
 
     def build(context, builder, sig, args):
-        return builder.select(builder.fcmp_ordered("<", args[0], _constant(args[0].type, 0.0)), args[1], args[2])
+        return builder.select(builder.fcmp_ordered("<", args[0], constant(args[0].type, 0.0)), args[1], args[2])
 
     return a(x, a, b), build
 
 
-def _fuse(builder, x, y, z):
-    """x y + z with one rounding where the machine has such an instruction, else with two."""
-    return _llvm_call(builder, f"llvm.fmuladd.{_suffix(x.type)}", x.type, x, y, z)
-
-
-def _pieces(builder, value, count):
+def pieces(builder, value, count):
     """The value cut into vectors of `count` lanes."""
     starts = range(0, value.type.count, count)
-    return [_pick(builder, value, value, list(range(start, start + count))) for start in starts]
-
-
-def _scaled(context, builder, p, whole):
-    """p 2**whole for |p| about 1 and whole a float with an integer value; 0 below 2**-125, whatever p is then."""
-    vector = p.type
-    keep = builder.fcmp_unordered(">=", whole, _constant(vector, -125.0))  # a NaN is kept
-    if vector.count % 16 == 0 and "+avx512f" in context.codegen().magic_tuple()[2].split(","):
-        parts = [
-            _llvm_call(
-                builder,
-                "llvm.x86.avx512.mask.scalef.ps.512",
-                piece.type,
-                piece,
-                exponent,
-                _constant(piece.type, 0.0),
-                builder.bitcast(mask, ir.IntType(16)),
-                ir.Constant(_INT, 4),
-            )
-            for piece, exponent, mask in zip(_pieces(builder, p, 16), _pieces(builder, whole, 16), _pieces(builder, keep, 16))
-        ]
-        return _join(builder, parts)
-    ints, high = ir.VectorType(_INT, vector.count), _constant(vector, 127.0)
-    shifted = builder.fadd(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), _constant(vector, _ROUND))
-    bits = builder.add(builder.bitcast(p, ints), builder.shl(builder.bitcast(shifted, ints), _constant(ints, 23)))
-    return builder.select(keep, builder.bitcast(bits, vector), _constant(vector, 0.0))
-
-
-def _join(builder, parts):
-    while len(parts) > 1:
-        parts = [_pick(builder, a, b, list(range(2 * a.type.count))) for a, b in zip(parts[::2], parts[1::2])]
-    return parts[0]
-
-
-@intrinsic
-def exp2_of(typingctx, x, y):
-    """2**(x y) of float32 lanes for x y <= 127, 0 below 2**-125; to 2e-7 where multiply-adds are fused: the product is not rounded."""
-
-    def build(context, builder, sig, args):
-        x, y = args
-        vector = x.type
-        magic = _constant(vector, _ROUND)
-        whole = builder.fsub(_fuse(builder, x, y, magic), magic)
-        r = _fuse(builder, x, y, builder.fneg(whole))
-        p = _constant(vector, EXP2[0])
-        for c in EXP2[1:]:
-            p = builder.fadd(builder.fmul(p, r, flags=_CONTRACT), _constant(vector, c), flags=_CONTRACT)
-        return _scaled(context, builder, p, whole)
-
-    return x(x, y), build
+    return [pick(builder, value, value, list(range(start, start + count))) for start in starts]
 
 
 @intrinsic
@@ -357,39 +277,15 @@ def dot(typingctx, sums, x, y):
 
     def build(context, builder, sig, args):
         sums, x, y = args
-        for a, b in zip(_pieces(builder, x, sums.type.count), _pieces(builder, y, sums.type.count)):
-            sums = builder.fadd(builder.fmul(a, b, flags=_CONTRACT), sums, flags=_CONTRACT)
+        for a, b in zip(pieces(builder, x, sums.type.count), pieces(builder, y, sums.type.count)):
+            sums = builder.fadd(builder.fmul(a, b, flags=CONTRACT), sums, flags=CONTRACT)
         return sums
 
     return sums(sums, x, y), build
 
 
-def _pick(builder, a, b, indices):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT, len(indices)), indices))
-
-
-@intrinsic
-def real_part(typingctx, a, b):
-    """Of complex numbers stored (re, im, re, im, ...) in a then b: the real parts."""
-    return a(a, b), lambda context, builder, sig, args: _pick(builder, *args, list(range(0, 2 * a.count, 2)))
-
-
-@intrinsic
-def imag_part(typingctx, a, b):
-    return a(a, b), lambda context, builder, sig, args: _pick(builder, *args, list(range(1, 2 * a.count, 2)))
-
-
-@intrinsic
-def pairs_low(typingctx, re, im):
-    """(re_0, im_0, re_1, im_1, ...), first half."""
-    n = re.count
-    return re(re, im), lambda context, builder, sig, args: _pick(builder, *args, [i // 2 + n * (i % 2) for i in range(n)])
-
-
-@intrinsic
-def pairs_high(typingctx, re, im):
-    n = re.count
-    return re(re, im), lambda context, builder, sig, args: _pick(builder, *args, [n // 2 + i // 2 + n * (i % 2) for i in range(n)])
+def pick(builder, a, b, indices):
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, len(indices)), indices))
 
 
 @intrinsic
@@ -397,29 +293,7 @@ def pair_sums(typingctx, a, b):
     """(a_0 + a_1, a_2 + a_3, ..., b_0 + b_1, ...): log2(n) rounds of it turn n values of n lanes into their n totals, in order."""
 
     def build(context, builder, sig, args):
-        even, odd = (_pick(builder, *args, list(range(start, 2 * a.count, 2))) for start in (0, 1))
+        even, odd = (pick(builder, *args, list(range(start, 2 * a.count, 2))) for start in (0, 1))
         return builder.fadd(even, odd)
 
     return a(a, b), build
-
-
-@contextmanager
-def denormals_are_zero(context, builder) -> Iterator[None]:
-    """What is built inside runs with numbers below 1.2e-38 taken for 0 on this thread, on x86, where each costs some 150 cycles.
-
-    A state that fades while nothing comes in (padding, silence) ends there and stays: the scan of such a sequence took 400 times as long.
-    """
-    if not context.codegen().magic_tuple()[0].startswith(("x86_64", "i686", "i386")):
-        yield
-        return
-    ours, theirs = cgutils.alloca_once(builder, _INT), cgutils.alloca_once(builder, _INT)
-    byte = ir.IntType(8).as_pointer()
-    _llvm_call(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), builder.bitcast(theirs, byte))
-    builder.store(builder.or_(builder.load(theirs), ir.Constant(_INT, 0x8040)), ours)  # flush results, read operands as 0
-    _llvm_call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(ours, byte))
-    yield
-    _llvm_call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(theirs, byte))
-
-
-ZERO = np.float32(0)
-LOG2E = np.float32(1.4426950408889634)  # exp(x) = exp2(LOG2E x)

@@ -29,11 +29,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import (
-    LOG2E,
     WIDTH,
     ZERO,
-    exp2,
     fill,
     get,
     load,
@@ -52,7 +51,7 @@ def row_decays(log_decay, at, n, out):
     """out[:n] = exp(log_decay[at : at + n]); out has room for whole lanes."""
     zero = fill(WIDTH, ZERO)
     for i in range(0, n, WIDTH):
-        store(out, i, exp2(load_first(zero, log_decay, at + i, n - i) * LOG2E))
+        store(out, i, exp(load_first(zero, log_decay, at + i, n - i)))
 
 
 @njit(cache=True, nogil=True)
@@ -70,7 +69,7 @@ def _fade(head_decay, lane_decay, row, at, n):
     """The decay of one step along the lanes, the same on all of them when it is the head's."""
     zero = fill(WIDTH, ZERO)
     if lane_decay is not None:
-        return exp2(load_first(zero, lane_decay, at, n) * LOG2E)
+        return exp(load_first(zero, lane_decay, at, n))
     if head_decay is not None:
         return splat(zero, np.exp(head_decay[row]))
     return fill(WIDTH, np.float32(1))

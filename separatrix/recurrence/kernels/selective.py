@@ -28,12 +28,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.exponential import exp2_of
 from separatrix.recurrence.kernels.gates import sigmoid, softplus
 from separatrix.recurrence.kernels.lanes import (
     WIDTH,
     ZERO,
     dot,
-    exp2_of,
     fill,
     get,
     load,

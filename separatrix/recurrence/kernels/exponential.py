@@ -1,0 +1,81 @@
+"""Powers of lanes: 2**(x y) by rounding to the nearest integer and a polynomial for what is left.
+
+    x y = n + r, |r| <= 1/2          2**(x y) = 2**n p(r)                                                          (1)
+
+The product is never rounded by itself where the machine fuses multiply-adds, so exp(x) = 2**(x log2 e) loses nothing to a large |x|.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.extending import intrinsic
+
+from separatrix.recurrence.kernels.lanes import CONTRACT, INT, constant, llvm_call, pick, pieces, splat, suffix
+
+LOG2E = np.float32(1.4426950408889634)
+
+# 2**r on [-1/2, 1/2] with 2**0 = 1 exactly: minimax by linear programming, relative error 8.1e-8 before rounding.
+EXP2 = (1.32746334e-3, 9.67196168e-3, 5.55067837e-2, 2.40222353e-1, 6.93147062e-1, 1.0)
+_ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of a float32
+
+
+@intrinsic
+def exp2_of(typingctx, x, y):
+    """2**(x y) of float32 lanes for x y <= 127, 0 below 2**-125; to 2e-7 where multiply-adds are fused: the product is not rounded."""
+
+    def build(context, builder, sig, args):
+        x, y = args
+        vector = x.type
+        magic = constant(vector, _ROUND)
+        whole = builder.fsub(_fuse(builder, x, y, magic), magic)
+        r = _fuse(builder, x, y, builder.fneg(whole))
+        p = constant(vector, EXP2[0])
+        for c in EXP2[1:]:
+            p = builder.fadd(builder.fmul(p, r, flags=CONTRACT), constant(vector, c), flags=CONTRACT)
+        return _scaled(context, builder, p, whole)
+
+    return x(x, y), build
+
+
+@njit(nogil=True)
+def exp(x):
+    """e**x for x <= 88, 0 below -86.6, a NaN stays a NaN."""
+    return exp2_of(x, splat(x, LOG2E))
+
+
+def _fuse(builder, x, y, z):
+    """x y + z with one rounding where the machine has such an instruction, else with two."""
+    return llvm_call(builder, f"llvm.fmuladd.{suffix(x.type)}", x.type, x, y, z)
+
+
+def _scaled(context, builder, p, whole):
+    """p 2**whole for |p| about 1 and whole a float with an integer value; 0 below 2**-125, whatever p is then."""
+    vector = p.type
+    keep = builder.fcmp_unordered(">=", whole, constant(vector, -125.0))  # a NaN is kept
+    if vector.count % 16 == 0 and "+avx512f" in context.codegen().magic_tuple()[2].split(","):
+        parts = [
+            llvm_call(
+                builder,
+                "llvm.x86.avx512.mask.scalef.ps.512",
+                piece.type,
+                piece,
+                exponent,
+                constant(piece.type, 0.0),
+                builder.bitcast(mask, ir.IntType(16)),
+                ir.Constant(INT, 4),
+            )
+            for piece, exponent, mask in zip(pieces(builder, p, 16), pieces(builder, whole, 16), pieces(builder, keep, 16))
+        ]
+        return _join(builder, parts)
+    ints, high = ir.VectorType(INT, vector.count), constant(vector, 127.0)
+    shifted = builder.fadd(builder.select(builder.fcmp_ordered(">", whole, high), high, whole), constant(vector, _ROUND))
+    bits = builder.add(builder.bitcast(p, ints), builder.shl(builder.bitcast(shifted, ints), constant(ints, 23)))
+    return builder.select(keep, builder.bitcast(bits, vector), constant(vector, 0.0))
+
+
+def _join(builder, parts):
+    while len(parts) > 1:
+        parts = [pick(builder, a, b, list(range(2 * a.type.count))) for a, b in zip(parts[::2], parts[1::2])]
+    return parts[0]
