@@ -72,7 +72,7 @@ def main() -> int:
         say(f"{time.perf_counter() - started:5.0f} s  one token: {steps.summary(results['steps']['rows'])}")
     for name, operation in OPERATIONS.items():
         if operation.grows and (options.only in name or options.only in "growth"):
-            row = keep("growth", name, lambda: growth.grow(operation, scale))  # noqa: B023
+            row = keep("growth", name, lambda: _attempt(growth.grow, operation, scale))  # noqa: B023
             say(f"{time.perf_counter() - started:5.0f} s  {name} against length: {page.growth_in_a_line(row)}")
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.write_text(page.render(results))
@@ -80,6 +80,14 @@ def main() -> int:
     say(f"{time.perf_counter() - started:5.0f} s  bars: {met} met, {unmet} not met, {unknown} without a rival here")
     say(f"{options.page}, {options.json}")
     return 1 if page.wrong(results) else 0
+
+
+def _attempt(measurement, *args: Any) -> dict[str, Any]:
+    """One failure must not cost the rows that came before."""
+    try:
+        return measurement(*args)
+    except Exception as failure:
+        return {"failed": f"{type(failure).__name__}: {failure}".splitlines()[0][:200]}
 
 
 def _begin(options: argparse.Namespace, here: dict[str, object]) -> dict[str, Any]:

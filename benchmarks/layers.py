@@ -81,7 +81,7 @@ def layer_row(
         own = dict(module.named_parameters())
         return ModuleCall((own[f"layer.{name}"] for name in parameters_of(inputs)), module, inputs["x"], weight)
 
-    return Operation(name, shapes, inputs, ours, ours, rivals, work, bars, grows=False, ours_rival=Rival(OURS, bind))
+    return Operation(name, shapes, inputs, "x", ours, ours, rivals, work, bars, grows=False, ours_rival=Rival(OURS, bind))
 
 
 class _Output(nn.Module):

@@ -62,6 +62,7 @@ class Operation:
     name: str
     shapes: dict[str, Shape]  # "S" and "L"
     inputs: Callable[[Shape], dict[str, Tensor]]  # float32; drawn from torch's generator
+    like: str  # the input that the output has the shape of
     ours: Callable[..., Tensor]
     definition: Callable[..., Tensor]
     rivals: tuple[Rival, ...]
@@ -78,9 +79,7 @@ class Operation:
         """Inputs and the weight of the output."""
         torch.manual_seed(seed)
         inputs = self.inputs(shape)
-        with torch.no_grad():
-            like = self.ours(**inputs)
-        return inputs, torch.randn_like(like)
+        return inputs, torch.randn_like(inputs[self.like])
 
 
 def first(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
@@ -215,6 +214,7 @@ def _table() -> dict[str, Operation]:
             "selective_scan",
             {size: {**shape, "N": 16} for size, shape in diagonal.items()},
             selective_inputs,
+            "u",
             first(recurrence.selective_scan),
             first(FORMS["selective_scan"]["recurrent"]),
             (CPP_SCAN, JAX_SCAN, packages.MAMBAPY_SCAN, TORCH_SCAN, packages.TRANSFORMERS_SCAN),
@@ -225,6 +225,7 @@ def _table() -> dict[str, Operation]:
             "diagonal_scan, real",
             diagonal,
             real_scan_inputs,
+            "x",
             first(recurrence.diagonal_scan),
             first(scan),
             (JAX_DIAGONAL, TORCH_DIAGONAL),
@@ -236,6 +237,7 @@ def _table() -> dict[str, Operation]:
             "diagonal_scan, complex",
             diagonal,
             complex_scan_inputs,
+            "x",
             first(recurrence.diagonal_scan),
             first(scan),
             (JAX_DIAGONAL, TORCH_DIAGONAL),
@@ -246,6 +248,7 @@ def _table() -> dict[str, Operation]:
             "linear_attention",
             MATRIX,
             attention_inputs(),
+            "v",
             ours_linear,
             first(linear),
             (packages.FLA_LINEAR, JAX_CHUNKS),
@@ -256,6 +259,7 @@ def _table() -> dict[str, Operation]:
             "linear_attention, decay per head",
             MATRIX,
             attention_inputs("head"),
+            "v",
             ours_linear,
             first(linear),
             (packages.FLA_SIMPLE_GLA, JAX_CHUNKS),
@@ -267,6 +271,7 @@ def _table() -> dict[str, Operation]:
             "linear_attention, decay per key (GLA)",
             MATRIX,
             attention_inputs("key"),
+            "v",
             ours_linear,
             first(linear),
             (packages.FLA_GLA, JAX_ATTENTION),
@@ -277,6 +282,7 @@ def _table() -> dict[str, Operation]:
             "ssd",
             {"S": dict(B=2, T=512, H=4, K=64, V=64), "L": dict(B=1, T=4096, H=16, K=128, V=64)},
             ssd_inputs,
+            "x",
             first(recurrence.ssd),
             first(FORMS["ssd"]["recurrent"]),
             (jax_rival("JAX chunked lax.scan", jax_loops.ssd), packages.FLA_SSD),
@@ -287,6 +293,7 @@ def _table() -> dict[str, Operation]:
             "delta_rule",
             MATRIX,
             attention_inputs(delta=True),
+            "v",
             ours_delta,
             first(delta),
             (packages.FLA_DELTA, JAX_DELTA),
@@ -298,6 +305,7 @@ def _table() -> dict[str, Operation]:
             "delta_rule, decay per head (gated)",
             MATRIX,
             attention_inputs("head", delta=True),
+            "v",
             ours_delta,
             first(delta),
             (packages.TRANSFORMERS_DELTA, packages.FLA_GATED_DELTA, JAX_DELTA, packages.TRANSFORMERS_DELTA_LOOP),
@@ -308,6 +316,7 @@ def _table() -> dict[str, Operation]:
             "delta_rule, decay per key (KDA)",
             MATRIX,
             attention_inputs("key", delta=True),
+            "v",
             ours_delta,
             first(delta),
             (packages.FLA_KDA, packages.FLA_KDA_CHUNK, JAX_DELTA),
@@ -319,6 +328,7 @@ def _table() -> dict[str, Operation]:
             "diagonal_ssm",
             {size: {**shape, "N": 32} for size, shape in wide.items()},
             ssm_inputs,
+            "u",
             first(recurrence.diagonal_ssm),
             first(FORMS["diagonal_ssm"]["recurrent"]),
             (torch_rival("PyTorch Vandermonde and FFT", torch_loops.diagonal_kernel),),
@@ -328,6 +338,7 @@ def _table() -> dict[str, Operation]:
             "long_convolution",
             wide,
             convolution_inputs,
+            "u",
             recurrence.long_convolution,
             torch_loops.long_convolution,
             (torch_rival("PyTorch FFT", torch_loops.long_convolution),),

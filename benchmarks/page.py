@@ -42,6 +42,8 @@ def in_a_line(row: dict[str, Any]) -> str:
 
 
 def growth_in_a_line(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return str(row["failed"])
     slopes = ", ".join(f"{name} T^{value:.2f}" for name, value in row["slope"].items() if value is not None)
     return f"{slopes} ({milliseconds(row['forward'][-1])} and {milliseconds(row['both'][-1])} ms at {row['lengths'][-1]})"
 
@@ -80,6 +82,9 @@ def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | N
             bar = f"at most {ALLOWED * 1e3:.1f} ms at d_model {D_MODEL}"
             yield f"{name}, one token", bar, f"{milliseconds(row['median'])} ms", row["met"]
     for name, row in results.get("growth", {}).items():
+        if "failed" in row:
+            yield f"{name}, growth", "time and memory linear in length", row["failed"], False
+            continue
         slopes = {key: value for key, value in row["slope"].items() if value is not None}
         if slopes:
             worst = max(slopes, key=lambda key: slopes[key])
@@ -158,6 +163,9 @@ def _steps(rows: dict[str, Any]) -> str:
 
 
 def _growth(rows: dict[str, Any]) -> str:
+    rows = {name: row for name, row in rows.items() if "failed" not in row}
+    if not rows:
+        return ""
     lengths = next(iter(rows.values()))["lengths"]
     lines = []
     for name, row in rows.items():
