@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.delta_rule`: the passes of `kernels/delta.py`."""
 
-
 import torch
 from torch import Tensor
 

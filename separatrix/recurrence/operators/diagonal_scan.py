@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.diagonal_scan`: the scan of `kernels/diagonal.py`, real and complex, single and double."""
 
-
 import torch
 from torch import Tensor
 

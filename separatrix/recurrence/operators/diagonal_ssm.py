@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.diagonal_ssm`: the recurrence of `kernels/diagonal_ssm.py`."""
 
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.linear_attention`: the sweeps of `kernels/linear.py`."""
 
-
 import torch
 from torch import Tensor
 

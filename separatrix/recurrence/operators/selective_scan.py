@@ -1,6 +1,5 @@
 """`torch.ops.separatrix.selective_scan`: the scan of `kernels/selective.py`, with its softplus and its gate."""
 
-
 import torch
 from torch import Tensor
 
