@@ -230,9 +230,9 @@ def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str
     """The run in words."""
     network, plan = config.network, config.recipe
     told = {
-        "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps} one-step steps",
+        "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps:,} one-step steps",
         "lags": f"{network.lags} rows in the delay window",
-        "stopping point": f"after {plan.steps} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
+        "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     } | dict(choices or {})
     layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"

@@ -103,9 +103,11 @@ class Horizon:
     cycle: tuple[float, str] | None = None
 
     def __str__(self) -> str:
-        value = round(self.steps.value) if self.steps.value >= 1 else 0
+        if self.steps.value < 1:
+            return f"less than one {self.unit}"
+        value = round(self.steps.value)
         cycles = ""
-        if self.cycle is not None and self.cycle[0] > 0 and value:
+        if self.cycle is not None and self.cycle[0] > 0:
             count = value / self.cycle[0]
             said = f"{count:.0f}" if count >= 3 else f"{count:.1f}"
             cycles = f" ({said} {self.cycle[1] if said == '1' else plural(self.cycle[1])})"
@@ -152,7 +154,7 @@ def judge(
     evidence = [c.number for c in criteria if c.number is not None and not math.isnan(c.number.value)]
     weak = weakest(evidence) if evidence else "measured"
     forecasts = f"forecasts hold for {horizon}" if horizon else "how far forecasts hold was not measured"
-    bounded = f"Bounded for {steps:,} steps" if steps else "Not yet shown to stay bounded"
+    bounded = f"Bounded for {steps:,} steps" if steps else "Not shown to stay bounded"
     held = (f"{steps:,} free-running steps without leaving",) if steps else ()
 
     carried: tuple[str, ...]
@@ -171,7 +173,7 @@ def judge(
             carried = (*held, _carry(close[0]))
         else:
             said, carried = f"evidence is missing: {'; '.join(missing)}", held
-        sentence = f"{bounded}, but {said}; {forecasts}."
+        sentence = f"{bounded}{', but ' if steps else ': '}{said}; {forecasts}."
     else:
         standing = Standing.HOLDS
         sentence = f"{bounded} and {character + ' ' if character else ''}like the data; {forecasts}."

@@ -22,7 +22,7 @@ def series(values=WAVE, **changed):
 
 
 def run(folder, data, rows, mixer="s4d"):
-    Forecaster(mixer, steps=30, d_model=8, lags=4, horizon=4).fit(replace(data, values=data.values[:rows]), folder=folder)
+    Forecaster(mixer, steps=30, d_model=8, lags=5, horizon=4).fit(replace(data, values=data.values[:rows]), folder=folder)
     seen = []
     path = audit(folder, data, ahead=40, steps=STEPS, progress=lambda done, what: seen.append((done, what)))
     return path, json.loads((folder / EVIDENCE).read_text()), seen

@@ -133,7 +133,7 @@ def test_the_weakest_kind_is_named():
     ("value", "cycle", "said"),
     [(40, (7.36, "pulse"), "about 40 samples (5 pulses)"), (7.4, (7.36, "pulse"), "about 7 samples (1.0 pulses)"),
      (1, None, "about 1 sample"),
-     (0.2, (7.36, "pulse"), "about 0 samples"), (12, (0, "cycle"), "about 12 samples"), (20000, None, "about 20,000 samples")],
+     (0.2, (7.36, "pulse"), "less than one sample"), (12, (0, "cycle"), "about 12 samples"), (20000, None, "about 20,000 samples")],
 )  # fmt: skip
 def test_a_horizon_in_words(value, cycle, said):
     assert str(Horizon(Number(value, "measured"), "sample", cycle)) == said

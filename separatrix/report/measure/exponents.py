@@ -53,14 +53,11 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
         numbers["largest exponent of the model's free run, by the same estimate"] = _per(of_run.exponent, subject.unit)
     except ValueError as error:
         trouble = f"Of the free run: {error}"
-    if of_data.verdict is not Verdict.SETTLED:
-        trouble = (
-            "The data have no stretch over which nearby moments part along a straight line: their exponent is a direction, not a value."
-        )
-    elif of_run is not None and of_run.verdict is not Verdict.SETTLED:
-        trouble = (
-            "The free run has no stretch over which nearby moments part along a straight line: its exponent is a direction, not a value."
-        )
+    doubt = ""
+    if of_data.verdict is not Verdict.SETTLED or (of_run is not None and of_run.verdict is not Verdict.SETTLED):
+        who = "The data have" if of_data.verdict is not Verdict.SETTLED else "The free run has"
+        doubt = f"{who[0].lower()}{who[1:]} no straight stretch to read one from"
+        trouble = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
     made = Made(
         subject.inputs,
         len(run),
@@ -70,7 +67,7 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
         f"embeddings {of_data.embedding}, delay {of_data.delay}, neighbours more than {of_data.theiler} rows apart; both series alike",
     )
     call = "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))"
-    finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, call=call)
+    finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, call=call, doubt=doubt)
     if of_run is None or trouble:
         return Parting(finding, missing, "", trouble)
     criterion, character = _compared(of_data.exponent, of_run.exponent, subject.cycle[0])

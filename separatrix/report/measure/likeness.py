@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, plain
-from separatrix.report.sections.portrait import overlaps, portrait
+from separatrix.report.sections.portrait import TELLING, overlaps, portrait
 from separatrix.report.sections.statistics import histogram, spectrum
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion
@@ -43,7 +43,7 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
         call="separatrix.report.sections.portrait.overlaps(data, run, delay)",
     )
     how = f"{shared.how}; over the overlap of the data's own halves"
-    ratio = None if own.value == 0 else replace(shared.scaled(1 / own.value, ""), how=how)
+    ratio = None if own.value < TELLING else replace(shared.scaled(1 / own.value, ""), how=how)
     return finding, Criterion(
         "overlap of portraits, against that of the data's halves",
         ratio,

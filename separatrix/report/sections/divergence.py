@@ -31,20 +31,19 @@ class Growth:
     exponent: Number
 
 
-def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str) -> Finding:
-    """growths: the data first (when there are any), then the model."""
+def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str, doubt: str = "") -> Finding:
+    """growths: the data first (when there are any), then the model; doubt: why an exponent may not be one."""
     named = {growth.who: growth for growth in growths}
     values = {who: growth.exponent for who, growth in named.items()}
     if len(values) == 2:
         (first, a), (second, b) = values.items()
         title = f"Nearby starts part at {_brief(b)} per {unit} in the {second}, {_brief(a)} in the {first}"
-        title += (
-            ": both chaotic"
-            if min(_low(a), _low(b)) > 0
-            else ": the error bars reach zero"
-            if max(a.value, b.value) > 0
-            else ": neither is chaotic"
-        )
+        if doubt:
+            title += f", but {doubt}"
+        elif min(_low(a), _low(b)) > 0:
+            title += ": both chaotic"
+        else:
+            title += ": the error bars reach zero" if max(a.value, b.value) > 0 else ": neither is chaotic"
     else:
         ((first, a),) = values.items()
         title = f"Nearby starts part at {_brief(a)} per {unit} in the {first}"
@@ -99,7 +98,7 @@ def exponents(
     if _low(top) > 0:
         kind = "chaotic"
     elif top.high is not None and top.high < 0:
-        kind = "settling: every nearby start is forgotten"
+        kind = "settling, every nearby start is forgotten"
     else:
         kind = "at the line between settling and chaos"
     title = f"In free run the model is {kind}: largest exponent {_brief(top)} per {unit}"

@@ -52,7 +52,7 @@ def horizon(
         top = max(1.6, min(2.5, 1.1 * float(np.nanmax(curves["model"]))))
         axes.set_ylim(0, top)
         axes.axhline(limit, color=INK, lw=0.7, ls=(0, (2, 2)))
-        axes.text(float(steps[-1]) * 0.99, limit, f"lost: {plain(limit)} s.d.", ha="right", va="top", gid="halo-limit")
+        axes.text(0, limit, f" lost: {plain(limit)} s.d.", ha="left", va="bottom", gid="halo-limit")
         if spread is not None:
             axes.fill_between(steps, *(np.clip(s, 0, top) for s in spread), color=MODEL, alpha=0.18, lw=0)
         for i, line in enumerate(line for who, line in curves.items() if who != "model"):

@@ -19,6 +19,7 @@ from separatrix.report.finding import Finding, Made, Picture, counted
 from separatrix.report.ink import DATA, HALF, MODEL, axis_names, cells, draw
 from separatrix.stability.number import Number
 
+TELLING = 0.2  # of a portrait that the data's halves must share before anything else is compared with it
 CELLS = 24  # per axis, for overlaps; the picture is drawn finer
 
 
@@ -90,9 +91,12 @@ def portrait(
 
         return on
 
-    if shared.value >= own.value - 0.1:
+    share = shared.value / own.value if own.value else 0.0
+    if own.value < TELLING:
+        title = f"The data drift: their own halves share only {own.value:.0%} of a portrait, the long run {shared.value:.0%}"
+    elif share >= 0.85:
         title = f"The long run visits what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
-    elif shared.value < 0.3:
+    elif share < 0.4:
         title = f"The long run is somewhere else: portraits share only {shared.value:.0%}, the data's own halves {own.value:.0%}"
     else:
         title = (
