@@ -59,7 +59,8 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit:
     panels: tuple[Panel, ...]
     if real:
         panels = (draw("eigenvalues-line", lambda axes: _on_a_line(axes, values.real, radius), height=150),)
-        looks = "All eigenvalues are real: the layers leak, they do not ring."
+        alternate = " or alternate" if values.real.min() < 0 else ""
+        looks = f"All eigenvalues are real: the layers leak{alternate}, they do not ring."
     else:
         both = np.concatenate([values, values.conj()])  # a real layer has both of each pair, and may keep one
         panels = (
