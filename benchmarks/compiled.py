@@ -14,7 +14,8 @@ from torch import Tensor
 
 from benchmarks.rival import Absent, Inputs, Rival
 
-FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-shared", "-fPIC", "-pthread")
+FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-fPIC", "-pthread")
+LINK = ("-shared", "-fPIC", "-pthread")  # without -ffast-math: linked with it, loading the library would flush denormals in the whole process
 SOURCES = Path(__file__).parent
 BUILT = SOURCES.parent / "build" / "benchmarks"
 
@@ -28,12 +29,13 @@ def library(name: str) -> ctypes.CDLL:
     source = SOURCES / f"{name}.cpp"
     last: Exception | None = None
     for flags in (FLAGS, tuple(flag for flag in FLAGS if "vector-width" not in flag)):  # an x86 option
-        key = hashlib.sha256(repr((compiler, flags, source.read_text(), _processor())).encode()).hexdigest()[:16]
+        key = hashlib.sha256(repr((compiler, flags, LINK, source.read_text(), _processor())).encode()).hexdigest()[:16]
         built = BUILT / f"{name}-{key}.so"
         try:
             if not built.exists():
                 BUILT.mkdir(parents=True, exist_ok=True)
-                subprocess.run([compiler, *flags, str(source), "-o", str(built)], check=True, capture_output=True, timeout=120)
+                for command in ((*flags, "-c", str(source), "-o", f"{built}.o"), (*LINK, f"{built}.o", "-o", str(built))):
+                    subprocess.run([compiler, *command], check=True, capture_output=True, timeout=120)
             return ctypes.CDLL(str(built))
         except subprocess.CalledProcessError as error:
             last = error
