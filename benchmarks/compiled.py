@@ -15,7 +15,8 @@ from torch import Tensor
 from benchmarks.rival import Absent, Inputs, Rival
 
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-fPIC", "-pthread")
-LINK = ("-shared", "-fPIC", "-pthread")  # without -ffast-math: linked with it, loading the library would flush denormals in the whole process
+# Not linked with -ffast-math: loading such a library flushes denormals to zero in the whole process.
+LINK = ("-shared", "-fPIC", "-pthread")
 SOURCES = Path(__file__).parent
 BUILT = SOURCES.parent / "build" / "benchmarks"
 
