@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
+# One worker a core; passive, because the workers' own threads would otherwise spin while they wait.
+PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto
 
 .PHONY: demo test check bench format picture clean
 .DEFAULT_GOAL := demo
@@ -18,13 +20,13 @@ demo: $(VENV)/.installed
 	$(BIN)/separatrix fit laser
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

@@ -6,8 +6,9 @@ import typer
 
 from separatrix.cli.bench import bench
 from separatrix.cli.doctor import doctor
-from separatrix.cli.fit import audit, fit, forecast
+from separatrix.cli.fit import fit
 from separatrix.cli.lists import data, papers
+from separatrix.cli.runs import audit, forecast
 
 app = typer.Typer(
     name="separatrix", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",

@@ -1,6 +1,7 @@
 """fit, forecast, audit: a run folder from its first line, and nothing half-written when it cannot be."""
 
 import csv
+import html
 import json
 import re
 import shlex
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +140,34 @@ def test_forecast_refuses_what_it_cannot_do(fitted, tmp_path):
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr, result.stderr
     result = run("forecast", tmp_path)
     assert result.exit_code == 2 and "has no task.json" in result.stderr
+
+
+def test_a_fit_ends_with_the_verdict_and_the_report(here, monkeypatch):
+    from separatrix.report import audit
+
+    monkeypatch.setattr(audit, "audit", partial(audit.audit, steps=400))  # the verdict asks for 100,000: more than a test has time for
+    result = run("fit", "my.csv", "--column", "temp", "--horizon", 6, "--steps", 4)
+    assert result.exit_code == 0, result.stderr
+    verdict, report = result.stdout.splitlines()
+    assert verdict.partition(":")[0] in ("holds", "marginal", "stable but wrong", "runs away")
+    assert report == "report: runs/my-s4d/report.html"
+    page = Path("runs/my-s4d/report.html").read_text()
+    assert verdict.partition(": ")[2] in html.unescape(page)
+    assert html.unescape(page).count("missing times became rows of gaps") >= 1
+
+
+def test_two_reports_side_by_side(tmp_path):
+    record = {"verdict": "holds", "sentence": "Bounded.", "numbers": [], "findings": {}, "missing": [], "criteria": [],
+              "run": {"name": "x", "model": "s4d", "data": "laser", "seed": 0, "config": {}}}  # fmt: skip
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "evidence.json").write_text(json.dumps(record))
+    result = run("audit", tmp_path / "a", tmp_path / "b")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"comparison: {tmp_path / 'a' / 'beside-b.html'}\n" and (tmp_path / "a" / "beside-b.html").exists()
+    for words, complaint in [((tmp_path / "c",), "Make the report first"), ((tmp_path / "b", "--rivals", "gru"), "--rivals belongs to")]:
+        result = run("audit", tmp_path / "a", *words)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):

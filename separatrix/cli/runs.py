@@ -1,0 +1,144 @@
+"""`separatrix audit` and `forecast`: what a fitted run can be asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from separatrix.cli.screen import Advance, Stopped, out, polite, progress
+
+if TYPE_CHECKING:
+    from separatrix.data import Series, Task
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `separatrix fit` wrote.", show_default=False)]
+Other = typer.Argument(metavar="OTHER", help="A second run: the two reports side by side, differences first.", show_default=False)
+Page = typer.Option("--out", help="Where the comparison is written.", show_default="RUN/beside-OTHER.html")
+Rivals = typer.Option(help="Models to fit as yardsticks in the report, separated by commas; each costs a fit.", show_default="none")
+Ahead = typer.Option(help="Rows to forecast.")
+From = typer.Option("--from", help="Hear the rows before this one, then go on alone.", show_default="the end of the series")
+Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
+
+
+def names_of(rivals: str | None) -> tuple[str, ...]:
+    """The rivals, each a model that exists."""
+    from separatrix.training import Forecaster
+
+    names = () if rivals is None else tuple(name.strip() for name in rivals.split(","))
+    for name in names:
+        Forecaster(name)
+    return names
+
+
+def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance) -> Path:
+    """Put every question to the fitted model and write the report."""
+    from separatrix.report.audit import audit as examine
+
+    try:
+        return examine(
+            where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, None, what, "measuring")
+        )
+    except KeyboardInterrupt:
+        again = shlex.join(["separatrix", "audit", str(where)])
+        raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
+
+
+def conclude(where: Path, page: Path | None) -> None:
+    """Two lines: the verdict, and where the report is."""
+    if page is None:
+        out().print(f"model: {where}", markup=False)
+        return
+    from separatrix.report.audit import EVIDENCE
+
+    found = json.loads((where / EVIDENCE).read_text(encoding="utf-8"))
+    out().print(f"{found['verdict']}: {found['sentence']}", markup=False)
+    out().print(f"report: {page}", markup=False)
+
+
+@polite
+def audit(
+    run: RunFolder,
+    other: Annotated[Path | None, Other] = None,
+    rivals: Annotated[str | None, Rivals] = None,
+    page: Annotated[Path | None, Page] = None,
+) -> None:
+    """Measure a fitted model again and rebuild its report; with a second run, put the two reports side by side.
+
+    Examples:
+
+      separatrix audit runs/laser-s4d
+
+      separatrix audit runs/laser-s4d --rivals gru,mlp
+
+      separatrix audit runs/laser-s4d runs/laser-gru
+    """
+    from separatrix.data import Task
+
+    if other is not None:
+        if rivals is not None:
+            raise ValueError("--rivals belongs to the report of one run: leave it out, or leave out the second run.")
+        _beside(run, other, page)
+        return
+    if page is not None:
+        raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
+    task = Task.load(run)
+    series, names = task.series(), names_of(rivals)
+    with progress("measuring") as advance:
+        written = measure(run, task, series, names, advance)
+    conclude(run, written)
+
+
+def _beside(run: Path, other: Path, page: Path | None) -> None:
+    from separatrix.files import write_text
+    from separatrix.report.compare import compare
+
+    text = compare(run, other)
+    where = page or run / f"beside-{other.resolve().name}.html"
+    write_text(where, text)
+    out().print(f"comparison: {where}", markup=False)
+
+
+@polite
+def forecast(
+    run: RunFolder,
+    steps: Annotated[int, Ahead] = 100,
+    start: Annotated[int | None, From] = None,
+    table: Annotated[Path | None, Table] = None,
+) -> None:
+    """Go on from the end of the series, without another fit.
+
+    Examples:
+
+      separatrix forecast runs/laser-s4d --steps 500
+
+      separatrix forecast runs/laser-s4d --steps 500 --csv out.csv
+    """
+    from separatrix.data import Task
+    from separatrix.files import write_text
+    from separatrix.training import Forecaster
+
+    if steps < 1:
+        raise ValueError(f"--steps is {steps} but a forecast has at least one row.")
+    task = Task.load(run)
+    forecaster, series = Forecaster.load(run), task.series()
+    end = len(series) if start is None else start
+    if not task.origin <= end <= len(series):
+        raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
+    if end > task.origin:
+        forecaster.update(series.values[task.origin : end])
+    rows = forecaster.predict(steps)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", *series.names])
+    writer.writerows([end + i, *(f"{value:.6g}" for value in row)] for i, row in enumerate(rows))
+    if table is None:
+        sys.stdout.write(text.getvalue())
+    else:
+        write_text(table, text.getvalue())
+        out().print(f"{steps} rows from row {end} on: {table}", markup=False)
