@@ -183,10 +183,9 @@ def _growth(rows: dict[str, Any]) -> str:
             if row[key]:
                 exponent = row["exponent"].get(key)
                 lines.append((name, label, *(unit(value) for value in row[key]), "" if exponent is None else f"{exponent:.2f}"))
-    return (
-        "## Against length\n\nOurs, one sequence; the exponent is from the shortest to the longest: 1 is linear. A copy of the inputs stands beside it.\n\n"
-        + _table(("operation", "what", *(f"T {length}" for length in lengths), "exponent"), lines)
-    )
+    said = "Ours, one sequence; the exponent is from the shortest to the longest: 1 is linear. A copy of the inputs stands beside it."
+    table = _table(("operation", "what", *(f"T {length}" for length in lengths), "exponent"), lines)
+    return f"## Against length\n\n{said}\n\n{table}"
 
 
 def _table(head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
