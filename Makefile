@@ -11,7 +11,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
 # One worker a core; passive, because the workers' own threads would otherwise spin while they wait.
-PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto
+PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto -rs
 
 .PHONY: demo test check bench format picture clean
 .DEFAULT_GOAL := demo
