@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-memory", action="store_true", help="time only")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON of this commit and machine already has")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "benchmarks" / "results.json", metavar="FILE")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md", metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="default docs/benchmarks.md, none with --only")
     return parser.parse_args()
 
 
@@ -74,11 +74,13 @@ def main() -> int:
         if operation.grows and (options.only in name or options.only in "growth"):
             row = keep("growth", name, lambda: _attempt(growth.grow, operation, scale))  # noqa: B023
             say(f"{time.perf_counter() - started:5.0f} s  {name} against length: {page.growth_in_a_line(row)}")
-    options.page.parent.mkdir(parents=True, exist_ok=True)
-    options.page.write_text(page.render(results))
+    written = options.page or (None if options.only else ROOT / "docs" / "benchmarks.md")
+    if written is not None:
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(page.render(results))
     met, unmet, unknown = page.count_bars(results)
     say(f"{time.perf_counter() - started:5.0f} s  bars: {met} met, {unmet} not met, {unknown} without a rival here")
-    say(f"{options.page}, {options.json}")
+    say(f"{options.json}" + (f", {written}" if written else ""))
     return 1 if page.wrong(results) else 0
 
 

@@ -53,7 +53,7 @@ def _jax():
 
 def _turn(x) -> np.ndarray:
     """Batch and time, the first two axes, change places."""
-    return np.ascontiguousarray(np.swapaxes(np.asarray(x), 0, 1))
+    return np.array(np.swapaxes(np.asarray(x), 0, 1), order="C")
 
 
 def jax_rival(name: str, function: Callable) -> Rival:
