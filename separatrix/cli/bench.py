@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from separatrix.cli.screen import out, polite, progress
+from separatrix.cli.runs import Threads
+from separatrix.cli.screen import out, polite, progress, threads
 
 TASKS = ("laser",)
 Name = typer.Argument(metavar="TASK", help="laser: continue the Santa Fe laser for 100 rows.", show_default=False)
@@ -25,6 +26,7 @@ def bench(
     seeds: Annotated[int, Seeds] = 3,
     steps: Annotated[int | None, Steps] = None,
     as_json: Annotated[bool, AsJson] = False,
+    cores: Annotated[int, Threads] = 1,
 ) -> None:
     """Fit models of equal size over several seeds, and score them beside forecasts that cost nothing.
 
@@ -46,7 +48,7 @@ def bench(
     for name in names:
         Forecaster(name)  # an unknown name is refused before the first fit
     scores, fits = [], len(names) * seeds
-    with progress(f"bench {task}") as advance:
+    with threads(cores), progress(f"bench {task}") as advance:
 
         def news(name: str, seed: int, step: Step) -> None:
             advance((names.index(name) * seeds + seed + step.done) / fits, step.loss, f"{name}, seed {seed}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.runs import Rivals, conclude, measure, names_of
-from separatrix.cli.screen import Advance, Stopped, err, part, polite, progress
+from separatrix.cli.runs import Rivals, Threads, conclude, measure, names_of
+from separatrix.cli.screen import Advance, Stopped, err, part, polite, progress, threads
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
@@ -50,6 +50,7 @@ def fit(
     resume: Annotated[Path | None, Resume] = None,
     report: Annotated[bool, Report] = True,
     rivals: Annotated[str | None, Rivals] = None,
+    cores: Annotated[int, Threads] = 1,
 ) -> None:
     """Train a model on a series, let it run free, measure it, and write a report.
 
@@ -65,7 +66,8 @@ def fit(
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--resume goes on with the settings of the run: leave out {', '.join(given)}, or start a new run.")
-        _go_on(resume, source, report, names_of(rivals))
+        with threads(cores):
+            _go_on(resume, source, report, names_of(rivals))
         return
     if source is None:
         raise ValueError("nothing to fit. Name a series that comes with the package (separatrix data lists them) or a file.")
@@ -77,7 +79,7 @@ def fit(
     names = names_of(rivals)
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
     forecaster = Forecaster(model or "s4d", horizon=loss, steps=2000 if steps is None else steps, random_state=seed or 0)
-    with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
+    with threads(cores), progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
             task.save(where)
             _train(forecaster, task, series, where, report, advance, resumed=False)

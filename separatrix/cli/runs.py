@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.screen import Advance, Stopped, out, polite, progress
+from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threads
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
@@ -21,6 +21,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that 
 Other = typer.Argument(metavar="OTHER", help="A second run: the two reports side by side, differences first.", show_default=False)
 Page = typer.Option("--out", help="Where the comparison is written.", show_default="RUN/beside-OTHER.html")
 Rivals = typer.Option(help="Models to fit as yardsticks in the report, separated by commas; each costs a fit.", show_default="none")
+Threads = typer.Option("--threads", help="Threads to compute on; small networks are fastest on one.")
 Ahead = typer.Option(help="Rows to forecast.")
 From = typer.Option("--from", help="Hear the rows before this one, then go on alone.", show_default="the end of the series")
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
@@ -67,6 +68,7 @@ def audit(
     other: Annotated[Path | None, Other] = None,
     rivals: Annotated[str | None, Rivals] = None,
     page: Annotated[Path | None, Page] = None,
+    cores: Annotated[int, Threads] = 1,
 ) -> None:
     """Measure a fitted model again and rebuild its report; with a second run, put the two reports side by side.
 
@@ -89,7 +91,7 @@ def audit(
         raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
     task = Task.load(run)
     series, names = task.series(), names_of(rivals)
-    with progress("measuring") as advance:
+    with threads(cores), progress("measuring") as advance:
         written = measure(run, task, series, names, advance)
     conclude(run, written)
 

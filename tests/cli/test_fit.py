@@ -86,6 +86,7 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("my.csv", "--column", "word"), "column 'word' is not a number in data row 1: 'a'"),
         (("laser", "--model", "s9"), "the mixers are s4d, s5"),
         (("laser", "--rivals", "gru,s9"), "the mixers are s4d, s5"),
+        (("laser", "--threads", "0"), "--threads is 0"),
         (("laser", "--horizon", "0"), "horizon is 0"),
         (("my.csv", "--horizon", "1000"), "a horizon of 1000 leaves too few"),
         (("laser", "--steps", "0"), "steps is 0"),

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -56,3 +57,10 @@ def test_warnings_wait_until_the_bar_is_done(capsys):
     assert shown.out == "" and shown.err.count("note: gradient clipped") == 1
     assert shown.err.count("training") == 1 and "2/2" in shown.err and "loss 0.5" in shown.err
     assert logger.handlers == []
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with screen.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
