@@ -78,7 +78,7 @@ def fit(
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
     names = names_of(rivals)
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
-    forecaster = Forecaster(model or "s4d", horizon=loss, steps=2000 if steps is None else steps, random_state=seed or 0)
+    forecaster = Forecaster(model or "s4d", horizon=loss, steps=1600 if steps is None else steps, random_state=seed or 0)
     with threads(cores), progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
             task.save(where)

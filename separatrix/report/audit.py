@@ -37,6 +37,7 @@ from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.stability import Number
 from separatrix.training import Forecaster, RunConfig, read_metrics
 from separatrix.training.forecaster import fingerprint
+from separatrix.training.recipe import CHOSEN
 
 REPORT, EVIDENCE, METRICS = "report.html", "evidence.json", "metrics.jsonl"
 RIVALS = 0.6  # of the progress, when rivals are fitted: about their share of the time
@@ -233,6 +234,7 @@ def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str
         "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps:,} one-step steps",
         "lags": f"{network.lags} rows in the delay window",
         "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
+        "how the defaults were chosen": CHOSEN,
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     } | dict(choices or {})
     layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"

@@ -6,4 +6,16 @@ from separatrix.training.monitor import Diverged, Interrupted, read_metrics
 from separatrix.training.recipe import Network, Recipe, RunConfig
 from separatrix.training.rollout import Rollout
 
-__all__ = ["Diverged", "Forecaster", "Interrupted", "Network", "Objective", "Recipe", "Rollout", "RunConfig", "Step", "read_metrics", "train"]
+__all__ = [
+    "Diverged",
+    "Forecaster",
+    "Interrupted",
+    "Network",
+    "Objective",
+    "Recipe",
+    "Rollout",
+    "RunConfig",
+    "Step",
+    "read_metrics",
+    "train",
+]

@@ -39,18 +39,26 @@ def save_checkpoint(
 def read_checkpoint(path: Path) -> Checkpoint:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this library (format {metadata.get('format')!r}). Start the fit again without resume.")
+        raise ValueError(
+            f"{path} is not a checkpoint of this library (format {metadata.get('format')!r}). Start the fit again without resume."
+        )
     return Checkpoint(int(json.loads(metadata["progress"])["step"]), tensors)
 
 
-def restore(checkpoint: Checkpoint, model: nn.Module, mean: dict[str, Tensor], optimizer: torch.optim.Optimizer, generator: Generator) -> None:
+def restore(
+    checkpoint: Checkpoint, model: nn.Module, mean: dict[str, Tensor], optimizer: torch.optim.Optimizer, generator: Generator
+) -> None:
     """Put a checkpoint back, bit for bit; every tensor must be there with its shape."""
     tensors = checkpoint.tensors
     fill(model.state_dict(), tensors, "model.")
     fill(mean, tensors, "average.")
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix) and "." not in key.removeprefix(prefix)}
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+        }
         if state:
             optimizer.state[parameter] = state
     generator.set_state(tensors["generator"])
@@ -62,7 +70,9 @@ def fill(into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str = "") 
         source = tensors.get(prefix + name)
         if source is None or source.shape != target.shape:
             came = "is missing" if source is None else f"is {tuple(source.shape)}"
-            raise ValueError(f"{prefix}{name} {came} in the file but the model has {tuple(target.shape)}: the file belongs to another model.")
+            raise ValueError(
+                f"{prefix}{name} {came} in the file but the model has {tuple(target.shape)}: the file belongs to another model."
+            )
         target.copy_(source)
 
 

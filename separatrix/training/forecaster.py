@@ -38,15 +38,16 @@ from separatrix.training.rollout import Rollout
 CONFIG, MODEL, STATE = "config.json", "model.safetensors", "state.safetensors"
 MEMORYLESS = "mlp"
 
-# What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which remember 1 to 100 steps.
-SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.01, 1.0)}}
+# What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
+# that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
+SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.05, 1.0)}}
 
 
 class Forecaster:
     """A network that continues a series.
 
     mixer         a name of MIXERS ("s4d", "mamba", "gru", ...), or "mlp" for a network whose only memory is the delay window.
-    horizon       free-running steps in the loss; None: 50, less where the series is short.
+    horizon       free-running steps in the loss; None: 40, less where the series is short.
     lags          rows in the delay window; None: 16, less where the series is short.
     steps         optimizer steps.
     d_model       width of the network.
@@ -56,7 +57,7 @@ class Forecaster:
     """
 
     def __init__(
-        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 2000, d_model: int = 32,
+        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 1600, d_model: int = 32,
         layers: int = 1, settings: dict[str, Any] | None = None, random_state: int = 0,
     ):  # fmt: skip
         if mixer != MEMORYLESS and mixer not in MIXERS:
@@ -115,16 +116,20 @@ class Forecaster:
         if T < 8:
             raise ValueError(f"{series.name!r} has {T} rows but a fit needs at least 8. Pass a longer series.")
         lags = self.lags or max(1, min(16, T // 8))
-        context = max(2, min(lags + 32, T // 3))
-        horizon = self.horizon or max(1, min(50, T // 4))
-        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps // 2)
+        context = max(2, min(lags + 80, T // 3))
+        horizon = self.horizon or max(1, min(40, T // 4))
+        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps * 35 // 100)
         settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
         if self.mixer == MEMORYLESS and settings:
             raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
         network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model, lags=lags,
                           mask=series.gaps > 0, settings=json.loads(json.dumps(settings)))  # fmt: skip
-        data = Data(name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps)
-        return RunConfig(seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, versions=versions(), machine=machine())
+        data = Data(
+            name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
+        )
+        return RunConfig(
+            seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, versions=versions(), machine=machine()
+        )
 
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""
@@ -132,7 +137,9 @@ class Forecaster:
             if not (folder / CHECKPOINT).is_file():
                 raise ValueError(f"{folder} has no checkpoint to go on from. Start the fit without resume.")
             if changed := read_config(folder).differences(config):
-                raise ValueError(f"{folder} holds another run: {'; '.join(changed[:4])} (there and here). Resume with the settings it began with.")
+                raise ValueError(
+                    f"{folder} holds another run: {'; '.join(changed[:4])} (there and here). Resume with the settings it began with."
+                )
             return
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -163,7 +170,9 @@ class Forecaster:
         """Hear more of the series; the weights stay. NaN is a gap and is run through in closed loop."""
         rows = as_series(values, gaps_only=True)[0].values
         if rows.shape[1] != self.model.channels:
-            raise ValueError(f"values have {rows.shape[1]} channels but the series had {self.model.channels}. Pass [time, {self.model.channels}].")
+            raise ValueError(
+                f"values have {rows.shape[1]} channels but the series had {self.model.channels}. Pass [time, {self.model.channels}]."
+            )
         with torch.no_grad():
             _, self._state = self.model(torch.tensor(rows)[None], self._state)
         return self

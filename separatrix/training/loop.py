@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -31,7 +31,7 @@ class Objective(Protocol):
     """What is fitted."""
 
     def sample(self, step: int, generator: Generator) -> Batch: ...
-    def loss(self, model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: Any, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and what else is worth a number in the metrics."""
         ...
 

@@ -9,7 +9,7 @@ whose output (or the parameters whose gradient) is not finite, the checkpoint to
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,9 @@ def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(torch.view_as_real(tensor) if tensor.is_complex() else tensor).all())
 
 
-def norm_of(tensors: list[Tensor]) -> Tensor:
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
     """The norm of all entries together."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
 
 
 class Metrics:

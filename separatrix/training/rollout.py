@@ -1,10 +1,12 @@
 """The objective of a forecaster: it is trained on what it will be used for.
 
-    loss = mean_{k=1..K} |ẑ_{t+k} - z_{t+k}|²  +  weight * mean_{s<t} |ẑ_{s+1} - z_{s+1}|²                          (1)
+    e = mean_{k=1..K} |ẑ_{t+k} - z_{t+k}|²,      o = mean_{s<t} |ẑ_{s+1} - z_{s+1}|²
+    loss = mean over windows of  r log(1 + e / r) + weight * o                                                    (1)
 
-After a context that ends at t the network hears itself for K steps; the first mean is over those, the second over the one-step
-forecasts inside the context. Means are over measured values only: a gap is never a target. K grows during the fit, since a network
-that cannot forecast one step learns nothing from its fortieth.
+After a context that ends at t the network hears itself for K steps; e is over those, o over the one-step forecasts inside the context.
+Means are over measured values only: a gap is never a target. K grows during the fit, since a network that cannot forecast one step
+learns nothing from its fortieth. The logarithm keeps a window that has lost the data (e far above r) from drowning the gradient of those
+that have not: in a chaotic series some always have.
 
 Paper    Bengio et al. 2015, arXiv:1506.03099 (why one's own outputs must be heard in training); Mikhaeil et al. 2022, arXiv:2110.07238
          (why the gradient through a chaotic free run must be cut at about the predictability time).
@@ -14,6 +16,7 @@ Cost     K steps of the network on `batch` rows, forward and backward.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
@@ -40,8 +43,8 @@ class Rollout:
         self.starts = torch.cat(starts)
         if not len(self.starts):
             raise ValueError(
-                f"the series has {len(self.rows)} rows but a window needs context + horizon = {recipe.context} + {recipe.horizon} = {longest}. "
-                f"Choose a shorter horizon or context, or pass a longer series."
+                f"the series has {len(self.rows)} rows but a window needs context + horizon = {recipe.context} + {recipe.horizon} "
+                f"= {longest}. Choose a shorter horizon or context, or pass a longer series."
             )
 
     def sample(self, step: int, generator: Generator) -> dict[str, Tensor]:
@@ -54,17 +57,18 @@ class Rollout:
             heard = heard + recipe.noise * torch.randn(heard.shape, generator=generator)
         return {"heard": heard, "truth": truth}
 
-    def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:  # type: ignore[override]
+    def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
         guesses, state = model.listen(heard, None)
         said, state = model.roll(state, truth.shape[1] - context - 1)
-        free = mean_square(torch.cat([said, state.guess[:, None]], dim=1), truth[:, context:])
+        free = mean_square(torch.cat([said, cast(Tensor, state.guess)[:, None]], dim=1), truth[:, context:])  # [B]
+        lost = self.recipe.lost * torch.log1p(free / self.recipe.lost)
         known = min(model.lags, context - 1)  # forecasts from a delay window that is not yet full do not count
-        teacher = mean_square(guesses[:, known - 1 : -1], truth[:, known:context])
+        teacher = mean_square(guesses[:, known - 1 : -1], truth[:, known:context]).mean()
         largest = state.detach().vector().abs().amax()
-        return free + self.recipe.teacher_weight * teacher, {
-            "free": free.detach(), "teacher": teacher.detach(), "horizon": torch.tensor(truth.shape[1] - context), "state": largest,
+        return lost.mean() + self.recipe.teacher_weight * teacher, {
+            "free": free.detach().mean(), "teacher": teacher.detach(), "horizon": torch.tensor(truth.shape[1] - context), "state": largest,
         }  # fmt: skip
 
     def work(self, step: int) -> float:
@@ -72,7 +76,7 @@ class Rollout:
 
 
 def mean_square(guess: Tensor, truth: Tensor) -> Tensor:
-    """Mean of (guess - truth)² where truth is measured; 0 where nothing is."""
+    """Mean of (guess - truth)² where truth is measured, 0 where nothing is.    [B, T, C] -> [B]"""
     measured = ~torch.isnan(truth)
     error = torch.where(measured, guess - torch.where(measured, truth, 0.0), 0.0)
-    return error.square().sum() / measured.sum().clamp(min=1)
+    return error.square().sum((1, 2)) / measured.sum((1, 2)).clamp(min=1)
