@@ -21,7 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.initial import linear
-from separatrix.models.backbone import Visit
+from separatrix.models.backbone import Backbone, Visit
 from separatrix.recurrence import State
 
 if TYPE_CHECKING:
@@ -94,9 +94,11 @@ class ForecastModel(nn.Module):
             return iter(())
         gap = torch.isnan(x)
         z = self.scaled(self.fill(x))
-        return self.backbone.walk(self.embed(self.delays(z, gap.to(z.dtype), None)[0]))
+        return cast(Backbone, self.backbone).walk(self.embed(self.delays(z, gap.to(z.dtype), None)[0]))
 
-    def as_system(self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64) -> FreeRun:
+    def as_system(
+        self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
+    ) -> FreeRun:
         """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
         from separatrix.models.free_run import FreeRun
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -96,7 +96,7 @@ class FreeRun:
     def _move(self, rows: Tensor, heard: Tensor | None = None) -> Tensor:
         """Φ on rows [B, n].    heard [B, C] in the network's units"""
         state = self.shapes.like(rows)
-        _, state = self.model.hear((state.guess if heard is None else heard)[:, None], state)
+        _, state = self.model.hear((cast(Tensor, state.guess) if heard is None else heard)[:, None], state)
         return State(**{name: state.parts[name] for name in self.shapes.parts}).vector()
 
     @cached_property

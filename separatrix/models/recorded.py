@@ -51,7 +51,12 @@ def fold(record: fx.GraphModule) -> fx.GraphModule:
         elif node.op == "call_function" and all(source in known for source in node.all_input_nodes):
             arguments = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
             known[node] = node.target(*arguments[0], **arguments[1])
-        elif node.op == "call_function" and node.args and node.args[0] in known and getattr(getattr(node.target, "_schema", None), "is_mutable", False):
+        elif (
+            node.op == "call_function"
+            and node.args
+            and node.args[0] in known
+            and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+        ):
             raise ValueError(MUTATES)
     for count, (node, value) in enumerate(known.items()):
         if node.op != "get_attr" and isinstance(value, Tensor) and any(user not in known for user in node.users):

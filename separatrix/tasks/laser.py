@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,11 @@ def competition(
     assert series.period is not None
     yield Score("seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
     target = size(Forecaster(MODELS[0]), series)
+    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
     for name in models:
         scores, seconds, forecaster = [], [], Forecaster(name)
         for seed in seeds:
-            forecaster = Forecaster(name, d_model=width(name, target, series), random_state=seed, **({} if steps is None else {"steps": steps}))
+            forecaster = Forecaster(name, d_model=width(name, target, series), random_state=seed, **settings)
             began = time.perf_counter()
             for step in forecaster.fitting(series):
                 if on_step is not None:

@@ -17,7 +17,9 @@ def test_a_linear_model_continues_a_sum_of_waves():
 def test_gaps_are_left_out_of_the_fit():
     t = np.arange(400)
     wave = np.where(t % 50 == 7, np.nan, np.sin(0.3 * t))
-    assert np.abs(Autoregression.fit(wave[:300], order=4).forecast(np.sin(0.3 * t)[None, :300], 50)[0] - np.sin(0.3 * t)[300:350]).max() < 1e-5
+    assert (
+        np.abs(Autoregression.fit(wave[:300], order=4).forecast(np.sin(0.3 * t)[None, :300], 50)[0] - np.sin(0.3 * t)[300:350]).max() < 1e-5
+    )
 
 
 def test_a_season_repeats():

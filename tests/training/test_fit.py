@@ -18,7 +18,9 @@ RECIPE = Recipe(steps=12, horizon=5, context=8, teacher_steps=4, first_horizon=2
 
 
 def network(mixer="s4d", **settings):
-    words = Network(mixer=mixer, channels=1, d_model=8, layers=1, d_ff=8, lags=3, settings=settings or ({"d_state": 4} if mixer == "s4d" else {}))
+    words = Network(
+        mixer=mixer, channels=1, d_model=8, layers=1, d_ff=8, lags=3, settings=settings or ({"d_state": 4} if mixer == "s4d" else {})
+    )
     return build(words, Generator().manual_seed(0))
 
 

@@ -62,7 +62,9 @@ def test_a_channel_may_be_missing_for_a_while():
     assert np.isfinite(forecaster.update(more).predict(3)).all()
 
 
-@pytest.mark.parametrize("form", [list, np.asarray, torch.as_tensor, lambda x: Series.from_array(x)], ids=["list", "numpy", "torch", "series"])
+@pytest.mark.parametrize(
+    "form", [list, np.asarray, torch.as_tensor, lambda x: Series.from_array(x)], ids=["list", "numpy", "torch", "series"]
+)
 def test_every_form_of_a_series_is_the_same_series(form):
     x = signal(C=1)[:, 0]
     forecast = Forecaster("s4d", **TINY).fit(form(x)).predict(3)
@@ -162,6 +164,10 @@ def test_a_new_fit_in_an_old_folder_starts_afresh(tmp_path):
 
 def test_it_is_the_package_s_forecaster_and_says_nothing():
     assert sx.Forecaster is Forecaster
-    code = "import numpy, separatrix as sx; sx.Forecaster('gru', steps=2, horizon=2, lags=2, d_model=8).fit(numpy.sin(numpy.arange(40.0))).predict(2)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}, check=True)
+    code = (
+        "import numpy, separatrix as sx; sx.Forecaster('gru', steps=2, horizon=2, d_model=8).fit(numpy.sin(numpy.arange(40.0))).predict(2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}, check=True
+    )
     assert done.stdout == "" and done.stderr == ""
