@@ -1,0 +1,35 @@
+"""The competition: what may be heard, how it is scored, and that rivals are of equal size."""
+
+import numpy as np
+import pytest
+
+from separatrix.data import load
+from separatrix.tasks.laser import MODELS, competition, nmse, size, split, width
+from separatrix.training import Forecaster
+
+
+def test_the_forecaster_hears_a_thousand_rows_and_no_more():
+    heard, truth = split()
+    values = load("laser").values
+    assert np.array_equal(heard.values, values[:1000]) and np.array_equal(truth, values[1000:1100, 0])
+
+
+def test_the_mean_scores_one_and_the_truth_nothing():
+    _, truth = split()
+    assert nmse(np.full(100, truth.mean()), truth) == pytest.approx(1) and nmse(truth, truth) == 0
+
+
+def test_rivals_are_as_large():
+    series, _ = split()
+    target = size(Forecaster(MODELS[0]), series)
+    for name in MODELS:
+        assert size(Forecaster(name, d_model=width(name, target, series)), series) == pytest.approx(target, rel=0.15)
+
+
+def test_every_method_is_scored():
+    seen = []
+    scores = {score.name: score for score in competition(("s4d", "mlp"), (0, 1), steps=3, on_step=lambda *news: seen.append(news[:2]))}
+    assert list(scores) == ["AR(20)", "seasonal", "s4d", "mlp"]
+    assert scores["AR(20)"].median == pytest.approx(0.925, abs=0.01) and scores["AR(20)"].parameters == 21
+    assert all(len(scores[name].nmse) == 2 and np.isfinite(scores[name].nmse).all() for name in ("s4d", "mlp"))
+    assert seen == [(name, seed) for name in ("s4d", "mlp") for seed in (0, 1) for _ in range(3)]
