@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # One worker a core; passive, because the workers' own threads would otherwise spin while they wait.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto -rs
 
-.PHONY: demo test check bench format picture clean
+.PHONY: demo test check bench format picture clean clean-kernels
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -39,7 +39,10 @@ picture:
 	chromium --headless=new --no-sandbox --hide-scrollbars --force-device-scale-factor=1.5 --window-size=860,1240 \
 		--screenshot=docs/img/report.png "file://$(CURDIR)/runs/laser-s4d/report.html"
 
-clean:
+clean-kernels:
+	rm -rf separatrix/recurrence/kernels/__pycache__
+
+clean: clean-kernels
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # -qq: one line a phase instead of pages; pip still prints what goes wrong.
