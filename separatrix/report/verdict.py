@@ -111,7 +111,9 @@ class Horizon:
             count = value / self.cycle[0]
             said = f"{count:.0f}" if count >= 3 else f"{count:.1f}"
             cycles = f" ({said} {self.cycle[1] if said == '1' else plural(self.cycle[1])})"
-        return f"about {value:,} {self.unit if value == 1 else plural(self.unit)}{cycles}"
+        # Half of the forecasts were still good at the last step that was compared.
+        word = "at least" if self.steps.low == self.steps.value and self.steps.high is None else "about"
+        return f"{word} {value:,} {self.unit if value == 1 else plural(self.unit)}{cycles}"
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,10 @@ def test_a_horizon_in_words(value, cycle, said):
     assert str(Horizon(Number(value, "measured"), "sample", cycle)) == said
 
 
+def test_a_horizon_longer_than_what_was_compared_is_at_least_that():
+    assert str(Horizon(Number(100, "measured", low=100), "sample", (7.36, "pulse"))) == "at least 100 samples (14 pulses)"
+
+
 def test_bad_questions_are_refused():
     with pytest.raises(ValueError, match="holds no value"):
         criterion(accept=(2.0, 0.5))
