@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,7 +31,7 @@ Source = typer.Argument(
 Column = typer.Option(help="The column to use; without it, every column of numbers.", show_default=False)
 Model = typer.Option(help="s4d, s5, lru, mamba, mamba2, gla, deltanet, gated_deltanet, lstm, gru, attention or mlp.", show_default="s4d")
 Horizon = typer.Option(help="Rows to forecast and compare.", show_default="as the series is known for, or a tenth of it, at most 100")
-Steps = typer.Option(help="Optimizer steps.", show_default="2000")
+Steps = typer.Option(help="Optimizer steps.", show_default="the forecaster's own")
 Seed = typer.Option(help="Seed of the weights and of the training windows.", show_default="0")
 Out = typer.Option("--out", help="Where the run is kept.", show_default="runs/NAME-MODEL")
 Resume = typer.Option(metavar="RUN", help="Go on with the interrupted run in this folder, to the same losses.", show_default=False)
@@ -78,7 +78,8 @@ def fit(
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
     names = names_of(rivals)
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
-    forecaster = Forecaster(model or "s4d", horizon=loss, steps=1600 if steps is None else steps, random_state=seed or 0)
+    chosen: dict[str, Any] = {} if steps is None else {"steps": steps}
+    forecaster = Forecaster(model or "s4d", horizon=loss, random_state=seed or 0, **chosen)
     with threads(cores), progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
             task.save(where)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -53,7 +53,6 @@ def audit(
     steps: int = ENOUGH,
     command: str = "",
     rivals: Sequence[str] = (),
-    choices: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the stability report of a run folder and return its path.
@@ -63,7 +62,6 @@ def audit(
     steps      of the long free run.
     command    the command line that made the run, for the recipe.
     rivals     kinds of network to fit as yardsticks beside the two that cost nothing, e.g. ("mlp", "gru"); each costs as much as a fit.
-    choices    how settings were chosen, where the caller knows better than the recipe.
     progress   called with (share done, what is being done).
     """
     folder = Path(folder)
@@ -78,7 +76,7 @@ def audit(
     subject = Subject(forecaster.model, series, config.data.rows, ahead or series.horizon or 100, config.seed)
     evidence = examine(
         subject,
-        recipe(config, series, command, choices),
+        recipe(config, series, command),
         trained(folder, config),
         steps=steps,
         against=fitted,
@@ -227,7 +225,7 @@ def matching(series: Series, config: RunConfig) -> Series:
     return series
 
 
-def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str, str] | None) -> Run:
+def recipe(config: RunConfig, series: Series, command: str) -> Run:
     """The run in words."""
     network, plan = config.network, config.recipe
     told = {
@@ -236,7 +234,7 @@ def recipe(config: RunConfig, series: Series, command: str, choices: Mapping[str
         "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
         "how the defaults were chosen": CHOSEN,
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
-    } | dict(choices or {})
+    }
     layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
     flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
     return Run(
