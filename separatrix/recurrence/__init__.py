@@ -1,6 +1,5 @@
 """How a state moves: structured transitions and the scans that run them."""
 
-from separatrix.recurrence import fused  # noqa: F401  (enters the compiled forms in OPERATIONS)
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
+from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -145,3 +146,21 @@ def delta_rule_dense(
     if time:
         o = o + torch.cat(columns[::-1], dim=-1) @ v.transpose(1, 2)
     return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]
+
+
+@form(refuses=keys_in_cache)
+def delta_rule_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    inputs, state = float32(q, k, v, beta, log_decay), state_or_rest(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    if v.shape[1] == 0:
+        return v, state
+    o, final, _ = operators().delta_rule(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
+    return o.to(v.dtype), final

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.dplr import product
+from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, scan, start, to_complex
 
@@ -92,6 +93,21 @@ def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
     matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
     states = (matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)).sum(2)
     return states.to(dtype), states[:, -1]
+
+
+@form
+def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """In single or double precision, real or complex; a is stored once where it is shared over batch or time."""
+    a, x, state, dtype = enter(a, x, initial_state, reset=None)
+    if a.is_complex() or x.is_complex() or state.is_complex():
+        working = torch.promote_types(torch.promote_types(a.dtype, x.dtype), state.dtype)
+        a, x, state = a.to(working), x.to(working), state.to(working)
+    if x.shape[1] == 0:
+        return x.to(dtype), state
+    rows, inputs = a.expand(*a.shape[:2], *x.shape[2:]), x
+    rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (rows, inputs))
+    h, final = operators().diagonal_scan(rows, inputs, state.reshape(x.shape[0], inputs.shape[2]), reset)
+    return h.reshape(x.shape).to(dtype), final.reshape(state.shape)
 
 
 def diagonal_matrix(a: Tensor) -> Tensor:

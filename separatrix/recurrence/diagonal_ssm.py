@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.convolution import toeplitz
+from separatrix.recurrence.fused import double, operators, will_differentiate
 from separatrix.recurrence.plan import form, run
 
 
@@ -94,6 +95,20 @@ def diagonal_ssm_dense(
 ) -> tuple[Tensor, Tensor]:
     """One Toeplitz matrix over all steps: a single chunk."""
     return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
+
+
+@form(refuses=double)
+def diagonal_ssm_fused(
+    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    a, c = a.to(torch.complex64), c.to(torch.complex64)
+    through = u.new_zeros(u.shape[2], dtype=torch.float32) if skip is None else skip.float()
+    state = a.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(torch.complex64)
+    if u.shape[1] == 0:
+        return u, state
+    inputs = (u.float(), a, c, through, state)
+    y, final, _ = operators().diagonal_ssm(*inputs, reset, will_differentiate(*inputs))
+    return y.to(u.dtype), final
 
 
 def _in_chunks(u: Tensor, a: Tensor, c: Tensor, h: Tensor, reset: Tensor | None, steps: int) -> tuple[Tensor, Tensor]:

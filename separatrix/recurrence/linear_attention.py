@@ -16,6 +16,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
+from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -113,3 +114,20 @@ def linear_attention_dense(
     if q.shape[2]:
         S = since_start(g)[..., -1, :].exp().unsqueeze(-1) * S + (k * pairs[..., -1, :, :]).transpose(-1, -2) @ v
     return o.transpose(1, 2).to(dtype), S
+
+
+@form(refuses=keys_in_cache)
+def linear_attention_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    inputs, state = float32(q, k, v, log_decay), state_or_rest(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
+    if v.shape[1] == 0:
+        return v, state
+    o, final = operators().linear_attention(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
+    return o.to(v.dtype), final

@@ -14,6 +14,7 @@ why; `plan` says it in words for a call that has not happened yet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,23 +23,25 @@ from torch.autograd import forward_ad
 
 from separatrix.recurrence.transition import Transition
 
-OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {
-    "diagonal_scan": {},
-    "diagonal_ssm": {},
-    "selective_scan": {},
-    "ssd": {},
-    "linear_attention": {},
-    "delta_rule": {},
-    "long_convolution": {},
-}
+OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
 
 Form = TypeVar("Form", bound=Callable[..., Any])
+Refusal = Callable[..., str | None]
+
+_refusals: dict[str, Refusal] = {}
 
 
-def form(function: Form) -> Form:
-    """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name."""
+def form(function: Form | None = None, *, refuses: Refusal | None = None) -> Any:
+    """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
+
+    `refuses`, for a fused form: called with the inputs of a call, it says why the kernel cannot take them, or None.
+    """
+    if function is None:
+        return partial(form, refuses=refuses)
     operation, _, name = function.__name__.rpartition("_")
-    OPERATIONS[operation][name] = function
+    OPERATIONS.setdefault(operation, {})[name] = function
+    if refuses is not None:
+        _refusals[operation] = refuses
     return function
 
 
@@ -49,7 +52,7 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         return "recurrent", "one step is its own definition"
     refusal = ""
     if "fused" in forms:
-        why = objection(operation, [x for x in inputs if isinstance(x, Tensor)])
+        why = objection(operation, inputs)
         if why is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
         refusal = f"; not fused: {why}"
@@ -60,22 +63,12 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     return "recurrent", "no faster form is known for this operation"
 
 
-# A matrix state is walked in blocks of lanes; past this many keys a block (4 bytes a lane) leaves the L2 cache.
-_MOST_KEYS = 4096
-# The argument whose last axis is the keys.
-_KEYED = {"linear_attention": 0, "delta_rule": 0, "ssd": 3}
-
-
-def objection(operation: str, tensors: list[Tensor]) -> str | None:
-    """Why the compiled kernel cannot take these tensors, or None."""
-    if any(x.device.type != "cpu" for x in tensors):
+def objection(operation: str, inputs: tuple) -> str | None:
+    """Why the compiled kernel cannot take these inputs, or None."""
+    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
         return "the kernels are for the CPU"
-    if operation != "diagonal_scan" and any(x.dtype in (torch.float64, torch.complex128) for x in tensors):
-        return "the kernels keep their state in float32"
-    if operation == "selective_scan" and any(x.is_complex() for x in tensors):
-        return "the kernel is for a real A"
-    if len(tensors) > _KEYED.get(operation, len(tensors)) and tensors[_KEYED[operation]].shape[-1] > _MOST_KEYS:
-        return "the state outgrows the cache"
+    if operation in _refusals and (why := _refusals[operation](*inputs)):
+        return why
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
@@ -94,7 +87,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
         return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.tensors().values()))}"
     name = what if isinstance(what, str) else what.__name__
     if name not in OPERATIONS:
-        raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(OPERATIONS)}")
+        raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted(OPERATIONS))}")
     chosen, reason = choose(name, inputs, time)
     return f"{name}, {chosen}: {reason}"
 

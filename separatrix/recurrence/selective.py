@@ -28,6 +28,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
+from separatrix.recurrence.fused import float32, operators, real_single, state_or_rest, will_differentiate
 from separatrix.recurrence.plan import form, run
 
 
@@ -155,6 +156,30 @@ def selective_scan_dense(
     y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
     x = torch.cat([h.unsqueeze(1), written[:, 1:] * u.unsqueeze(-1)], dim=1)
     return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
+
+
+@form(refuses=real_single)
+def selective_scan_fused(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """For a real A. The step's softplus and the output's gate are part of the kernel."""
+    nothing = u.new_zeros(u.shape[2], dtype=torch.float32)
+    inputs = float32(u, delta, A, B, C, nothing if D is None else D, z, nothing if delta_bias is None else delta_bias)
+    state = state_or_rest(initial_state, u.shape[0], *A.shape)
+    if u.shape[1] == 0:
+        return u, state
+    y, final, _ = operators().selective_scan(*inputs, delta_softplus, state, reset, will_differentiate(*inputs, state))
+    return y.to(u.dtype), final
 
 
 def enter(

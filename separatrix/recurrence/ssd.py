@@ -12,6 +12,7 @@ Paper    Dao and Gu 2024, arXiv:2405.21060.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +27,13 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
-from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_recurrent
+from separatrix.recurrence.fused import keys_in_cache
+from separatrix.recurrence.linear_attention import (
+    linear_attention_chunked,
+    linear_attention_dense,
+    linear_attention_fused,
+    linear_attention_recurrent,
+)
 from separatrix.recurrence.plan import form, run
 
 
@@ -125,6 +132,28 @@ def ssd_dense(
 ) -> tuple[Tensor, Tensor]:
     """The attention matrix, applied to Δ x."""
     return through_attention(linear_attention_dense, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+
+
+def states_in_cache(x: Any = None, dt: Any = None, A: Any = None, B: Tensor | None = None, *others: Any) -> str | None:
+    """The keys of the duality are the states."""
+    return keys_in_cache(B, x, dt, A, *others)
+
+
+@form(refuses=states_in_cache)
+def ssd_fused(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    return through_attention(linear_attention_fused, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
 def through_attention(

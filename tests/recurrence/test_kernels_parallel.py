@@ -6,8 +6,9 @@ import threading
 import pytest
 import torch
 
-from separatrix.recurrence.fused import delta_rule_fused, linear_attention_fused
+from separatrix.recurrence.delta import delta_rule_fused
 from separatrix.recurrence.kernels import parallel
+from separatrix.recurrence.linear_attention import linear_attention_fused
 
 SHAPE = (2, 96, 2, 64)  # large enough for our team, too small for torch to use its own: after a fork that hangs
 

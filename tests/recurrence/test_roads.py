@@ -26,8 +26,8 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
 def accepts(row: Row, form: str, dtype: torch.dtype) -> bool:
     """Whether the form takes such tensors; a compiled kernel may refuse some, and then `choose` does not choose it."""
-    tensors = [cast(x, dtype) for x in row.example(2).values() if isinstance(x, Tensor)]
-    return form != "fused" or objection(row.operation, tensors) is None
+    inputs = tuple(cast(x, dtype) for x in row.example(2).values())
+    return form != "fused" or objection(row.operation, inputs) is None
 
 
 # every form in every precision it takes, and every form in the finest of them

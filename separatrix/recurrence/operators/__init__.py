@@ -4,7 +4,7 @@ An operator takes float32 tensors on the CPU (`diagonal_scan` any precision), al
 among threads. Its gradient is another operator, the kernel's hand-written backward. A second derivative goes through the operation's
 chunked form, which is plain torch.
 
-Importing this package imports Numba and registers `torch.ops.separatrix.*`; `recurrence/fused.py` does so at the first call.
+Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fused.operators()` does so at the first call.
 """
 
 from separatrix.recurrence.operators.delta_rule import delta_rule
