@@ -2,6 +2,7 @@
 
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
+from separatrix.recurrence.delta_product import delta_product
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
@@ -24,6 +25,7 @@ __all__ = [
     "State",
     "Transition",
     "choose",
+    "delta_product",
     "delta_rule",
     "diagonal_scan",
     "diagonal_ssm",
