@@ -5,6 +5,7 @@ One operation has several forms, all the same function of the same arguments:
     recurrent   the definition, one step after another; also the decoding step
     chunked     matrix products inside a chunk, a scan between chunks
     fused       the recurrent form as one compiled kernel
+    cuda        another package's kernels, on a GPU
     dense       the matrix the operation is, for analysis and small T
 
 A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from separatrix.recurrence import cuda
 from separatrix.recurrence.transition import Transition
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -51,7 +53,12 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     if time <= 1 and "recurrent" in forms:
         return "recurrent", "one step is its own definition"
     refusal = ""
-    if "fused" in forms:
+    if any(isinstance(x, Tensor) and x.device.type == "cuda" for x in inputs):
+        why = cuda.refusal(operation, inputs)
+        if why is None:
+            return "cuda", f"{time} steps by the kernels of {cuda.FORMS[operation][0]}"
+        refusal = f"; no GPU kernel: {why}"
+    elif "fused" in forms:
         why = objection(operation, inputs)
         if why is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
@@ -94,7 +101,8 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
 
 def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
-    function = OPERATIONS[operation][choose(operation, inputs, time)[0]]
+    name, _ = choose(operation, inputs, time)
+    function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
     device = inputs[0].device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
