@@ -5,7 +5,7 @@ from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
@@ -27,6 +27,7 @@ __all__ = [
     "delta_rule",
     "diagonal_scan",
     "diagonal_ssm",
+    "dplr",
     "linear_attention",
     "long_convolution",
     "plan",

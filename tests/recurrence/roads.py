@@ -82,6 +82,22 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
+    """RWKV-7's: what b writes back is at most what a reads."""
+    H, K, V = 2, 4, 3
+    a = normalize(randn(BATCH, time, H, K), dim=-1)
+    return {
+        "r": randn(BATCH, time, H, K),
+        "log_decay": log_decay,
+        "k": randn(BATCH, time, H, K),
+        "v": randn(BATCH, time, H, V),
+        "a": -a,
+        "b": a * torch.rand(BATCH, time, H, K, dtype=torch.float64),
+        "scale": 0.5,
+        "initial_state": randn(BATCH, H, K, V),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -110,4 +126,7 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
+    "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
 }
