@@ -82,6 +82,12 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
+    """Matrices that stretch some directions and shrink others, two heads."""
+    A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
+    return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -110,4 +116,8 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "dense": Row("dense_scan", dense, ("A", "b"), "b"),
+    "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
+    "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
+    "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
 }
