@@ -96,6 +96,10 @@ def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
         "scale": 0.5,
         "initial_state": randn(BATCH, H, K, V),
     }
+def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
+    """Matrices that stretch some directions and shrink others, two heads."""
+    A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
+    return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
 
 
 ROWS = {
@@ -129,4 +133,8 @@ ROWS = {
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
     "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "dense": Row("dense_scan", dense, ("A", "b"), "b"),
+    "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
+    "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
+    "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
 }

@@ -41,3 +41,5 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
+    for dtype in (None, float64):
+        yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
