@@ -96,6 +96,8 @@ def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
         "scale": 0.5,
         "initial_state": randn(BATCH, H, K, V),
     }
+
+
 def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
     """Matrices that stretch some directions and shrink others, two heads."""
     A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
