@@ -82,6 +82,16 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: bool = False) -> Arguments:
+    """Every line and column adds up to less than one, or the paths through the grid would multiply without bound."""
+    a = kind(2, 2, 3) if shared else kind(BATCH, time, variates, 2, 2, 3)
+    return {
+        "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
+        "x": kind(BATCH, time, variates, 2, 3),
+        "initial_state": kind(BATCH, variates, 2, 3),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -110,4 +120,7 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
+    "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
+    "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
 }

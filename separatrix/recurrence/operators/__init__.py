@@ -11,6 +11,7 @@ from separatrix.recurrence.operators.delta_rule import delta_rule
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.operators.linear_attention import linear_attention
+from separatrix.recurrence.operators.scan2d import scan2d
 from separatrix.recurrence.operators.selective_scan import selective_scan
 
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
+__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "scan2d", "selective_scan"]
