@@ -3,7 +3,6 @@
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.delta_product import delta_product
-from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
@@ -28,9 +27,9 @@ __all__ = [
     "State",
     "Transition",
     "choose",
-    "delta_product",
     "cross_merge",
     "cross_scan",
+    "delta_product",
     "delta_rule",
     "dense_scan",
     "diagonal_scan",

@@ -74,7 +74,7 @@ def delta_product_recurrent(
     decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
     keys = [x.k.unsqueeze(-2).unbind(1) for x in factors]
     values = [x.v.unsqueeze(-2).unbind(1) for x in factors]
-    writes = [(x.k * x.beta).unsqueeze(-1).unbind(1) for x in factors]
+    writes = [(x.k * x.beta).unsqueeze(-1).unbind(1) for x in factors if x.beta is not None]
     reads = []
     for t in range(len(queries)):
         S = S if decays is None else decays[t] * S
@@ -123,7 +123,7 @@ def few_keys_and_factors(*inputs: Any) -> str | None:
     return keys_in_cache(*inputs)
 
 
-@form(refuses=few_keys_and_factors)
+@form(refuses=few_keys_and_factors, pays_from=1)
 def delta_product_fused(
     q: Tensor,
     k: Tensor,

@@ -26,9 +26,10 @@ from numba import njit
 
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
-from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, store_rows, through, tile, times, turn
+from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile, turn
 
 CHUNK = 16
+HALF = CHUNK // 2
 SQUARE = CHUNK * CHUNK
 ONE = np.float32(1)
 
@@ -157,23 +158,27 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta):
         for d in range(0, CHUNK * width, LANES):
             store(c.sees, d, load(fill(LANES, ZERO), c.k, d) * -ONE)
     if kind == KEYS:
-        _scores_of_fading_keys(c, width, n, delta)
+        _scores_of_fading_keys(c, width, n, tokens, delta)
     else:
         if kind == HEADS:
             left_at(c.Dq, c.Dk, n, c.fade, width)
         turn(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
-        scores(c.q, width, c.turned, K, CHUNK // n, c.Mq)
+        scores(c.q, width, c.turned, K, tokens, n, c.Mq)
         weigh(c.Mq, c.Dq)
         if delta:
-            scores(c.k, width, c.turned, K, CHUNK, c.Mk)
+            scores(c.k, width, c.turned, K, tokens * n, 1, c.Mk)
             weigh(c.Mk, c.Dk)
 
 
 @njit(cache=True, nogil=True)
-def scores(z, width, turned, size, rows, into):
-    """into [rows, CHUNK] = z turned, the inner products of `size` numbers."""
-    none = tile(ROWS, fill(CHUNK, ZERO))
-    for r in range(0, rows, ROWS):
+def scores(z, width, turned, size, rows, n, into):
+    """into [rows, CHUNK] = z turned, the inner products of `size` numbers; a row is only asked for its first n (row + 1) columns."""
+    none, corner = tile(ROWS, fill(CHUNK, ZERO)), tile(HALF, fill(HALF, ZERO))
+    first = 0
+    if n == 1:
+        store_rows(into, 0, CHUNK, through(corner, z, 0, width, 1, turned, 0, CHUNK, size))
+        first = HALF
+    for r in range(first, rows, ROWS):
         store_rows(into, r * CHUNK, CHUNK, through(none, z, r * width, width, 1, turned, 0, CHUNK, size))
 
 
@@ -203,10 +208,10 @@ def product(x, i, y, j, width):
 
 
 @njit(cache=True, nogil=True)
-def _scores_of_fading_keys(c, width, n, delta):
+def _scores_of_fading_keys(c, width, n, tokens, delta):
     for d in range(0, CHUNK * width, LANES):
         store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
-    for t in range(CHUNK // n):
+    for t in range(tokens):
         fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
         for s in range(t * n + n):
             c.Mq[t * CHUNK + s] = product(c.q, t * width, c.faded, s * width, width)

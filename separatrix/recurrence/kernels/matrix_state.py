@@ -26,18 +26,18 @@ from separatrix.recurrence.kernels.lanes import ZERO, fill
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
 
-# The backward starts again from the state before every STRETCH-th chunk.
+# The backward starts again from the state before every STRETCH-th chunk: the first, which is known, and the marks.
 STRETCH = 16
 
 
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, q, k, v, beta, kind, decay, reset, scale, start, keep, o, error, marks, final):
-    """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H], empty
-    for linear attention; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V]; start, final [B,H,K,V];
-    marks [B,H,stretches,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are written if `keep`."""
-    B, T, n, G, H, K, V, part = shape
+    """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H],
+    empty for linear attention; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V]; start, final [B,H,K,V];
+    marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are written if `keep`."""
+    _, T, n, G, H, K, V, part = shape
     delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
-    width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
+    width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
     c, S, u, e, out = new_chunk(width, n, kind), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
     weight = np.zeros(CHUNK, np.float32)
     for unit in range(first, last):
@@ -46,18 +46,18 @@ def forward(first, last, shape, q, k, v, beta, kind, decay, reset, scale, start,
         pack(start, (b * H + h) * K * V + left, V, K, lanes, ONE, S, width, wide)
         for now in range(0, T, together):
             tokens, t = min(together, T - now), b * T + now
-            values = (t * n * H + h) * V + left
-            if keep and now % stretch == 0:
-                mark = (b * H + h) * ((T + stretch - 1) // stretch) + now // stretch
+            steps, values = tokens * n, (t * n * H + h) * V + left
+            if keep and now > 0 and now % stretch == 0:
+                mark = (b * H + h) * ((T - 1) // stretch) + now // stretch - 1
                 unpack(S, wide, K, lanes, ONE, marks, mark * K * V + left, V)
             enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
             enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
-            pack(v, values, H * V, tokens * n, lanes, ONE, u, CHUNK, wide)
+            pack(v, values, H * V, steps, lanes, ONE, u, CHUNK, wide)
             if delta:
-                weights(beta, t * n * H + h, H, tokens * n, weight)
+                weights(beta, t * n * H + h, H, steps, weight)
                 correct(e, u, wide, steps, c.sees, width, K, S, c.Mk, weight)
                 if keep:
-                    unpack(e, wide, tokens * n, lanes, ONE, error, values, H * V)
+                    unpack(e, wide, steps, lanes, ONE, error, values, H * V)
             observe(out, wide, tokens, c.reads, width, K, S, c.Mq, u, n, steps)
             unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
             move(S, wide, K, kind != NOTHING, c.passed, c.writes, width, u, steps)

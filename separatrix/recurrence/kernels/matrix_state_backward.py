@@ -73,6 +73,7 @@ def backward(
     decay,
     reset,
     scale,
+    state,
     error,
     marks,
     grad_o,
@@ -89,8 +90,8 @@ def backward(
     B, T, n, G, H, K, V, part = shape
     delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
-    state, rows = width * wide, (CHUNK + ROWS * n)
-    c, X, turned_X, states = new_chunk(width, n, kind), zeros(state), zeros(state), zeros(STRETCH * state)
+    size, rows = width * wide, CHUNK + ROWS * n
+    c, X, turned_X, states = new_chunk(width, n, kind), zeros(size), zeros(size), zeros(STRETCH * size)
     u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
     turned_u, Pq, Pk = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE)
     dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
@@ -101,8 +102,12 @@ def backward(
         group, lanes = h // (H // G), min(part, V - left)
         pack(grad_final, (b * H + h) * K * V + left, V, K, lanes, ONE, X, width, wide)
         for start in range((T - 1) // stretch * stretch, -1, -stretch):
-            mark, end = (b * H + h) * ((T + stretch - 1) // stretch) + start // stretch, min(T, start + stretch)
-            pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+            end = min(T, start + stretch)
+            if start == 0:
+                pack(state, (b * H + h) * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+            else:
+                mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
+                pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
             turn(turned_X, 0, wide, width, wide, states, width)
             chunks = (end - start + together - 1) // together
             for i in range(2 * chunks - 1):
@@ -119,7 +124,7 @@ def backward(
                 else:
                     pack(v, values, H * V, tokens * n, lanes, ONE, u, CHUNK, wide)
                 if not back:
-                    move_turned(states, j * state, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
+                    move_turned(states, j * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
                     continue
                 enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
@@ -131,15 +136,15 @@ def backward(
                         grad_beta[((p * B * T + t) * n + s) * H + h] = product(w, s * wide, e, s * wide, wide)
                 # What scores, queries and keys are worth.
                 turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
-                scores(g, wide, turned_u, wide, together, Pq)
+                scores(g, wide, turned_u, wide, together, n, Pq)
                 if delta:
-                    scores(y, wide, turned_u, wide, steps, Pk)
-                look(dq, width, together, g, wide, ONE, states, j * state, kind != NOTHING, c.arrive, n)
+                    scores(y, wide, turned_u, wide, steps, 1, Pk)
+                look(dq, width, together, g, wide, ONE, states, j * size, kind != NOTHING, c.arrive, n)
                 look(dk, width, steps, u, wide, ONE, turned_X, 0, kind != NOTHING, c.leave, 1)
                 if delta:
-                    look(seen, width, steps, y, wide, -ONE, states, j * state, kind != NOTHING, c.arrive, 1)
+                    look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
                 if kind != NOTHING:
-                    across(ddecay, c, width, n, wide, states, j * state, turned_X, dq, dk, seen, delta)
+                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta)
                 if delta:
                     for d in range(0, steps * width, LANES):
                         store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
@@ -152,12 +157,12 @@ def backward(
                         if delta:
                             crossing(pairs, c.Mk, Pk, n, n)
                     weigh(Pq, c.Dq)
-                    among(dq, width, together, Pq, CHUNK, 1, c.k, steps)
-                    among(dk, width, steps, Pq, 1, CHUNK, c.q, together)
+                    before(dq, width, together, Pq, c.k, n)
+                    after(dk, width, steps, Pq, c.q, together, n)
                     if delta:
                         weigh(Pk, c.Dk)
-                        among(dk, width, steps, Pk, CHUNK, 1, c.k, steps)
-                        among(dk, width, steps, Pk, 1, CHUNK, c.k, steps)
+                        before(dk, width, steps, Pk, c.k, 1)
+                        after(dk, width, steps, Pk, c.k, steps, 1)
                 unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
                 unpack(dk, width, tokens * n, K, ONE, grad_k, ((p * B * T + t) * n * H + h) * K, H * K)
                 if kind == KEYS:
@@ -225,13 +230,25 @@ def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
 
 
 @njit(cache=True, nogil=True)
-def among(into, width, rows, P, row, step, B, n):
-    """into[r] += sum_{i < n} P[r row + i step] B[i]"""
+def before(into, width, rows, P, B, n):
+    """into[r] += sum_s P[r, s] B[s], where row r has n (r + 1) columns."""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, width, LANES):
         for r in range(0, rows, ROWS):
             found = load_rows(none, into, r * width + d, width)
-            store_rows(into, r * width + d, width, through(found, P, r * row, row, step, B, d, width, n))
+            found = through(found, P, r * CHUNK, CHUNK, 1, B, d, width, min((r + ROWS) * n, CHUNK))
+            store_rows(into, r * width + d, width, found)
+
+
+@njit(cache=True, nogil=True)
+def after(into, width, steps, P, B, rows, n):
+    """into[s] += sum_{r < rows} P[r, s] B[r], where row r has n (r + 1) columns."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, width, LANES):
+        for s in range(0, steps, ROWS):
+            found, r = load_rows(none, into, s * width + d, width), s // n
+            found = through(found, P, r * CHUNK + s, 1, CHUNK, B, r * width + d, width, rows - r)
+            store_rows(into, s * width + d, width, found)
 
 
 @njit(cache=True, nogil=True)

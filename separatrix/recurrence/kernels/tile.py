@@ -11,7 +11,6 @@ Matrices here are scratch: rows padded to whole lanes (`padded`) and to whole ti
 
 from __future__ import annotations
 
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic

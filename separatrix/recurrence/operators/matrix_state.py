@@ -56,9 +56,9 @@ def matrix_state(
 
 def _results(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, state: Tensor, keep: bool) -> tuple[Tensor, ...]:
     B, T, n, H, V = v.shape
-    stretches = -(-T // (kernel.STRETCH * (CHUNK // n)))
+    marked = max(T - 1, 0) // (kernel.STRETCH * (CHUNK // n))
     error = v.new_empty(v.shape if keep and beta is not None else 0)
-    marks = v.new_empty((B, H, stretches, *state.shape[2:]) if keep else 0)
+    marks = v.new_empty((B, H, marked, *state.shape[2:]) if keep else 0)
     return v.new_empty(B, T, H, V), state.new_empty(state.shape), error, marks
 
 
@@ -126,7 +126,7 @@ def matrix_state_backward(
         decay,
         resets,
         scale,
-        *(flat(x) for x in (error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
+        *(flat(x) for x in (state, error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
     )
     grad_q, grad_k, grad_beta, grad_decay = (x[0] if parts == 1 else x.sum(0) for x in (grad_q, grad_k, grad_beta, grad_decay))
     if log_decay is None:
@@ -141,7 +141,7 @@ def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error, 
 
 
 def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, state, reset, _ = inputs
+    *tensors, ctx.scale, state, reset, ctx.kept = inputs
     ctx.save_for_backward(*tensors, state, reset, *output[2:])
 
 
@@ -160,7 +160,7 @@ def _gradient(ctx, grad_o, grad_final, *_):
     inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
     if torch.is_grad_enabled():
         return *differentiable(_plain(k.shape[2], beta), inputs, (grad_o, grad_final)), None
-    if marks.numel() == 0:  # nobody had said that a gradient would be asked for
+    if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, error, marks = matrix_state(*inputs, True)
     *grads, grad_beta, grad_decay, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, error, marks)
     return *grads, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None, None
