@@ -7,7 +7,11 @@ from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.kaczmarz import kaczmarz_step
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
+from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
+from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.ssd import ssd
@@ -16,10 +20,13 @@ from separatrix.recurrence.transition import Transition, scan
 
 __all__ = [
     "OPERATIONS",
+    "Average",
     "Dense",
     "Diagonal",
     "DiagonalPlusLowRank",
+    "Fenwick",
     "Householder",
+    "Routing",
     "Scalar",
     "State",
     "Transition",
@@ -28,9 +35,14 @@ __all__ = [
     "diagonal_scan",
     "diagonal_ssm",
     "dplr",
+    "kaczmarz_step",
     "linear_attention",
+    "log_linear_attention",
     "long_convolution",
+    "mixture_of_memories",
+    "normalised_attention",
     "plan",
+    "route",
     "scan",
     "selective_scan",
     "ssd",

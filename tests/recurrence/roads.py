@@ -129,4 +129,10 @@ ROWS = {
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
     "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "attention, bonus": Row(
+        "linear_attention",
+        lambda T: heads(T, decay(BATCH, T, 2, 4), 1) | {"bonus": randn(2, 4)},
+        ("q", "k", "v", "log_decay"),
+        "v",
+    ),
 }
