@@ -8,7 +8,11 @@ from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.kaczmarz import kaczmarz_step
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
+from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
+from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.scan2d import scan2d, selective_scan2d
 from separatrix.recurrence.selective import selective_scan
@@ -18,10 +22,13 @@ from separatrix.recurrence.transition import Transition, scan
 
 __all__ = [
     "OPERATIONS",
+    "Average",
     "Dense",
     "Diagonal",
     "DiagonalPlusLowRank",
+    "Fenwick",
     "Householder",
+    "Routing",
     "Scalar",
     "State",
     "Transition",
@@ -34,9 +41,14 @@ __all__ = [
     "diagonal_ssm",
     "dplr",
     "four_directions",
+    "kaczmarz_step",
     "linear_attention",
+    "log_linear_attention",
     "long_convolution",
+    "mixture_of_memories",
+    "normalised_attention",
     "plan",
+    "route",
     "scan",
     "scan2d",
     "selective_scan",

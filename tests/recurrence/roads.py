@@ -152,4 +152,10 @@ ROWS = {
     "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
     "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
     "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
+    "attention, bonus": Row(
+        "linear_attention",
+        lambda T: heads(T, decay(BATCH, T, 2, 4), 1) | {"bonus": randn(2, 4)},
+        ("q", "k", "v", "log_decay"),
+        "v",
+    ),
 }
