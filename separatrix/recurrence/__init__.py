@@ -6,8 +6,10 @@ from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
-from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.low_rank import low_rank_scan
+from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.ssd import ssd
@@ -20,6 +22,9 @@ __all__ = [
     "Diagonal",
     "DiagonalPlusLowRank",
     "Householder",
+    "HouseholderProduct",
+    "MinMax",
+    "MinMaxDiagonal",
     "Scalar",
     "State",
     "Transition",
@@ -30,6 +35,8 @@ __all__ = [
     "diagonal_ssm",
     "linear_attention",
     "long_convolution",
+    "low_rank_scan",
+    "minmax_scan",
     "plan",
     "scan",
     "selective_scan",

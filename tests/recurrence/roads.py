@@ -88,6 +88,20 @@ def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, k
     return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
 
 
+def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH, steps: int | None = None) -> Arguments:
+    """Rank 2 beside multipliers of both signs, some of them 0; two heads."""
+    N, leading = 4, (batch, time if steps is None else steps, 2)
+    d = kind(*leading, N)
+    d = d.tanh() / 1.5 if kind is randn else d / 2
+    return {
+        "diagonal": torch.where(torch.rand(d.shape) < 0.1, 0, d),
+        "left": kind(*leading, N, 2) / 4,
+        "right": kind(*leading, N, 2) / 4,
+        "x": kind(BATCH, time, 2, N),
+        "initial_state": kind(BATCH, 2, N),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -120,4 +134,7 @@ ROWS = {
     "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
     "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
     "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
+    "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
+    "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
+    "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
 }

@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import Dense, Diagonal, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, scan
+from separatrix.recurrence import (
+    Dense,
+    Diagonal,
+    DiagonalPlusLowRank,
+    Householder,
+    HouseholderProduct,
+    Scalar,
+    Transition,
+    diagonal_scan,
+    scan,
+)
 from separatrix.recurrence.transition import unroll
 from tests import golden
 from tests.agree import gradient
@@ -41,6 +51,10 @@ STRUCTURES = {
         *(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))
     ),
     "dense": lambda: Dense(normal(B, T, N, N) / 3),
+    "three reflections": lambda: HouseholderProduct(unit(B, T, 3, N), 2 * normal(B, T, 3).sigmoid()),
+    "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
+    "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
+    "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
 }
 
 

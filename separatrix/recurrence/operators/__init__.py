@@ -12,6 +12,17 @@ from separatrix.recurrence.operators.dense_scan import dense_scan
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.operators.linear_attention import linear_attention
+from separatrix.recurrence.operators.low_rank_scan import low_rank_scan
+from separatrix.recurrence.operators.minmax_scan import minmax_scan
 from separatrix.recurrence.operators.selective_scan import selective_scan
 
-__all__ = ["delta_rule", "dense_scan", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
+__all__ = [
+    "delta_rule",
+    "dense_scan",
+    "diagonal_scan",
+    "diagonal_ssm",
+    "linear_attention",
+    "low_rank_scan",
+    "minmax_scan",
+    "selective_scan",
+]
