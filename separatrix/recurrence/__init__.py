@@ -13,6 +13,11 @@ from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
 from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.normalised import Average, normalised_attention
+from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.householder import Householder, HouseholderProduct
+from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.low_rank import low_rank_scan
+from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.scan2d import scan2d, selective_scan2d
 from separatrix.recurrence.selective import selective_scan
@@ -29,6 +34,9 @@ __all__ = [
     "Fenwick",
     "Householder",
     "Routing",
+    "HouseholderProduct",
+    "MinMax",
+    "MinMaxDiagonal",
     "Scalar",
     "State",
     "Transition",
@@ -47,6 +55,8 @@ __all__ = [
     "long_convolution",
     "mixture_of_memories",
     "normalised_attention",
+    "low_rank_scan",
+    "minmax_scan",
     "plan",
     "route",
     "scan",

@@ -111,6 +111,17 @@ def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: 
         "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
         "x": kind(BATCH, time, variates, 2, 3),
         "initial_state": kind(BATCH, variates, 2, 3),
+def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH, steps: int | None = None) -> Arguments:
+    """Rank 2 beside multipliers of both signs, some of them 0; two heads."""
+    N, leading = 4, (batch, time if steps is None else steps, 2)
+    d = kind(*leading, N)
+    d = d.tanh() / 1.5 if kind is randn else d / 2
+    return {
+        "diagonal": torch.where(torch.rand(d.shape) < 0.1, 0, d),
+        "left": kind(*leading, N, 2) / 4,
+        "right": kind(*leading, N, 2) / 4,
+        "x": kind(BATCH, time, 2, N),
+        "initial_state": kind(BATCH, 2, N),
     }
 
 
@@ -158,4 +169,7 @@ ROWS = {
         ("q", "k", "v", "log_decay"),
         "v",
     ),
+    "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
+    "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
+    "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
 }

@@ -45,3 +45,6 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
     for dtype in (None, float64):
         yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
+        yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
+        vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
+        yield "low_rank_scan", (vectors, columns, columns, vectors)
