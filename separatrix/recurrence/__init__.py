@@ -3,6 +3,7 @@
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
@@ -25,6 +26,7 @@ __all__ = [
     "Transition",
     "choose",
     "delta_rule",
+    "dense_ssm",
     "diagonal_scan",
     "diagonal_ssm",
     "linear_attention",
