@@ -9,8 +9,11 @@ from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.mimo import mimo_ssm
+from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.spectral import spectral_convolution
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan
@@ -29,10 +32,13 @@ __all__ = [
     "dense_ssm",
     "diagonal_scan",
     "diagonal_ssm",
+    "legs_online",
     "linear_attention",
     "long_convolution",
+    "mimo_ssm",
     "plan",
     "scan",
     "selective_scan",
+    "spectral_convolution",
     "ssd",
 ]
