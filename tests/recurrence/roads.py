@@ -87,6 +87,36 @@ def dense_ssm(time: int) -> Arguments:
     D, N = 3, 4
     a = torch.diag_embed(0.9 * randn(D, N).tanh()) + torch.triu(randn(D, N, N), 1) / 2
     return {"u": randn(BATCH, time, D), "a": a, "b": randn(D, N), "c": randn(D, N), "skip": randn(D), "initial_state": randn(BATCH, D, N)}
+def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
+    """RWKV-7's: what b writes back is at most what a reads."""
+    H, K, V = 2, 4, 3
+    a = normalize(randn(BATCH, time, H, K), dim=-1)
+    return {
+        "r": randn(BATCH, time, H, K),
+        "log_decay": log_decay,
+        "k": randn(BATCH, time, H, K),
+        "v": randn(BATCH, time, H, V),
+        "a": -a,
+        "b": a * torch.rand(BATCH, time, H, K, dtype=torch.float64),
+        "scale": 0.5,
+        "initial_state": randn(BATCH, H, K, V),
+    }
+
+
+def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
+    """Matrices that stretch some directions and shrink others, two heads."""
+    A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
+    return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
+
+
+def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: bool = False) -> Arguments:
+    """Every line and column adds up to less than one, or the paths through the grid would multiply without bound."""
+    a = kind(2, 2, 3) if shared else kind(BATCH, time, variates, 2, 2, 3)
+    return {
+        "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
+        "x": kind(BATCH, time, variates, 2, 3),
+        "initial_state": kind(BATCH, variates, 2, 3),
+    }
 
 
 ROWS = {
@@ -118,4 +148,14 @@ ROWS = {
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
     "dense state space": Row("dense_ssm", dense_ssm, ("u",), "u"),
+    "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
+    "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "dense": Row("dense_scan", dense, ("A", "b"), "b"),
+    "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
+    "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
+    "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
+    "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
+    "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
+    "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
 }
