@@ -2,6 +2,8 @@
 
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
+from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
@@ -18,9 +20,12 @@ from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.low_rank import low_rank_scan
 from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
+from separatrix.recurrence.mimo import mimo_ssm
+from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.scan2d import scan2d, selective_scan2d
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.spectral import spectral_convolution
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan
@@ -44,6 +49,10 @@ __all__ = [
     "cross_merge",
     "cross_scan",
     "delta_rule",
+    "dense_ssm",
+    "diagonal_scan",
+    "diagonal_ssm",
+    "legs_online",
     "dense_scan",
     "diagonal_scan",
     "diagonal_ssm",
@@ -57,11 +66,13 @@ __all__ = [
     "normalised_attention",
     "low_rank_scan",
     "minmax_scan",
+    "mimo_ssm",
     "plan",
     "route",
     "scan",
     "scan2d",
     "selective_scan",
+    "spectral_convolution",
     "selective_scan2d",
     "ssd",
 ]

@@ -82,6 +82,11 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def dense_ssm(time: int) -> Arguments:
+    """A stable matrix that is far from normal."""
+    D, N = 3, 4
+    a = torch.diag_embed(0.9 * randn(D, N).tanh()) + torch.triu(randn(D, N, N), 1) / 2
+    return {"u": randn(BATCH, time, D), "a": a, "b": randn(D, N), "c": randn(D, N), "skip": randn(D), "initial_state": randn(BATCH, D, N)}
 def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     """RWKV-7's: what b writes back is at most what a reads."""
     H, K, V = 2, 4, 3
@@ -153,6 +158,7 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "dense state space": Row("dense_ssm", dense_ssm, ("u",), "u"),
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
     "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
