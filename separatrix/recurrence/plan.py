@@ -6,6 +6,7 @@ One operation has several forms, all the same function of the same arguments:
     chunked     matrix products inside a chunk, a scan between chunks
     fused       the recurrent form as one compiled kernel
     dense       the matrix the operation is, for analysis and small T
+    newton      all steps at once by iteration, for recurrences that are not linear
 
 A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
 why; `plan` says it in words for a call that has not happened yet.
@@ -28,20 +29,20 @@ OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
 Form = TypeVar("Form", bound=Callable[..., Any])
 Refusal = Callable[..., str | None]
 
-_refusals: dict[str, Refusal] = {}
+_refusals: dict[tuple[str, str], Refusal] = {}
 
 
 def form(function: Form | None = None, *, refuses: Refusal | None = None) -> Any:
     """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
 
-    `refuses`, for a fused form: called with the inputs of a call, it says why the kernel cannot take them, or None.
+    `refuses`, for a fused form or for newton: called with the inputs of a call, it says why that form does not take them, or None.
     """
     if function is None:
         return partial(form, refuses=refuses)
     operation, _, name = function.__name__.rpartition("_")
     OPERATIONS.setdefault(operation, {})[name] = function
     if refuses is not None:
-        _refusals[operation] = refuses
+        _refusals[operation, name] = refuses
     return function
 
 
@@ -58,16 +59,21 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         refusal = f"; not fused: {why}"
     if "chunked" in forms:
         return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
+    if "newton" in forms:
+        why = objection(operation, inputs, "newton")
+        if why is None:
+            return "newton", f"{time} steps at once, a handful of times{refusal}"
+        refusal += f"; not newton: {why}"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
-    return "recurrent", "no faster form is known for this operation"
+    return "recurrent", refusal.removeprefix("; ") or "no faster form is known for this operation"
 
 
-def objection(operation: str, inputs: tuple) -> str | None:
-    """Why the compiled kernel cannot take these inputs, or None."""
-    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
+def objection(operation: str, inputs: tuple, name: str = "fused") -> str | None:
+    """Why the compiled kernel, or another form of that name, cannot take these inputs, or None."""
+    if name == "fused" and any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
         return "the kernels are for the CPU"
-    if operation in _refusals and (why := _refusals[operation](*inputs)):
+    if (operation, name) in _refusals and (why := _refusals[operation, name](*inputs)):
         return why
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
@@ -95,7 +101,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
 def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     function = OPERATIONS[operation][choose(operation, inputs, time)[0]]
-    device = inputs[0].device.type
+    device = next(x for x in inputs if isinstance(x, Tensor)).device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
             return function(*inputs)

@@ -110,4 +110,16 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "blocks": Row(
+        "block_scan",
+        lambda T: {"A": randn(BATCH, T, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("A", "x"),
+        "x",
+    ),
+    "blocks, the same at all steps": Row(
+        "block_scan",
+        lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("x",),
+        "x",
+    ),
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import Dense, Diagonal, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, scan
+from separatrix.recurrence import Dense, Diagonal, DiagonalBlocks, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, scan
 from separatrix.recurrence.transition import unroll
 from tests import golden
 from tests.agree import gradient
@@ -41,6 +41,8 @@ STRUCTURES = {
         *(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))
     ),
     "dense": lambda: Dense(normal(B, T, N, N) / 3),
+    "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
+    "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
 }
 
 

@@ -7,10 +7,11 @@ chunked form, which is plain torch.
 Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fused.operators()` does so at the first call.
 """
 
+from separatrix.recurrence.operators.block_scan import block_scan
 from separatrix.recurrence.operators.delta_rule import delta_rule
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.operators.linear_attention import linear_attention
 from separatrix.recurrence.operators.selective_scan import selective_scan
 
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
+__all__ = ["block_scan", "delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
