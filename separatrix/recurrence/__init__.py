@@ -5,10 +5,10 @@ from separatrix.recurrence.cell import Cell, cell_scan, linearize
 from separatrix.recurrence.cells import GRU, LSTM, DiagonalGRU, DiagonalLSTM, Elman
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
-from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
@@ -47,9 +47,11 @@ __all__ = [
     "cell_scan",
     "choose",
     "delta_rule",
+    "dense_scan",
     "diagonal_part",
     "diagonal_scan",
     "diagonal_ssm",
+    "dplr",
     "forced_scan",
     "forcing",
     "linear_attention",

@@ -82,6 +82,28 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
+    """RWKV-7's: what b writes back is at most what a reads."""
+    H, K, V = 2, 4, 3
+    a = normalize(randn(BATCH, time, H, K), dim=-1)
+    return {
+        "r": randn(BATCH, time, H, K),
+        "log_decay": log_decay,
+        "k": randn(BATCH, time, H, K),
+        "v": randn(BATCH, time, H, V),
+        "a": -a,
+        "b": a * torch.rand(BATCH, time, H, K, dtype=torch.float64),
+        "scale": 0.5,
+        "initial_state": randn(BATCH, H, K, V),
+    }
+
+
+def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
+    """Matrices that stretch some directions and shrink others, two heads."""
+    A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
+    return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -122,4 +144,11 @@ ROWS = {
         ("x",),
         "x",
     ),
+    "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
+    "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "dense": Row("dense_scan", dense, ("A", "b"), "b"),
+    "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
+    "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
+    "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
 }

@@ -7,6 +7,7 @@ from separatrix.recurrence import (
     delta_rule,
     diagonal_scan,
     diagonal_ssm,
+    dplr,
     linear_attention,
     long_convolution,
     plan,
@@ -23,6 +24,7 @@ CALLS = {
     "diagonal state space": diagonal_ssm,
     "selective": selective_scan,
     "ssd": ssd,
+    "rank one, decay per key": dplr,
 }
 
 
@@ -67,7 +69,7 @@ def test_another_device_is_refused(name: str):
 @pytest.mark.parametrize("T", [1, 5])
 @pytest.mark.parametrize("value, message", [(0.31, "got max 0.31"), (float("nan"), "got max nan")])
 def test_a_decay_that_grows_is_refused(value: float, message: str, T: int):
-    for name in ("attention, one decay", "attention, decay per key", "delta, one decay"):
+    for name in ("attention, one decay", "attention, decay per key", "delta, one decay", "rank one, decay per key"):
         arguments = ROWS[name].example(T)
         bad = arguments["log_decay"].clone()
         bad.view(-1)[-1] = value

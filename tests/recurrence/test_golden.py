@@ -60,6 +60,10 @@ def deltanet(rule, q, k, v, beta, g=None, S0=None) -> Pair:
     return rule(q, k, v, beta, g, None, S0)
 
 
+def rwkv7(rule, r, w, k, v, a, b, S0=None) -> Pair:
+    return rule(r, w, k, v, a, b, 1.0, S0)
+
+
 def kaczmarz(rule, q, k, v, eta, g, S0=None) -> Pair:
     return rule(q, k, v, eta / (k.square().sum(-1) + 1e-6), g, 1.0, S0)
 
@@ -160,6 +164,7 @@ CASES: dict[str, tuple[str, Callable]] = {
     "mingru_log": ("diagonal_scan", mingru_log),
     "minlstm": ("diagonal_scan", minlstm),
     "minlstm_log": ("diagonal_scan", minlstm_log),
+    "rwkv7": ("dplr", rwkv7),
 }
 
 ROWS = [
