@@ -104,6 +104,16 @@ def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, k
     return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
 
 
+def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: bool = False) -> Arguments:
+    """Every line and column adds up to less than one, or the paths through the grid would multiply without bound."""
+    a = kind(2, 2, 3) if shared else kind(BATCH, time, variates, 2, 2, 3)
+    return {
+        "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
+        "x": kind(BATCH, time, variates, 2, 3),
+        "initial_state": kind(BATCH, variates, 2, 3),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -151,4 +161,7 @@ ROWS = {
     "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
     "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
     "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
+    "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
+    "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
+    "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
 }

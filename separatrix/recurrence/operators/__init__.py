@@ -17,6 +17,7 @@ from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagona
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
+from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "linear_attention",
     "selective_scan",
 ]
+__all__ = ["delta_rule", "dense_scan", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "scan2d", "selective_scan"]
 
 block_scan = direct(block_scan_operator)
 delta_rule = direct(delta_rule_operator)
@@ -37,4 +39,5 @@ diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
 dplr = direct(dplr_operator)
 linear_attention = direct(linear_attention_operator)
+scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
