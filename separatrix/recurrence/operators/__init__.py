@@ -28,9 +28,9 @@ __all__ = [
     "diagonal_ssm",
     "dplr",
     "linear_attention",
+    "scan2d",
     "selective_scan",
 ]
-__all__ = ["delta_rule", "dense_scan", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "scan2d", "selective_scan"]
 
 block_scan = direct(block_scan_operator)
 delta_rule = direct(delta_rule_operator)
