@@ -61,9 +61,9 @@ class ForcedRun(NamedTuple):
 
 
 def forcing(time: int, *, alpha: float = 1.0, interval: int = 1) -> Tensor:
-    """α_t [T]: alpha at every `interval`-th step, none at the first, whose state is the one it starts from."""
+    """α_t [T], float64: alpha at every `interval`-th step, none at the first, whose state is the one it starts from."""
     t = torch.arange(time)
-    return torch.where((t > 0) & (t % interval == 0), alpha, 0.0)
+    return ((t > 0) & (t % interval == 0)).double() * alpha
 
 
 def forced_scan(
