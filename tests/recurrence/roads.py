@@ -159,6 +159,18 @@ ROWS = {
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
     "dense state space": Row("dense_ssm", dense_ssm, ("u",), "u"),
+    "blocks": Row(
+        "block_scan",
+        lambda T: {"A": randn(BATCH, T, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("A", "x"),
+        "x",
+    ),
+    "blocks, the same at all steps": Row(
+        "block_scan",
+        lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("x",),
+        "x",
+    ),
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
     "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),

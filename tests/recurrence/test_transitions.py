@@ -19,6 +19,16 @@ from separatrix.recurrence import (
     Scalar,
     Transition,
     diagonal_scan,
+from separatrix.recurrence import (
+    Dense,
+    Diagonal,
+    DiagonalBlocks,
+    DiagonalPlusLowRank,
+    Householder,
+    Scalar,
+    Transition,
+    diagonal_scan,
+    dplr,
     scan,
 )
 from separatrix.recurrence.transition import unroll
@@ -56,6 +66,8 @@ STRUCTURES = {
     "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
     "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
     "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
+    "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
+    "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
 }
 
 

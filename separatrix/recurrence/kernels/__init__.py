@@ -40,6 +40,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for dtype in (None, float64, complex64):
         yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
+    for dtype in (None, float64):
+        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     for dtype in (None, float64):
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
