@@ -9,13 +9,18 @@ from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
+from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan
 
 __all__ = [
     "OPERATIONS",
+    "AdaptiveRidge",
+    "Chebyshev",
+    "ConjugateGradient",
     "Dense",
     "Diagonal",
     "DiagonalPlusLowRank",
@@ -30,6 +35,7 @@ __all__ = [
     "linear_attention",
     "long_convolution",
     "plan",
+    "ridge_attention",
     "scan",
     "selective_scan",
     "ssd",

@@ -10,7 +10,8 @@ Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fu
 from separatrix.recurrence.operators.delta_rule import delta_rule
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.operators.gram_solve import gram_solve
 from separatrix.recurrence.operators.linear_attention import linear_attention
 from separatrix.recurrence.operators.selective_scan import selective_scan
 
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
+__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "gram_solve", "linear_attention", "selective_scan"]
