@@ -32,6 +32,9 @@ from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
 from separatrix.recurrence.scan2d import scan2d, selective_scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.spectral import spectral_convolution
+from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
+from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan
@@ -44,6 +47,9 @@ __all__ = [
     "PLRNN",
     "Cell",
     "DendriticPLRNN",
+    "AdaptiveRidge",
+    "Chebyshev",
+    "ConjugateGradient",
     "Dense",
     "Diagonal",
     "DiagonalBlocks",
@@ -98,6 +104,7 @@ __all__ = [
     "newton_scan",
     "plan",
     "route",
+    "ridge_attention",
     "scan",
     "scan2d",
     "selective_scan",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from separatrix.recurrence import AdaptiveRidge, State
+
 Arguments = dict[str, Any]
 BATCH = 2
 
@@ -22,6 +24,21 @@ class Row:
     example: Callable[[int], Arguments]  # of the number of steps
     timed: tuple[str, ...]  # the arguments with axes [batch, time, ...]
     driven_by: str  # the argument in which, with the initial state, everything is linear
+    parts: tuple[str, ...] = ()  # of a State, the columns of the example's initial_state: [..., K, K] and [..., K, V]
+
+    def on_tensors(self, operation: Callable) -> Callable:
+        """The operation, its State as one tensor."""
+        if not self.parts:
+            return operation
+
+        def call(**arguments: Any) -> tuple[Tensor, Tensor]:
+            if (state := arguments.get("initial_state")) is not None:
+                columns = state.split([state.shape[-2], state.shape[-1] - state.shape[-2]], dim=-1)
+                arguments["initial_state"] = State(**dict(zip(self.parts, columns)))
+            y, final = operation(**arguments)
+            return y, torch.cat([final.parts[name] for name in self.parts], dim=-1)
+
+        return call
 
 
 def randn(*shape: int) -> Tensor:
@@ -128,6 +145,11 @@ def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH,
         "x": kind(BATCH, time, 2, N),
         "initial_state": kind(BATCH, 2, N),
     }
+def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
+    given = heads(time, decay(BATCH, time, 2), 1, delta=True)
+    root = randn(BATCH, 2, 4, 6)
+    given["beta"] = 0.2 + 0.9 * given["beta"]  # the adaptive ridge reads the same for any one small beta: all of its gradient cancels
+    return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
 
 
 ROWS = {
@@ -190,4 +212,14 @@ ROWS = {
     "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
+    "ridge": Row(
+        "ridge_attention",
+        lambda T: regression(T, 0.2 + torch.rand(2, 4, dtype=torch.float64)),
+        ("q", "k", "v", "beta", "log_decay"),
+        "v",
+        ("P", "R"),
+    ),
+    "ridge, adaptive": Row(
+        "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
+    ),
 }

@@ -45,6 +45,7 @@ from separatrix.recurrence.operators.delta_rule import delta_rule
 from separatrix.recurrence.operators.dense_scan import dense_scan
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.operators.gram_solve import gram_solve
 from separatrix.recurrence.operators.linear_attention import linear_attention
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan
 from separatrix.recurrence.operators.minmax_scan import minmax_scan
@@ -60,3 +61,4 @@ __all__ = [
     "minmax_scan",
     "selective_scan",
 ]
+__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "gram_solve", "linear_attention", "selective_scan"]
