@@ -10,6 +10,7 @@ from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.kaczmarz import kaczmarz_step
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
+from separatrix.recurrence.longhorn import longhorn, longhorn_diagonal
 from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
@@ -39,6 +40,8 @@ __all__ = [
     "linear_attention",
     "log_linear_attention",
     "long_convolution",
+    "longhorn",
+    "longhorn_diagonal",
     "mixture_of_memories",
     "normalised_attention",
     "plan",

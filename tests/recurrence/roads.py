@@ -98,6 +98,17 @@ def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     }
 
 
+def longhorn(time: int) -> Arguments:
+    N, D = 3, 5
+    return {
+        "q": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N),
+        "x": randn(BATCH, time, D),
+        "beta": randn(BATCH, time, D).exp(),
+        "initial_state": randn(BATCH, D, N),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -135,4 +146,6 @@ ROWS = {
         ("q", "k", "v", "log_decay"),
         "v",
     ),
+    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
+    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
 }

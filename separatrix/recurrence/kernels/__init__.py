@@ -41,3 +41,4 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
+    yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))

@@ -12,6 +12,7 @@ from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.operators.dplr import dplr
 from separatrix.recurrence.operators.linear_attention import linear_attention
+from separatrix.recurrence.operators.longhorn import longhorn
 from separatrix.recurrence.operators.selective_scan import selective_scan
 
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "selective_scan"]
+__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "longhorn", "selective_scan"]
