@@ -39,6 +39,8 @@ from separatrix.recurrence.transition import Transition, expect_same_size
 class DiagonalPlusLowRank(Transition):
     """diag(diagonal) + left rightᵀ.   diagonal [..., N], left, right [..., N, R]"""
 
+    runs_as = "low_rank_scan"
+
     diagonal: Tensor
     left: Tensor
     right: Tensor
@@ -240,7 +242,7 @@ def dplr_dense(
     return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 def dplr_fused(
     r: Tensor,
     log_decay: Tensor | None,

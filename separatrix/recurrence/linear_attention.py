@@ -127,7 +127,7 @@ def linear_attention_dense(
     return o.transpose(1, 2).to(dtype), S
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 @with_bonus
 def linear_attention_fused(
     q: Tensor,
