@@ -24,8 +24,6 @@ from torch.autograd import forward_ad
 
 from separatrix.recurrence.bonus import with_bonus
 
-from separatrix.recurrence.bonus import with_bonus
-
 HALF = (torch.bfloat16, torch.float16)
 FLA, MAMBA = "flash-linear-attention", "mamba-ssm"
 

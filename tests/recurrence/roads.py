@@ -104,6 +104,8 @@ def dense_ssm(time: int) -> Arguments:
     D, N = 3, 4
     a = torch.diag_embed(0.9 * randn(D, N).tanh()) + torch.triu(randn(D, N, N), 1) / 2
     return {"u": randn(BATCH, time, D), "a": a, "b": randn(D, N), "c": randn(D, N), "skip": randn(D), "initial_state": randn(BATCH, D, N)}
+
+
 def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     """RWKV-7's: what b writes back is at most what a reads."""
     H, K, V = 2, 4, 3
@@ -142,6 +144,9 @@ def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: 
         "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
         "x": kind(BATCH, time, variates, 2, 3),
         "initial_state": kind(BATCH, variates, 2, 3),
+    }
+
+
 def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH, steps: int | None = None) -> Arguments:
     """Rank 2 beside multipliers of both signs, some of them 0; two heads."""
     N, leading = 4, (batch, time if steps is None else steps, 2)
@@ -154,6 +159,8 @@ def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH,
         "x": kind(BATCH, time, 2, N),
         "initial_state": kind(BATCH, 2, N),
     }
+
+
 def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     given = heads(time, decay(BATCH, time, 2), 1, delta=True)
     root = randn(BATCH, 2, 4, 6)

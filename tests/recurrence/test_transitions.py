@@ -9,22 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import Dense, Diagonal, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, dplr, scan
-from separatrix.recurrence import (
-    Dense,
-    Diagonal,
-    DiagonalPlusLowRank,
-    Householder,
-    HouseholderProduct,
-    Scalar,
-    Transition,
-    diagonal_scan,
 from separatrix.recurrence import (
     Dense,
     Diagonal,
     DiagonalBlocks,
     DiagonalPlusLowRank,
     Householder,
+    HouseholderProduct,
     Scalar,
     Transition,
     diagonal_scan,
