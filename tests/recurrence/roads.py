@@ -122,6 +122,15 @@ def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     }
 
 
+def longhorn(time: int) -> Arguments:
+    N, D = 3, 5
+    return {
+        "q": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N),
+        "x": randn(BATCH, time, D),
+        "beta": randn(BATCH, time, D).exp(),
+        "initial_state": randn(BATCH, D, N),
+    }
 def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
     """Matrices that stretch some directions and shrink others, two heads."""
     A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
@@ -216,6 +225,8 @@ ROWS = {
         ("q", "k", "v", "log_decay"),
         "v",
     ),
+    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
+    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
     "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),

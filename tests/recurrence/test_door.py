@@ -10,6 +10,8 @@ from separatrix.recurrence import (
     dplr,
     linear_attention,
     long_convolution,
+    longhorn,
+    longhorn_diagonal,
     plan,
     selective_scan,
     ssd,
@@ -26,6 +28,8 @@ CALLS = {
     "ssd": ssd,
     "rank one, decay per key": dplr,
     "attention, bonus": linear_attention,
+    "longhorn": longhorn,
+    "longhorn, diagonal": longhorn_diagonal,
 }
 
 
