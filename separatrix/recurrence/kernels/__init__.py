@@ -40,3 +40,4 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for dtype in (None, float64, complex64):
         yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
+    yield "long_convolution", (ones(1, 2), ones(heads))

@@ -14,12 +14,14 @@ from separatrix.recurrence.operators.diagonal_scan import diagonal_scan as diago
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagonal_ssm_operator
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
+from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
 
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "selective_scan"]
+__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "linear_attention", "long_convolution", "selective_scan"]
 
 delta_rule = direct(delta_rule_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
 linear_attention = direct(linear_attention_operator)
+long_convolution = direct(long_convolution_operator)
 selective_scan = direct(selective_scan_operator)
