@@ -177,7 +177,7 @@ def rows() -> tuple[Operation, ...]:
             NARROW,
             convolution_inputs,
             "u",
-            recurrence.long_convolution,
+            first(recurrence.long_convolution),
             torch_loops.long_convolution,
             (torch_rival("PyTorch FFT", torch_loops.long_convolution),),
             convolution_work,

@@ -131,6 +131,8 @@ def longhorn(time: int) -> Arguments:
         "beta": randn(BATCH, time, D).exp(),
         "initial_state": randn(BATCH, D, N),
     }
+
+
 def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
     """Matrices that stretch some directions and shrink others, two heads."""
     A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5

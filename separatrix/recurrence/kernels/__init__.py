@@ -56,3 +56,4 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
         vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
         yield "low_rank_scan", (vectors, columns, columns, vectors)
+    yield "long_convolution", (ones(1, 2), ones(heads))
