@@ -5,6 +5,7 @@ from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.dictionary import dictionary_scan, dictionary_transition
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.linear_attention import linear_attention
@@ -33,6 +34,8 @@ __all__ = [
     "dense_scan",
     "diagonal_scan",
     "diagonal_ssm",
+    "dictionary_scan",
+    "dictionary_transition",
     "linear_attention",
     "long_convolution",
     "low_rank_scan",

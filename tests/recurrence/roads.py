@@ -102,6 +102,16 @@ def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH,
     }
 
 
+def dictionary(time: int) -> Arguments:
+    N, K = 4, 3
+    return {
+        "selection": randn(BATCH, time, K),
+        "dictionary": randn(K, N, N),
+        "b": randn(BATCH, time, N),
+        "initial_state": randn(BATCH, N),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -137,4 +147,5 @@ ROWS = {
     "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
+    "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
 }

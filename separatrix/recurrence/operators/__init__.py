@@ -11,6 +11,7 @@ from separatrix.recurrence.operators.delta_rule import delta_rule
 from separatrix.recurrence.operators.dense_scan import dense_scan
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.operators.dictionary_scan import dictionary_scan
 from separatrix.recurrence.operators.linear_attention import linear_attention
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan
 from separatrix.recurrence.operators.minmax_scan import minmax_scan
@@ -21,6 +22,7 @@ __all__ = [
     "dense_scan",
     "diagonal_scan",
     "diagonal_ssm",
+    "dictionary_scan",
     "linear_attention",
     "low_rank_scan",
     "minmax_scan",
