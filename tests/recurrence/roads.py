@@ -112,6 +112,18 @@ def dictionary(time: int) -> Arguments:
     }
 
 
+def companion(time: int) -> Arguments:
+    H, N = 3, 4
+    a = randn(H, N)
+    return {
+        "u": randn(BATCH, time, H),
+        "a": a / a.abs().sum(-1, keepdim=True),
+        "b": randn(H, N),
+        "c": randn(H, N),
+        "initial_state": randn(BATCH, H, N),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -148,4 +160,5 @@ ROWS = {
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
     "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
+    "companion": Row("companion_ssm", companion, ("u",), "u"),
 }
