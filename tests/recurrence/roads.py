@@ -170,6 +170,28 @@ def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
 
 
+def dictionary(time: int) -> Arguments:
+    N, K = 4, 3
+    return {
+        "selection": randn(BATCH, time, K),
+        "dictionary": randn(K, N, N),
+        "b": randn(BATCH, time, N),
+        "initial_state": randn(BATCH, N),
+    }
+
+
+def companion(time: int) -> Arguments:
+    H, N = 3, 4
+    a = randn(H, N)
+    return {
+        "u": randn(BATCH, time, H),
+        "a": a / a.abs().sum(-1, keepdim=True),
+        "b": randn(H, N),
+        "c": randn(H, N),
+        "initial_state": randn(BATCH, H, N),
+    }
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -242,4 +264,6 @@ ROWS = {
     "ridge, adaptive": Row(
         "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
     ),
+    "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
+    "companion": Row("companion_ssm", companion, ("u",), "u"),
 }

@@ -14,6 +14,7 @@ from separatrix.recurrence.operators.delta_rule import delta_rule as delta_rule_
 from separatrix.recurrence.operators.dense_scan import dense_scan as dense_scan_operator
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan as diagonal_scan_operator
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagonal_ssm_operator
+from separatrix.recurrence.operators.dictionary_scan import dictionary_scan as dictionary_scan_operator
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
@@ -31,6 +32,7 @@ __all__ = [
     "dense_scan",
     "diagonal_scan",
     "diagonal_ssm",
+    "dictionary_scan",
     "dplr",
     "gram_solve",
     "linear_attention",
@@ -47,6 +49,7 @@ delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
+dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
 linear_attention = direct(linear_attention_operator)
