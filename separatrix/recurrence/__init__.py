@@ -2,9 +2,8 @@
 
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
-from separatrix.recurrence.dense import Dense
-from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.dense import Dense, dense_scan
+from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
@@ -34,15 +33,13 @@ __all__ = [
     "cross_merge",
     "cross_scan",
     "delta_rule",
-    "dense_ssm",
-    "diagonal_scan",
-    "diagonal_ssm",
-    "legs_online",
     "dense_scan",
+    "dense_ssm",
     "diagonal_scan",
     "diagonal_ssm",
     "dplr",
     "four_directions",
+    "legs_online",
     "linear_attention",
     "long_convolution",
     "mimo_ssm",
@@ -50,7 +47,7 @@ __all__ = [
     "scan",
     "scan2d",
     "selective_scan",
-    "spectral_convolution",
     "selective_scan2d",
+    "spectral_convolution",
     "ssd",
 ]

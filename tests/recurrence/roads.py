@@ -87,6 +87,8 @@ def dense_ssm(time: int) -> Arguments:
     D, N = 3, 4
     a = torch.diag_embed(0.9 * randn(D, N).tanh()) + torch.triu(randn(D, N, N), 1) / 2
     return {"u": randn(BATCH, time, D), "a": a, "b": randn(D, N), "c": randn(D, N), "skip": randn(D), "initial_state": randn(BATCH, D, N)}
+
+
 def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     """RWKV-7's: what b writes back is at most what a reads."""
     H, K, V = 2, 4, 3
