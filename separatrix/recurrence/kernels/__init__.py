@@ -31,6 +31,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One small call for every set of arguments that has machine code of its own."""
     from torch import complex64, float64, ones
 
+    from separatrix.recurrence import DiagonalGRU, DiagonalLSTM
+
     heads, keys = (1, 3, 1), (1, 3, 1, 2)
     for shape in (None, heads, keys):  # no decay, one a head, one a key dimension
         yield "linear_attention", (ones(keys), ones(keys), ones(keys), None if shape is None else -ones(shape))
@@ -47,3 +49,5 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
     for dtype in (None, float64):
         yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
+    yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
+    yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))

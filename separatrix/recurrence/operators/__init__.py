@@ -16,6 +16,8 @@ from separatrix.recurrence.operators.diagonal_scan import diagonal_scan as diago
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagonal_ssm_operator
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
+from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
+from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
@@ -24,6 +26,8 @@ __all__ = [
     "block_scan",
     "delta_rule",
     "dense_scan",
+    "diagonal_gru",
+    "diagonal_lstm",
     "diagonal_scan",
     "diagonal_ssm",
     "dplr",
@@ -35,6 +39,8 @@ __all__ = [
 block_scan = direct(block_scan_operator)
 delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
+diagonal_gru = direct(diagonal_gru_operator)
+diagonal_lstm = direct(diagonal_lstm_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
 dplr = direct(dplr_operator)
