@@ -6,18 +6,30 @@ from separatrix.recurrence.cells import GRU, LSTM, DiagonalGRU, DiagonalLSTM, El
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense, dense_scan
+from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
-from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.householder import Householder, HouseholderProduct
+from separatrix.recurrence.kaczmarz import kaczmarz_step
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
+from separatrix.recurrence.low_rank import low_rank_scan
+from separatrix.recurrence.mimo import mimo_ssm
+from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
+from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.newton import NotConverged, Solution, diagonal_part, newton_scan
+from separatrix.recurrence.normalised import Average, normalised_attention
+from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
+from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
 from separatrix.recurrence.scan2d import scan2d, selective_scan2d
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
+from separatrix.recurrence.spectral import spectral_convolution
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan
@@ -27,7 +39,11 @@ __all__ = [
     "LSTM",
     "OPERATIONS",
     "PLRNN",
+    "AdaptiveRidge",
+    "Average",
     "Cell",
+    "Chebyshev",
+    "ConjugateGradient",
     "DendriticPLRNN",
     "Dense",
     "Diagonal",
@@ -36,10 +52,15 @@ __all__ = [
     "DiagonalLSTM",
     "DiagonalPlusLowRank",
     "Elman",
+    "Fenwick",
     "Forced",
     "ForcedRun",
     "Householder",
+    "HouseholderProduct",
+    "MinMax",
+    "MinMaxDiagonal",
     "NotConverged",
+    "Routing",
     "Scalar",
     "ShallowPLRNN",
     "Solution",
@@ -52,6 +73,7 @@ __all__ = [
     "cross_scan",
     "delta_rule",
     "dense_scan",
+    "dense_ssm",
     "diagonal_part",
     "diagonal_scan",
     "diagonal_ssm",
@@ -59,14 +81,25 @@ __all__ = [
     "forced_scan",
     "forcing",
     "four_directions",
+    "kaczmarz_step",
+    "legs_online",
     "linear_attention",
     "linearize",
+    "log_linear_attention",
     "long_convolution",
+    "low_rank_scan",
+    "mimo_ssm",
+    "minmax_scan",
+    "mixture_of_memories",
     "newton_scan",
+    "normalised_attention",
     "plan",
+    "ridge_attention",
+    "route",
     "scan",
     "scan2d",
     "selective_scan",
     "selective_scan2d",
+    "spectral_convolution",
     "ssd",
 ]

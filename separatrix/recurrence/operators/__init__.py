@@ -18,7 +18,10 @@ from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
 from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
+from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
+from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
+from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_scan_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
 
@@ -31,7 +34,10 @@ __all__ = [
     "diagonal_scan",
     "diagonal_ssm",
     "dplr",
+    "gram_solve",
     "linear_attention",
+    "low_rank_scan",
+    "minmax_scan",
     "scan2d",
     "selective_scan",
 ]
@@ -44,6 +50,9 @@ diagonal_lstm = direct(diagonal_lstm_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
 dplr = direct(dplr_operator)
+gram_solve = direct(gram_solve_operator)
 linear_attention = direct(linear_attention_operator)
+low_rank_scan = direct(low_rank_scan_operator)
+minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
