@@ -10,8 +10,9 @@ from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.householder import Householder
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
-from separatrix.recurrence.scan2d import scan2d, selective_scan2d
+from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.selective2d import selective_scan2d
 from separatrix.recurrence.ssd import ssd
 from separatrix.recurrence.state import State
 from separatrix.recurrence.transition import Transition, scan

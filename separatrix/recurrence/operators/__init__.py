@@ -18,8 +18,19 @@ from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
+from separatrix.recurrence.operators.selective_scan2d import selective_scan2d as selective_scan2d_operator
 
-__all__ = ["delta_rule", "dense_scan", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "scan2d", "selective_scan"]
+__all__ = [
+    "delta_rule",
+    "dense_scan",
+    "diagonal_scan",
+    "diagonal_ssm",
+    "dplr",
+    "linear_attention",
+    "scan2d",
+    "selective_scan",
+    "selective_scan2d",
+]
 
 delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
@@ -29,3 +40,4 @@ dplr = direct(dplr_operator)
 linear_attention = direct(linear_attention_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
+selective_scan2d = direct(selective_scan2d_operator)
