@@ -20,9 +20,8 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
-from separatrix.mixers.modes import into_modes, out_of_modes
 from separatrix.mixers.remembered import Remembered
-from separatrix.recurrence import Diagonal, State, diagonal_scan, init
+from separatrix.recurrence import Diagonal, State, init, mimo_ssm
 
 
 class LRU(nn.Module):
@@ -75,8 +74,7 @@ class LRU(nn.Module):
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (2) alone.    x [B, T, D] -> y [B, T, D], h [B, N]"""
         eigenvalues, gain = self.eigenvalues()
-        h_all, h = diagonal_scan(eigenvalues, gain * into_modes(self.B, x), h, reset)
-        return out_of_modes(self.C, h_all) + self.D * x, h
+        return mimo_ssm(x, eigenvalues, gain, self.B, self.C, self.D, h, reset, conjugate=False)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.C, reset)

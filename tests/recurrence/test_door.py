@@ -25,6 +25,7 @@ CALLS = {
     "selective": selective_scan,
     "ssd": ssd,
     "rank one, decay per key": dplr,
+    "attention, bonus": linear_attention,
 }
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence import OPERATIONS
+from separatrix.recurrence import OPERATIONS, kaczmarz_step
 from separatrix.recurrence.plan import objection
 from tests import golden
 
@@ -50,10 +50,7 @@ def lightnet(attention, q, k, v, S0=None, z0=None) -> Pair:
 
 
 def rwkv6(attention, r, k, v, w, u, S0=None) -> Pair:
-    """The read comes before the write: queries are one step early, the first of them meets the initial state; the bonus is local."""
-    early, state = attention(torch.cat([r[:, 1:], r[:, :1]], dim=1), k, v, w, 1.0, S0)
-    first = torch.zeros_like(v[:, 0]) if S0 is None else (r[:, 0].unsqueeze(-2) @ S0).squeeze(-2)
-    return torch.cat([first.unsqueeze(1), early[:, :-1]], dim=1) + (r * u * k).sum(-1, keepdim=True) * v, state
+    return attention(r, k, v, w, 1.0, S0, None, u)
 
 
 def deltanet(rule, q, k, v, beta, g=None, S0=None) -> Pair:
@@ -65,7 +62,11 @@ def rwkv7(rule, r, w, k, v, a, b, S0=None) -> Pair:
 
 
 def kaczmarz(rule, q, k, v, eta, g, S0=None) -> Pair:
-    return rule(q, k, v, eta / (k.square().sum(-1) + 1e-6), g, 1.0, S0)
+    return rule(q, k, v, kaczmarz_step(k, eta), g, 1.0, S0)
+
+
+def log_linear(attention, q, k, v, g, lam) -> Pair:
+    return attention(q, k, v, g, lam)
 
 
 def gated_deltaproduct(rule, q, k, v, beta, g, S0=None) -> Pair:
@@ -165,6 +166,7 @@ CASES: dict[str, tuple[str, Callable]] = {
     "minlstm": ("diagonal_scan", minlstm),
     "minlstm_log": ("diagonal_scan", minlstm_log),
     "rwkv7": ("dplr", rwkv7),
+    "log_linear_attn": ("log_linear_attention", log_linear),
 }
 
 ROWS = [
@@ -183,9 +185,13 @@ def test_every_form_gives_the_reference_numbers(case: str, name: str, form: str,
     reference = golden.load(name)
     inputs = {key: cast(x, dtype).requires_grad_() for key, x in reference.inputs.items()}
     parts = ("o", "state_re", "state_im") if case == "lru" else ("o", "state")
-    outputs = dict(zip(parts, letters(willing(operation, form), **inputs)))
+    expect_reference(reference, inputs, dict(zip(parts, letters(willing(operation, form), **inputs))), dtype)
+
+
+def expect_reference(reference: golden.Case, inputs: dict[str, Tensor], outputs: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Every output that the reference has, and its gradients to `inputs`."""
     closer, close = TOLERANCE[dtype]
-    for part in parts:
+    for part in outputs:
         if part not in reference.outputs:
             continue
         assert error(outputs[part], reference.outputs[part], dtype) < closer, part

@@ -6,7 +6,7 @@ import torch
 from separatrix.recurrence import OPERATIONS, long_convolution
 from tests.agree import cast, gradient, is_number
 from tests.recurrence.roads import BATCH, ROWS, randn
-from tests.recurrence.test_roads import ALL, agree, road, rows_of
+from tests.recurrence.test_roads import ALL, agree, named, road, rows_of
 
 DECAYING = [
     "attention, one decay",
@@ -64,7 +64,7 @@ def test_the_backward_of_the_definition_grows_with_the_length_not_its_square(nam
 
         arguments = {k: x.requires_grad_() if is_number(x) else x for k, x in row.example(T).items()}
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            outputs = OPERATIONS[row.operation]["recurrent"](**arguments)
+            outputs = named(row, "recurrent")(**arguments)
         sum(y.real.sum() for y in outputs).backward()
         return len(seen)
 
