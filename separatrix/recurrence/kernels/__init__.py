@@ -52,8 +52,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
     for dtype in (None, float64):
         yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
-    cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
-    yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)
         yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
         vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
         yield "low_rank_scan", (vectors, columns, columns, vectors)
+    cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
+    yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)

@@ -31,16 +31,13 @@ __all__ = [
     "diagonal_scan",
     "diagonal_ssm",
     "dplr",
-    "linear_attention",
-    "scan2d",
-    "selective_scan",
-    "selective_scan2d",
     "gram_solve",
     "linear_attention",
     "low_rank_scan",
     "minmax_scan",
     "scan2d",
     "selective_scan",
+    "selective_scan2d",
 ]
 
 block_scan = direct(block_scan_operator)
