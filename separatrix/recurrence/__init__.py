@@ -31,8 +31,9 @@ from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
 from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
-from separatrix.recurrence.scan2d import scan2d, selective_scan2d
+from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
+from separatrix.recurrence.selective2d import selective_scan2d
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
 from separatrix.recurrence.spectral import spectral_convolution
 from separatrix.recurrence.ssd import ssd

@@ -149,6 +149,22 @@ def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: 
     }
 
 
+def selective_grid(time: int, variates: int) -> Arguments:
+    """Steps from nearly none to forgetting; crossing slower than forgetting, or the paths through the grid would multiply without bound."""
+    D, N = 3, 2
+    A = 0.3 * randn(2, 2, D, N)
+    A[0, 0], A[1, 1] = (-1 - 2 * torch.rand(D, N) for _ in range(2))
+    return {
+        "u": randn(BATCH, time, variates, D),
+        "delta": torch.rand(BATCH, time, variates, 2, D, dtype=torch.float64) ** 4 * 3,
+        "A": A,
+        "B": randn(BATCH, time, variates, 2, N),
+        "C": randn(BATCH, time, variates, 2, N),
+        "D": randn(D),
+        "initial_state": randn(BATCH, variates, 2, D, N),
+    }
+
+
 def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH, steps: int | None = None) -> Arguments:
     """Rank 2 beside multipliers of both signs, some of them 0; two heads."""
     N, leading = 4, (batch, time if steps is None else steps, 2)
@@ -243,6 +259,7 @@ ROWS = {
     "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
     "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
     "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
+    "two dimensions, selective": Row("selective_scan2d", lambda T: selective_grid(T, 2), ("u", "delta", "B", "C"), "u"),
     "attention, bonus": Row(
         "linear_attention",
         lambda T: heads(T, decay(BATCH, T, 2, 4), 1) | {"bonus": randn(2, 4)},

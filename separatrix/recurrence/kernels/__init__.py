@@ -60,3 +60,5 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
         yield "low_rank_scan", (vectors, columns, columns, vectors)
     yield "long_convolution", (ones(1, 2), ones(heads))
+    cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
+    yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)

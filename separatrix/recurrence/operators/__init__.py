@@ -27,6 +27,7 @@ from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_r
 from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_scan_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
+from separatrix.recurrence.operators.selective_scan2d import selective_scan2d as selective_scan2d_operator
 
 __all__ = [
     "block_scan",
@@ -46,6 +47,7 @@ __all__ = [
     "minmax_scan",
     "scan2d",
     "selective_scan",
+    "selective_scan2d",
 ]
 
 block_scan = direct(block_scan_operator)
@@ -65,3 +67,4 @@ low_rank_scan = direct(low_rank_scan_operator)
 minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
+selective_scan2d = direct(selective_scan2d_operator)
