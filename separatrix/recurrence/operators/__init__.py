@@ -17,7 +17,8 @@ from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagona
 from separatrix.recurrence.operators.dictionary_scan import dictionary_scan as dictionary_scan_operator
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
-from separatrix.recurrence.operators.gated import gated as gated_operator
+from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
+from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
 from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
@@ -32,11 +33,12 @@ __all__ = [
     "block_scan",
     "delta_rule",
     "dense_scan",
+    "diagonal_gru",
+    "diagonal_lstm",
     "diagonal_scan",
     "diagonal_ssm",
     "dictionary_scan",
     "dplr",
-    "gated",
     "gram_solve",
     "linear_attention",
     "long_convolution",
@@ -51,11 +53,12 @@ __all__ = [
 block_scan = direct(block_scan_operator)
 delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
+diagonal_gru = direct(diagonal_gru_operator)
+diagonal_lstm = direct(diagonal_lstm_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
 dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
-gated = direct(gated_operator)
 gram_solve = direct(gram_solve_operator)
 linear_attention = direct(linear_attention_operator)
 long_convolution = direct(long_convolution_operator)
