@@ -22,10 +22,14 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from separatrix.recurrence.bonus import with_bonus
+
 HALF = (torch.bfloat16, torch.float16)
 FLA, MAMBA = "flash-linear-attention", "mamba-ssm"
 
 
+@with_bonus
+@with_bonus
 def linear_attention_cuda(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None):
     q, k = _one_per_value_head(v, q, k)
     started = dict(scale=scale, initial_state=_single(initial_state), output_final_state=True)

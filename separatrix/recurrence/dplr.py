@@ -39,6 +39,8 @@ from separatrix.recurrence.transition import Transition, expect_same_size
 class DiagonalPlusLowRank(Transition):
     """diag(diagonal) + left rightᵀ.   diagonal [..., N], left, right [..., N, R]"""
 
+    runs_as = "low_rank_scan"
+
     diagonal: Tensor
     left: Tensor
     right: Tensor

@@ -7,6 +7,7 @@ One operation has several forms, all the same function of the same arguments:
     fused       the recurrent form as one compiled kernel
     cuda        another package's kernels, on a GPU
     dense       the matrix the operation is, for analysis and small T
+    newton      all steps at once by iteration, for recurrences that are not linear
 
 A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
 why; `plan` says it in words for a call that has not happened yet.
@@ -37,7 +38,7 @@ _pays_from: dict[str, int] = {}
 def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2) -> Any:
     """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
 
-    `refuses`, for a fused or chunked form: called with the inputs of a call, it says why this form is not for them, or None.
+    `refuses`, for a fused, chunked or newton form: called with the inputs of a call, it says why this form is not for them, or None.
     `pays_from`, for a fused form: 1 where a single step too is faster as one kernel than as the operations of the recurrent form.
     """
     if function is None:
@@ -72,9 +73,14 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         return "recurrent", f"one step after another: {why}{refusal}"
     if "chunked" in forms:
         return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
+    if "newton" in forms:
+        why = refusal_of(operation, "newton", inputs) or transformed()
+        if why is None:
+            return "newton", f"{time} steps at once, a handful of times{refusal}"
+        refusal += f"; not newton: {why}"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
-    return "recurrent", "no faster form is known for this operation"
+    return "recurrent", refusal.removeprefix("; ") or "no faster form is known for this operation"
 
 
 def objection(operation: str, inputs: tuple) -> str | None:
@@ -84,15 +90,20 @@ def objection(operation: str, inputs: tuple) -> str | None:
             return "the kernels are for the CPU"
     if why := refusal_of(operation, "fused", inputs):
         return why
+    return transformed()
+
+
+def transformed() -> str | None:
+    """Why forms that are opaque to torch.func and forward derivatives cannot run now, or None."""
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
 
 
 def refusal_of(operation: str, name: str, inputs: tuple) -> str | None:
-    """Why the form refuses these inputs, or None."""
+    """Why the form refuses these inputs, or None; without any, float32 on the CPU is meant, which every form takes."""
     refuses = _refusals.get(f"{operation}_{name}")
-    return None if refuses is None else refuses(*inputs)
+    return None if refuses is None or not inputs else refuses(*inputs)
 
 
 def recorded(inputs: tuple) -> bool:
@@ -124,7 +135,8 @@ def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     name, _ = choose(operation, inputs, time)
     function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
-    device = "cpu" if inputs[0].is_cpu else inputs[0].device.type
+    first = next(x for x in inputs if isinstance(x, Tensor))
+    device = "cpu" if first.is_cpu else first.device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
             return function(*inputs)

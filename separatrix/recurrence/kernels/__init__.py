@@ -13,6 +13,7 @@ from typing import Any
 def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: None) -> int:
     """Compile every kernel that is not on disk yet; `progress(name, done, of)` before each. Returns how many combinations there are."""
     import torch
+    from torch.utils import _pytree as pytree
 
     from separatrix.recurrence import OPERATIONS
 
@@ -20,8 +21,7 @@ def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: No
     for done, (operation, arguments) in enumerate(calls):
         progress(operation, done, len(calls))
         leaves = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) else x for x in arguments]
-        y, final = OPERATIONS[operation]["fused"](*leaves)
-        (y.abs().sum() + final.abs().sum()).backward()
+        sum(x.abs().sum() for x in pytree.tree_leaves(OPERATIONS[operation]["fused"](*leaves))).backward()
         with torch.no_grad():
             OPERATIONS[operation]["fused"](*arguments)
     return len(calls)
@@ -31,15 +31,29 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One small call for every set of arguments that has machine code of its own."""
     from torch import complex64, float64, ones
 
+    from separatrix.recurrence import AdaptiveRidge, DiagonalGRU, DiagonalLSTM
+
     heads, keys = (1, 3, 1), (1, 3, 1, 2)
     yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads))  # one machine code for all matrix states
     for gate in (None, ones(heads)):
         yield "selective_scan", (ones(heads), ones(heads), -ones(1, 2), ones(1, 3, 2), ones(1, 3, 2), ones(1), gate)
     for dtype in (None, float64, complex64):
         yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
+    for decay in (None, -ones(heads)):
+        for ridge in (ones(1, 2), AdaptiveRidge()):
+            yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
+    yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))
     for dtype in (None, float64):
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
-    for dtype in (None, float64):
+        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
         yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
+        yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
+        vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
+        yield "low_rank_scan", (vectors, columns, columns, vectors)
+    yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
+    yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))
+    yield "long_convolution", (ones(1, 2), ones(heads))
+    cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
+    yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)

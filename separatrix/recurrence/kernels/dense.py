@@ -16,11 +16,10 @@ Units    forward (batch, head); backward (group of `group` batch rows, head): ro
 
 from __future__ import annotations
 
-from llvmlite import ir
-from numba import njit
+from numba import njit, types
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import Lanes, constant, get, load_first, pick, splat, store_first, vector_of
+from separatrix.recurrence.kernels.lanes import Lanes, constant, get, load_first, pick, pieces, splat, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
@@ -38,14 +37,21 @@ def totals(typingctx, a, b, c, d):
     """(total(a), total(b), total(c), total(d)) as four lanes."""
 
     def build(context, builder, sig, args):
-        def sums(x, y):
-            return builder.fadd(*(pick(builder, x, y, list(range(start, 2 * x.type.count, 2))) for start in (0, 1)))
+        def halves(x, count):
+            while x.type.count > count:
+                x = builder.fadd(*pieces(builder, x, x.type.count // 2))
+            return x
 
-        value = sums(sums(args[0], args[1]), sums(args[2], args[3]))
-        while value.type.count > 4:
-            half = ir.Constant(value.type, ir.Undefined)
-            value = builder.fadd(*(pick(builder, value, half, list(range(start, value.type.count, 2))) for start in (0, 1)))
-        return value
+        def sums(x, y, even, odd):
+            return builder.fadd(pick(builder, x, y, even), pick(builder, x, y, odd))
+
+        if a.element == types.float64:
+            p, q, r, s = (halves(x, 4) for x in args)
+            pairs = ([0, 4, 2, 6], [1, 5, 3, 7])
+            return sums(sums(p, q, *pairs), sums(r, s, *pairs), [0, 1, 4, 5], [2, 3, 6, 7])
+        p, q, r, s = (halves(x, 8) for x in args)
+        pairs = ([0, 2, 8, 10, 4, 6, 12, 14], [1, 3, 9, 11, 5, 7, 13, 15])  # within 16 bytes, where shuffles are cheap
+        return halves(sums(sums(p, q, *pairs), sums(r, s, *pairs), *pairs), 4)
 
     return Lanes(4, a.element)(a, b, c, d), build
 

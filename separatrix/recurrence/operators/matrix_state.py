@@ -12,6 +12,7 @@ from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
+from separatrix.recurrence.operators.direct import direct
 
 # A unit of work is a head. Fewer heads than this are cut into parts of their values, which then add up their gradients.
 FEW = 4
@@ -143,9 +144,10 @@ def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error, 
 def _keep(ctx, inputs, output):
     *tensors, ctx.scale, state, reset, ctx.kept = inputs
     ctx.save_for_backward(*tensors, state, reset, *output[2:])
+    ctx.set_materialize_grads(False)
 
 
-def _plain(n: int, beta: Tensor | None) -> Callable:
+def _plain(beta: Tensor | None) -> Callable:
     """The operation in plain torch, in the letters of the operator."""
     from separatrix.recurrence.delta_product import delta_product_chunked
     from separatrix.recurrence.linear_attention import linear_attention_chunked
@@ -158,12 +160,15 @@ def _plain(n: int, beta: Tensor | None) -> Callable:
 def _gradient(ctx, grad_o, grad_final, *_):
     q, k, v, beta, log_decay, state, reset, error, marks = ctx.saved_tensors
     inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
+    grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
+    grad_final = torch.zeros_like(state) if grad_final is None else grad_final
     if torch.is_grad_enabled():
-        return *differentiable(_plain(k.shape[2], beta), inputs, (grad_o, grad_final)), None
+        return *differentiable(_plain(beta), inputs, (grad_o, grad_final)), None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, error, marks = matrix_state(*inputs, True)
-    *grads, grad_beta, grad_decay, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, error, marks)
+    *grads, grad_beta, grad_decay, grad_state = _backward(grad_o, grad_final, *inputs, error, marks)
     return *grads, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None, None
 
 
 torch.library.register_autograd(matrix_state, _gradient, setup_context=_keep)
+_backward = direct(matrix_state_backward)

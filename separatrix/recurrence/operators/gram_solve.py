@@ -1,0 +1,77 @@
+"""`torch.ops.separatrix.gram_solve`: the elimination of `kernels/gram.py`."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import gram
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
+
+
+@torch.library.custom_op(
+    "separatrix::gram_solve",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor beta, Tensor? log_decay, Tensor ridge, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
+)
+def gram_solve(
+    q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, state: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """x with (P_t + Λ_t) x_t = q_t, and the last P.   q, k, x [B,T,H,K]; ridge [H,K], or [B,T,H]: the same in all dimensions of a step."""
+    B, T, H, K = q.shape
+    x, final = q.new_empty(q.shape), state.new_empty(state.shape)
+    constant = ridge.ndim == 2
+    share(
+        gram.solve_shared,
+        B * H,
+        B * T * H * K * K * (K / 3.0 + gram.STEPS + 8),
+        (T, H, K),
+        flat(q),
+        flat(k),
+        flat(beta),
+        flat(log_decay),
+        flat(ridge) if constant else None,
+        None if constant else flat(ridge),
+        flags(reset, B, T),
+        flat(state),
+        flat(x),
+        flat(final),
+    )
+    return x, final
+
+
+@gram_solve.register_fake
+def _(q, k, beta, log_decay, ridge, state, reset):
+    return q.new_empty(q.shape), state.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad, grad_final):
+    """One more solve, y, and the gradient of -y·(P_t + Λ_t) x_t as a function of Λ and of P, which is linear attention."""
+    *inputs, x = ctx.saved_tensors
+    _, k, beta, log_decay, ridge, state, reset = inputs
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.ridge import gram_solve_chunked
+
+        return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
+    y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
+    weight = beta.unsqueeze(-1)
+    attention = (x, k.unsqueeze(2), (weight * k).unsqueeze(2), None, log_decay, 1.0, state.mT.contiguous(), reset)
+    _, _, error, marks = matrix_state(*attention, True)
+    _, grad_k, grad_write, _, grad_decay, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *attention, error, marks)
+    grad_k, grad_write = grad_k.squeeze(2), grad_write.squeeze(2)
+    return (
+        y,
+        grad_k + weight * grad_write,
+        (grad_write * k).sum(-1),
+        None if log_decay is None else grad_decay,
+        -(x * y).sum((0, 1) if ridge.ndim == 2 else -1),
+        grad_state.mT,
+        None,
+    )
+
+
+torch.library.register_autograd(gram_solve, _gradient, setup_context=_keep)

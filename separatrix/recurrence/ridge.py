@@ -1,0 +1,298 @@
+"""Ridge attention: every step reads from the ridge regression of all values on all keys so far.
+
+    P_t = a_t P_{t-1} + β_t k_t k_tᵀ          a = exp(log_decay) <= 1, β >= 0                                      (1)
+    R_t = a_t R_{t-1} + β_t k_t v_tᵀ
+    o_t = R_tᵀ x_t                            (P_t + Λ_t) x_t = q_t                                                (2)
+
+o_t = W q_t with the W that minimises Σ_s β_s (decay from s to t) |v_s - W k_s|² + tr(W Λ Wᵀ): linear attention whose query was whitened by
+the keys. The ridge does not fade. It is a tensor [heads, key] (Mesa), or `AdaptiveRidge`: λ_t = rho |P_t|_F, which bounds the condition
+number of (2) by 1 + 1/rho at every step (Gated KalmaNet).
+
+The state is the pair P [key, key], symmetric and positive semidefinite, and R [key, value]. Given x, (2) is `linear_attention`, and so
+is P_t x_t; with that, no form but the definition needs P_t as a matrix:
+
+    |P_t|² = a_t² |P_{t-1}|² + 2 β_t k_tᵀ P_t k_t - β_t² |k_t|⁴                                                    (3)
+
+is a scalar recurrence, an iterative solver applies P_t at all steps at once, and the derivative of x_t is one more solve (`solvers`)
+and the gradient of P_t x_t.
+
+Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+Departs  no scale, no normalisation of q and k: that is the layer's. A ridge of zero is refused, where nothing was written x = q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_shape, readable
+from separatrix.recurrence.decay import between
+from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
+from separatrix.recurrence.fused import double, float32, operators, state_or_rest
+from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
+from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.solvers import Solver, implicit
+from separatrix.recurrence.state import State
+
+
+@dataclass(frozen=True)
+class AdaptiveRidge:
+    """λ_t = rho |P_t|_F, the same for all key dimensions; 1 while P_t is zero."""
+
+    rho: float = 0.05
+
+    def __call__(self, square: Tensor) -> Tensor:
+        """Of |P|_F²."""
+        written = square > 0
+        return torch.where(written, self.rho * torch.where(written, square, 1).sqrt(), 1)
+
+
+Ridge = Tensor | AdaptiveRidge
+ADAPTIVE = AdaptiveRidge()
+# The factors of one block of steps are 2 K² floats a lane: 2 MB here.
+MOST_KEYS = 160
+
+
+def ridge_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    initial_state: State | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """o_t = R_tᵀ (P_t + Λ_t)⁻¹ q_t,  P_t = a_t P_{t-1} + β_t k_t k_tᵀ,  R_t = a_t R_{t-1} + β_t k_t v_tᵀ.
+
+    q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v] >= 0, log_decay None or [B, T, H_v] and <= 0,
+    ridge [H_v, K] > 0 or an AdaptiveRidge, reset [B, T] bool  ->  o [B, T, H_v, V], State(P=[B, H_v, K, K], R=[B, H_v, K, V]).
+
+    solver None solves exactly; a ConjugateGradient or Chebyshev warns when a residual (`ridge_solve` returns them) exceeds its tolerance.
+    """
+    P, R = parts(initial_state)
+    expect_heads(q, k, v, beta, log_decay, R, reset)
+    expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    return run("ridge_attention", q.shape[1], q, k, v, beta, log_decay, ridge, solver, initial_state, reset)
+
+
+@form
+def ridge_attention_recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    initial_state: State | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """Equations (1) and (2), read aloud."""
+    q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
+    grams, memories = [], []
+    for t in range(q.shape[1]):
+        a, write = g[:, t].exp().unsqueeze(-1), w[:, t].unsqueeze(-1)
+        P = a * P + write * k[:, t].unsqueeze(-2)
+        R = a * R + write * v_[:, t].unsqueeze(-2)
+        grams.append(P)
+        memories.append(R)
+    if not grams:
+        return v, State(P=P, R=R)
+    every = torch.stack(grams, dim=1)
+    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    if solver is None:
+        x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
+    else:
+        x = implicit(matrix_apply, partial(_iterate, solver, matrix_apply, matrix_square), q, level, every)
+    return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
+
+
+@form
+def ridge_attention_chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    initial_state: State | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
+    q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
+    square, final = gram_square(k, w, g, P)
+    level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    solve = gram_solve if solver is None else partial(_iterate, solver, gram_apply, lambda k, w, g, P: gram_square(k, w, g, P)[0])
+    x = implicit(gram_apply, solve, q, level, k, w, g, P)
+    o, R = linear_attention_chunked(x, w, v_, g.squeeze(-1), 1.0, R)
+    return o.to(v.dtype), State(P=final, R=R)
+
+
+@form
+def ridge_attention_dense(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    initial_state: State | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """All P_t at once, then the attention matrix of all pairs of steps; the solver is not asked, the solve is exact."""
+    q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
+    pairs, carried = between(g.transpose(1, 2)).exp(), g.cumsum(1).exp().unsqueeze(-1)
+    every = torch.einsum("bhts,bshi,bshj->bthij", pairs.squeeze(-1), w, k) + carried * P.unsqueeze(1)
+    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
+    o, R = linear_attention_dense(x, w, v_, g.squeeze(-1), 1.0, R)
+    return o.to(v.dtype), State(P=every[:, -1] if q.shape[1] else P, R=R)
+
+
+def too_many_keys(q: Tensor, *inputs: object) -> str | None:
+    if q.shape[-1] > MOST_KEYS:
+        return "the factors outgrow the cache"
+    if len(inputs) > 5 and inputs[5] is not None:
+        return "it eliminates, and an iterative solver was asked for"
+    state = inputs[6] if len(inputs) > 6 else None
+    return double(q, *(x for x in inputs if isinstance(x, Tensor)), *(state.tensors().values() if isinstance(state, State) else ()))
+
+
+@form(refuses=too_many_keys)
+def ridge_attention_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    initial_state: State | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    (B, T, H, V), K = v.shape, q.shape[-1]
+    starts = parts(initial_state)
+    P, R = state_or_rest(starts[0], B, H, K, K), state_or_rest(starts[1], B, H, K, V)
+    if T == 0:
+        return v, State(P=P, R=R)
+    q, k, v_, beta, log_decay = float32(q, k, v, beta, log_decay)  # type: ignore[assignment]
+    q, k = (x if x.shape[2] == H else x.repeat_interleave(H // x.shape[2], dim=2) for x in (q, k))
+    w = beta.unsqueeze(-1) * k
+    if isinstance(ridge, AdaptiveRidge):
+        Pk, _ = linear_attention_fused(k, k, w, log_decay, 1.0, P, reset)
+        keep = torch.ones_like(beta) if log_decay is None else (2 * log_decay).exp()
+        level = ridge(diagonal_scan_fused(keep, growth(k, w, Pk), P.square().sum((-2, -1)), reset)[0])
+    else:
+        level = ridge.float()
+    x, P = operators().gram_solve(q, k, beta, log_decay, level, P, reset)
+    o, R = linear_attention_fused(x, w, v_, log_decay, 1.0, R, reset)
+    return o.to(v.dtype), State(P=P, R=R)
+
+
+def _enter(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial_state: State | None, reset: Tensor | None
+) -> tuple[Tensor, ...]:
+    """q, k, β k [B, T, H_v, K], v [B, T, H_v, V], log decay [B, T, H_v, 1], P, R in the working precision."""
+    P, R = parts(initial_state)
+    q, k, v, b, g, R = enter(q, k, v, beta, log_decay, 1.0, R, reset)
+    assert b is not None
+    P = R.new_zeros(*R.shape[:-1], k.shape[-1]) if P is None else P.to(R.dtype)
+    return q, k, b * k, v, torch.zeros_like(b) if g is None else g, P, R
+
+
+# P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
+
+
+def gram_apply(x: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> Tensor:
+    """(P_t + Λ_t) x_t.   x [B, T, H, K]"""
+    return linear_attention_chunked(x, k, w, g.squeeze(-1), 1.0, P.mT)[0] + level * x
+
+
+def gram_square(k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
+    """|P_t|_F² by (3), [B, T, H], and the last P."""
+    Pk, final = linear_attention_chunked(k, k, w, g.squeeze(-1), 1.0, P)
+    return diagonal_scan_chunked((2 * g).exp().squeeze(-1), growth(k, w, Pk), P.square().sum((-2, -1)))[0], final
+
+
+def growth(k: Tensor, w: Tensor, Pk: Tensor) -> Tensor:
+    """What (3) adds to |P_t|_F², given P_t k_t."""
+    return 2 * (w * Pk).sum(-1) - (w * k).sum(-1).square()
+
+
+def gram_solve_chunked(
+    q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, P: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The compiled operator in plain torch: x and the last P.   ridge [H, K] or [B, T, H]"""
+    w, g = beta.unsqueeze(-1) * k, torch.zeros_like(beta) if log_decay is None else log_decay
+    g = g if reset is None else g.masked_fill(reset.unsqueeze(-1), -torch.inf)
+    x = implicit(gram_apply, gram_solve, q, ridge if ridge.ndim == 2 else ridge.unsqueeze(-1), k, w, g.unsqueeze(-1), P)
+    return x, linear_attention_chunked(k, k, w, g, 1.0, P)[1]
+
+
+def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Tensor:
+    """x with (P_t + Λ_t) x_t = q_t, by elimination, a chunk of matrices at a time."""
+    diagonal, solved = torch.diag_embed(level.expand(q.shape)), []
+    for start in range(0, q.shape[1], chunk):
+        matrices = []
+        for t in range(start, min(start + chunk, q.shape[1])):
+            P = g[:, t].exp().unsqueeze(-1) * P + w[:, t].unsqueeze(-1) * k[:, t].unsqueeze(-2)
+            matrices.append(P)
+        steps = slice(start, start + len(matrices))
+        solved.append(torch.linalg.solve(torch.stack(matrices, 1) + diagonal[:, steps], q[:, steps]))
+    return torch.cat(solved, dim=1) if solved else q.clone()
+
+
+def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
+    """(P + Λ) x.   x [..., K], P [..., K, K]"""
+    return (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
+
+
+def matrix_square(P: Tensor) -> Tensor:
+    return P.square().sum((-2, -1))
+
+
+def _iterate(
+    solver: Solver, apply: Callable[..., Tensor], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor
+) -> Tensor:
+    """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
+
+    def bounds() -> tuple[Tensor, Tensor]:
+        return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1)
+
+    return solver.solve(lambda x: apply(x, level, *gram), b, bounds)
+
+
+def parts(state: State | None) -> tuple[Tensor | None, Tensor | None]:
+    if state is None:
+        return None, None
+    if not isinstance(state, State) or set(state.parts) != {"P", "R"}:
+        names = sorted(state.parts) if isinstance(state, State) else type(state).__name__
+        raise ValueError(f"initial_state has the parts {names}, expected State(P=..., R=...) as ridge_attention returns it")
+    return state.parts["P"], state.parts["R"]  # type: ignore[return-value]
+
+
+def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None) -> None:
+    """Refuse what would not be positive definite, or not be a Gram matrix."""
+    key = q.shape[-1]
+    expect_at_least_zero("beta", beta)
+    if log_decay is not None and log_decay.ndim != 3:
+        raise ValueError(f"log_decay is {list(log_decay.shape)}, expected [batch, time, value heads]: P stays symmetric only so")
+    if isinstance(ridge, Tensor):
+        expect_numbers("q", q, ridge=ridge)
+        expect_shape("ridge", ridge, (heads, key), "value heads, key")
+        if readable(ridge) and not (least := ridge.detach().amin().item()) > 0:
+            raise ValueError(f"ridge must be > 0, got min {least:.3g}")
+    elif not ridge.rho > 0:
+        raise ValueError(f"ridge.rho must be > 0, got {ridge.rho:.3g}")
+    if P is not None:
+        expect_numbers("q", q, **{"initial_state.P": P})
+        expect_shape("initial_state.P", P, (q.shape[0], heads, key, key), "batch, value heads, key, key")
