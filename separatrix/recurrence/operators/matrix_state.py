@@ -14,8 +14,8 @@ from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
 from separatrix.recurrence.operators.direct import direct
 
-# A unit of work is a head. Fewer heads than this are cut into parts of their values, which then add up their gradients.
-FEW = 4
+# A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
+FEW = 2
 
 
 @torch.library.custom_op(
@@ -113,10 +113,11 @@ def matrix_state_backward(
     shape, work = _shape(q, v)
     parts = blocks(V, shape[-1])
     *inputs, kind, decay, resets = _inputs(q, k, v, beta, log_decay, reset)
-    grad_q, grad_k = v.new_empty(parts, B, T, H, K), v.new_empty(parts, B, T, n, H, K)
+    several = (parts,) if parts > 1 else ()
+    grad_q, grad_k = v.new_empty(*several, B, T, H, K), v.new_empty(*several, B, T, n, H, K)
     grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
-    grad_beta = v.new_empty(parts, *(beta.shape if beta is not None else (0,)))
-    grad_decay = v.new_empty(parts, *((B, T, H, K)[: 2 + kind] if kind else (0,)))
+    grad_beta = v.new_empty((*several, *beta.shape) if beta is not None else 0)
+    grad_decay = v.new_empty((*several, B, T, H, K)[: len(several) + 2 + kind] if kind else 0)
     share(
         backward_shared,
         B * H * parts,
@@ -129,7 +130,8 @@ def matrix_state_backward(
         scale,
         *(flat(x) for x in (state, error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
     )
-    grad_q, grad_k, grad_beta, grad_decay = (x[0] if parts == 1 else x.sum(0) for x in (grad_q, grad_k, grad_beta, grad_decay))
+    if several:
+        grad_q, grad_k, grad_beta, grad_decay = (x.sum(0) if x.numel() else x for x in (grad_q, grad_k, grad_beta, grad_decay))
     if log_decay is None:
         grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
