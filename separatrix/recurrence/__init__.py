@@ -17,11 +17,6 @@ from separatrix.recurrence.kaczmarz import kaczmarz_step
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
 from separatrix.recurrence.longhorn import longhorn, longhorn_diagonal
-from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
-from separatrix.recurrence.normalised import Average, normalised_attention
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
-from separatrix.recurrence.householder import Householder, HouseholderProduct
-from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.low_rank import low_rank_scan
 from separatrix.recurrence.mimo import mimo_ssm
 from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
@@ -95,8 +90,6 @@ __all__ = [
     "long_convolution",
     "longhorn",
     "longhorn_diagonal",
-    "mixture_of_memories",
-    "normalised_attention",
     "low_rank_scan",
     "mimo_ssm",
     "minmax_scan",

@@ -47,8 +47,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     for dtype in (None, float64):
         yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
-    yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))
+    yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     for dtype in (None, float64):
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
     for dtype in (None, float64):

@@ -18,6 +18,7 @@ from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
+from separatrix.recurrence.operators.longhorn import longhorn as longhorn_operator
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
 from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_scan_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
@@ -32,6 +33,7 @@ __all__ = [
     "dplr",
     "gram_solve",
     "linear_attention",
+    "longhorn",
     "low_rank_scan",
     "minmax_scan",
     "scan2d",
@@ -46,32 +48,8 @@ diagonal_ssm = direct(diagonal_ssm_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
 linear_attention = direct(linear_attention_operator)
+longhorn = direct(longhorn_operator)
 low_rank_scan = direct(low_rank_scan_operator)
 minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
-from separatrix.recurrence.operators.delta_rule import delta_rule
-from separatrix.recurrence.operators.dense_scan import dense_scan
-from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
-from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
-from separatrix.recurrence.operators.gram_solve import gram_solve
-from separatrix.recurrence.operators.linear_attention import linear_attention
-from separatrix.recurrence.operators.longhorn import longhorn
-from separatrix.recurrence.operators.selective_scan import selective_scan
-
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "dplr", "linear_attention", "longhorn", "selective_scan"]
-from separatrix.recurrence.operators.low_rank_scan import low_rank_scan
-from separatrix.recurrence.operators.minmax_scan import minmax_scan
-from separatrix.recurrence.operators.selective_scan import selective_scan
-
-__all__ = [
-    "delta_rule",
-    "dense_scan",
-    "diagonal_scan",
-    "diagonal_ssm",
-    "linear_attention",
-    "low_rank_scan",
-    "minmax_scan",
-    "selective_scan",
-]
-__all__ = ["delta_rule", "diagonal_scan", "diagonal_ssm", "gram_solve", "linear_attention", "selective_scan"]
