@@ -129,6 +129,10 @@ def minlstm_log(scan, f, i, hh, h0) -> Pair:
     return minlstm(scan, f, i, positive(hh), positive(h0))
 
 
+def sdssm(scan, Adict, Bw, Wsel, bsel, h0, u) -> Pair:
+    return scan(u @ Wsel.T + bsel, Adict.movedim(-1, 0), u @ Bw.T, h0)
+
+
 CASES: dict[str, tuple[str, Callable]] = {
     "mamba1": ("selective_scan", mamba1),
     "mamba2_ssd": ("ssd", mamba2_ssd),
@@ -156,6 +160,7 @@ CASES: dict[str, tuple[str, Callable]] = {
     "minlstm_log": ("diagonal_scan", minlstm_log),
     "rwkv7": ("dplr", rwkv7),
     "log_linear_attn": ("log_linear_attention", log_linear),
+    "sdssm": ("dictionary_scan", sdssm),
 }
 
 ROWS = [
