@@ -126,7 +126,7 @@ def longhorn(time: int) -> Arguments:
     N, D = 3, 5
     return {
         "q": randn(BATCH, time, N),
-        "k": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N) / 2,
         "x": randn(BATCH, time, D),
         "beta": randn(BATCH, time, D).exp(),
         "initial_state": randn(BATCH, D, N),
@@ -186,14 +186,6 @@ def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
 
 
-def longhorn(time: int) -> Arguments:
-    N, D = 3, 5
-    return {
-        "q": randn(BATCH, time, N),
-        "k": randn(BATCH, time, N) / 2,
-        "x": randn(BATCH, time, D),
-        "beta": randn(BATCH, time, D).exp(),
-        "initial_state": randn(BATCH, D, N),
 def dictionary(time: int) -> Arguments:
     N, K = 4, 3
     return {
@@ -274,6 +266,8 @@ ROWS = {
         ("q", "k", "v", "log_decay"),
         "v",
     ),
+    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
+    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
     "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
@@ -287,8 +281,6 @@ ROWS = {
     "ridge, adaptive": Row(
         "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
     ),
-    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
-    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
     "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
     "companion": Row("companion_ssm", companion, ("u",), "u"),
 }

@@ -45,11 +45,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         for ridge in (ones(1, 2), AdaptiveRidge()):
             yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
-    for dtype in (None, float64):
-        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))
-    yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     for dtype in (None, float64):
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
         yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
