@@ -126,7 +126,7 @@ def longhorn(time: int) -> Arguments:
     N, D = 3, 5
     return {
         "q": randn(BATCH, time, N),
-        "k": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N) / 2,
         "x": randn(BATCH, time, D),
         "beta": randn(BATCH, time, D).exp(),
         "initial_state": randn(BATCH, D, N),
