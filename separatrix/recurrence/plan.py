@@ -101,9 +101,9 @@ def transformed() -> str | None:
 
 
 def refusal_of(operation: str, name: str, inputs: tuple) -> str | None:
-    """Why the form refuses these inputs, or None."""
+    """Why the form refuses these inputs, or None; without any, float32 on the CPU is meant, which every form takes."""
     refuses = _refusals.get(f"{operation}_{name}")
-    return None if refuses is None else refuses(*inputs)
+    return None if refuses is None or not inputs else refuses(*inputs)
 
 
 def recorded(inputs: tuple) -> bool:

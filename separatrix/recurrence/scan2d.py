@@ -9,14 +9,10 @@ a a matrix of two by two. With a12 = a21 = 0 these are two diagonal scans that d
 Line by line: (1) needs only the line before, all of it at once, and then (2) is a diagonal scan along the line; or the same with the axes
 exchanged. So T x V cells are min(T, V) steps with a tree of depth log2(max(T, V)) in each.
 
-`selective_scan2d` is the layer's core: for channel d, state n and steps δ1, δ2 of the cell, what comes from the other state held like u,
-
-    a11 = exp(δ1 A11)    a12 = δ1 φ(δ1 A11) A12    x1 = δ1 φ(δ1 A11) B1 u    φ(z) = (exp(z) - 1) / z           (3)
-    a22 = exp(δ2 A22)    a21 = δ2 φ(δ2 A22) A21    x2 = δ2 φ(δ2 A22) B2 u    y = Σ_n C1 h1 + C2 h2 + D u
-
 Paper    Roesser 1975, doi:10.1109/TAC.1975.1100844 (the two states); Behrouz et al. 2024, arXiv:2406.04320 (Chimera).
-Departs  all four A are diagonal; Chimera takes companion matrices for A11 and A12. Its A1, A2, A3, A4 are A11, A12, A21, A22 here.
-Cost     O(T V N); `selective_scan2d` also writes the T V D N states down, in every form.
+Departs  every a is a number for each number of the state. Chimera's A1, A2, A3, A4 are a11, a12, a21, a22 here; how it gets them from the
+         input is in `selective2d.py`.
+Cost     O(T V N), N numbers a cell.
 """
 
 from __future__ import annotations
@@ -29,9 +25,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import (
     along_time,
     complex_of,
-    expect_axes,
     expect_numbers,
-    expect_real,
     expect_reset,
     expect_shape,
     working_dtype,
@@ -152,46 +146,3 @@ def enter(
     before = x.new_zeros(B, V, 2, *rest) if initial_state is None else initial_state.to(working)
     edge = x.new_zeros(B, T, 2, *rest) if edge is None else edge.to(working)
     return a, x, before, edge, out
-
-
-def selective_scan2d(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-    initial_state: Tensor | None = None, reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Equation (3).
-
-    u [B, T, V, D], delta [B, T, V, 2, D], A [2, 2, D, N], B and C [B, T, V, 2, N], D [D], initial_state [B, V, 2, D, N], reset [B, T] bool
-    ->  y [B, T, V, D], final state [B, V, 2, D, N].   delta >= 0; A[0, 0] and A[1, 1] at most 0 keep the state bounded.
-    """
-    expect_axes("u", u, "batch, time, variate, channel")
-    expect_axes("A", A, "2, 2, channel, state")
-    expect_real(u=u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)
-    expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)
-    grid, channels, states = u.shape[:3], u.shape[3], A.shape[-1]
-    expect_shape("delta", delta, (*grid, 2, channels), "batch, time, variate, 2, channel")
-    expect_shape("A", A, (2, 2, channels, states), "2, 2, channel, state")
-    expect_shape("B", B, (*grid, 2, states), "batch, time, variate, 2, state")
-    expect_shape("C", C, (*grid, 2, states), "batch, time, variate, 2, state")
-    if D is not None:
-        expect_shape("D", D, (channels,), "channel")
-    if initial_state is not None:
-        expect_shape("initial_state", initial_state, (grid[0], grid[2], 2, channels, states), "batch, variate, 2, channel, state")
-    expect_reset(reset, grid[0], grid[1])
-    dtype = working_dtype(u, delta, A, B, C, D, initial_state)
-    out, u, delta, A, B, C = u.dtype, u.to(dtype), delta.to(dtype), A.to(dtype), B.to(dtype), C.to(dtype)
-    own, other = torch.stack([A[0, 0], A[1, 1]]), torch.stack([A[0, 1], A[1, 0]])
-    z = delta.unsqueeze(-1) * own  # [B, T, V, 2, D, N]
-    held = delta.unsqueeze(-1) * _phi(z)
-    kept, given = z.exp(), held * other
-    a = torch.stack([torch.stack([kept[:, :, :, 0], given[:, :, :, 0]], 3), torch.stack([given[:, :, :, 1], kept[:, :, :, 1]], 3)], 3)
-    x = held * B.unsqueeze(-2) * u[:, :, :, None, :, None]
-    h, final = scan2d(a, x, initial_state, reset)
-    y = (h * C.unsqueeze(-2)).sum((3, 5))
-    return (y if D is None else y + D.to(dtype) * u).to(out), final
-
-
-def _phi(z: Tensor) -> Tensor:
-    """(exp(z) - 1) / z, and its limit at 0."""
-    small = z.abs() < 1e-6
-    safe = torch.where(small, torch.ones_like(z), z)
-    return torch.where(small, 1 + z / 2, torch.expm1(safe) / safe)

@@ -51,7 +51,7 @@ def spectral_convolution(u: Tensor, filters: Tensor, alternating: bool = False) 
         filters = torch.cat([filters[0::2].unsqueeze(1), -filters[1::2].unsqueeze(1)], dim=1).flatten(0, 1)
     count, channels = filters.shape[1], u.shape[2]
     kernel = filters.T.repeat_interleave(channels, dim=0)
-    return long_convolution(kernel, u.repeat(1, 1, count)).unflatten(-1, (count, channels))
+    return long_convolution(kernel, u.repeat(1, 1, count))[0].unflatten(-1, (count, channels))
 
 
 def chebyshev(degree: int) -> Tensor:
@@ -62,7 +62,7 @@ def chebyshev(degree: int) -> Tensor:
 def precondition(y: Tensor, coefficients: Tensor) -> Tensor:
     """ỹ of (3), y at rest before its first step.   y [B, T, D], coefficients [n] -> [B, T, D]"""
     kernel = torch.cat([coefficients.new_ones(1), coefficients])
-    return long_convolution(kernel.expand(y.shape[2], -1), y)
+    return long_convolution(kernel.expand(y.shape[2], -1), y)[0]
 
 
 def _leading(factor, length: int, count: int, *options) -> tuple[Tensor, Tensor]:

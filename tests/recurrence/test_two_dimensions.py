@@ -9,7 +9,7 @@ from torch import Tensor
 from separatrix.recurrence import cross_merge, cross_scan, diagonal_scan, four_directions, linear_attention, plan, scan2d, selective_scan2d
 from separatrix.recurrence.plan import OPERATIONS
 from tests.agree import agree, cast, gradient
-from tests.recurrence.roads import BATCH, grid, randn
+from tests.recurrence.roads import BATCH, grid, randn, selective_grid
 
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
 FORMS = OPERATIONS["scan2d"]
@@ -131,53 +131,64 @@ def test_what_is_refused():
 
 # -- the selective scan --------------------------------------------------------------------------------------------------------------------
 
-
-def selective(T: int, V: int, D: int = 3, N: int = 2) -> dict:
-    A = 0.3 * randn(2, 2, D, N)
-    A[0, 0], A[1, 1] = -3 * torch.rand(D, N), -3 * torch.rand(D, N)
-    return {
-        "u": randn(BATCH, T, V, D),
-        "delta": torch.rand(BATCH, T, V, 2, D, dtype=torch.float64),
-        "A": A,
-        "B": randn(BATCH, T, V, 2, N),
-        "C": randn(BATCH, T, V, 2, N),
-        "D": randn(D),
-        "initial_state": randn(BATCH, V, 2, D, N),
-    }
+SELECTIVE = OPERATIONS["selective_scan2d"]
 
 
-def cell_by_cell(u, delta, A, B, C, D, initial_state):
-    """Equation (3), one cell after another; the held integral by its own formula, A⁻¹ (exp(δ A) - 1)."""
-    y, before = torch.empty_like(u), initial_state
-    for t in range(u.shape[1]):
-        left, line = torch.zeros_like(before[:, 0]) if before.shape[1] else None, []
-        for v in range(u.shape[2]):
-            d1, d2 = delta[:, t, v, 0, :, None], delta[:, t, v, 1, :, None]
-            b1, b2 = (B[:, t, v, i, None] * u[:, t, v, :, None] for i in (0, 1))
-            held1, held2 = torch.expm1(d1 * A[0, 0]) / A[0, 0], torch.expm1(d2 * A[1, 1]) / A[1, 1]
-            h1 = torch.exp(d1 * A[0, 0]) * before[:, v, 0] + held1 * (A[0, 1] * before[:, v, 1] + b1)
-            h2 = torch.exp(d2 * A[1, 1]) * left[:, 1] + held2 * (A[1, 0] * left[:, 0] + b2)
-            left = torch.stack([h1, h2], dim=1)
-            line.append(left)
-            y[:, t, v] = (C[:, t, v, 0, None] * h1 + C[:, t, v, 1, None] * h2).sum(-1) + D * u[:, t, v]
-        before = torch.stack(line, dim=1) if line else before
-    return y, before
+def by_its_own_formula(u, delta, A, B, C, D, initial_state):
+    """Equation (1) with the held integral as A⁻¹ (exp(δ A) - 1), run by `scan2d`."""
+    own, other = torch.stack([A[0, 0], A[1, 1]]), torch.stack([A[0, 1], A[1, 0]])
+    kept, held = torch.exp(delta.unsqueeze(-1) * own), torch.expm1(delta.unsqueeze(-1) * own) / own
+    a = torch.empty(*kept.shape[:4], 2, *kept.shape[4:], dtype=u.dtype)
+    for i in (0, 1):
+        a[:, :, :, i, i], a[:, :, :, i, 1 - i] = kept[:, :, :, i], (held * other)[:, :, :, i]
+    h, final = scan2d(a, held * B.unsqueeze(4) * u[:, :, :, None, :, None], initial_state)
+    return (h * C.unsqueeze(4)).sum((3, 5)) + D * u, final
 
 
-@pytest.mark.parametrize("T, V", [(0, 3), (1, 1), (4, 6), (9, 2)])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_selective_scan_is_its_equation(dtype: torch.dtype, T: int, V: int):
-    values = tuple(selective(T, V).values())
+@pytest.mark.parametrize("T, V", [(1, 1), (4, 6), (9, 2)])
+def test_the_selective_scan_is_its_equation(T: int, V: int):
+    values = tuple(selective_grid(T, V).values())
+    agree(SELECTIVE["recurrent"], by_its_own_formula, values, torch.float64)
 
-    def loops(*inputs):
-        return cell_by_cell(*inputs)
 
-    agree(lambda *inputs: selective_scan2d(*inputs), loops, values, dtype)
+@pytest.mark.parametrize("T, V", [(0, 2), (2, 0), (1, 5), (4, 6), (33, 3)])
+@pytest.mark.parametrize("form, dtype", [("chunked", torch.float64), ("fused", torch.float32)], ids=str)
+def test_every_shape_is_the_selective_definition(form: str, dtype: torch.dtype, T: int, V: int):
+    values = tuple(selective_grid(T, V).values())
+    agree(SELECTIVE[form], SELECTIVE["recurrent"], values, dtype)
+    agree(gradient(SELECTIVE[form]), gradient(SELECTIVE["recurrent"]), values, dtype)
+
+
+@pytest.mark.parametrize("form, dtype", [("chunked", torch.float64), ("fused", torch.float32)], ids=str)
+@pytest.mark.parametrize("longest", [1e-5, 1e-3, 0.3, 30.0])
+def test_steps_from_nothing_to_forgetting(form: str, dtype: torch.dtype, longest: float):
+    """Where exp(δ A) - 1 is all rounding, where it is a series, and where it is -1."""
+    given = selective_grid(18, 3)
+    given["delta"] = longest * torch.rand_like(given["delta"])
+    values = tuple(given.values())
+    agree(SELECTIVE[form], SELECTIVE["recurrent"], values, dtype)
+    agree(gradient(SELECTIVE[form]), gradient(SELECTIVE["recurrent"]), values, dtype)
+
+
+@pytest.mark.parametrize("form, dtype", [("recurrent", torch.float64), ("chunked", torch.float64), ("fused", torch.float32)], ids=str)
+def test_an_eigenvalue_of_zero_holds(form: str, dtype: torch.dtype):
+    given = {name: cast(y, dtype) for name, y in selective_grid(5, 4).items()}
+    A, nearly = given["A"].clone(), given["A"].clone()
+    A[0, 0], nearly[0, 0] = 0.0, 1e-9
+    A.requires_grad_()
+    nearly.requires_grad_()
+    pairs = []
+    for at in (A, nearly):
+        y, final = SELECTIVE[form](**(given | {"A": at}))
+        pairs.append((y, final, *torch.autograd.grad(y.sum() + final.sum(), at)))
+    for got, want in zip(*pairs):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_held_inputs_are_integrated_exactly():
     """Constant input, no crossing: n short steps end where one long step does, whatever their length."""
-    A = torch.diag_embed(torch.tensor([[-0.7], [-0.2]], dtype=torch.float64).T).permute(1, 2, 0).unsqueeze(-1)  # [2, 2, 1, 1]
+    A = torch.zeros(2, 2, 1, 1, dtype=torch.float64)
+    A[0, 0], A[1, 1] = -0.7, -0.2
     ends = []
     for steps in (1, 4, 64):
         ones = torch.ones(1, steps, 1, 2, 1, dtype=torch.float64)
@@ -186,17 +197,30 @@ def test_held_inputs_are_integrated_exactly():
     torch.testing.assert_close(torch.stack(ends), torch.full((3,), (1 - torch.e ** (-0.7 * 3.0)) / 0.7, dtype=torch.float64))
 
 
-def test_an_eigenvalue_of_zero_holds():
-    given = selective(3, 4)
-    A = given["A"].clone()
-    A[0, 0] = 0.0
-    nearly = A.clone()
-    nearly[0, 0] = 1e-9
-    for got, want in zip(selective_scan2d(**(given | {"A": A})), selective_scan2d(**(given | {"A": nearly}))):
-        torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-7)
-    A.requires_grad_()
-    selective_scan2d(**(given | {"A": A}))[0].sum().backward()
-    assert A.grad is not None and A.grad.isfinite().all()
+def test_no_tensor_of_all_states_is_kept():
+    """Forward and backward with 64 states a channel, in memory for a few lines of them."""
+    T, V, D, N = 512, 4, 32, 64
+    given = {"u": randn(1, T, V, D), "delta": torch.rand(1, T, V, 2, D), "A": -torch.rand(2, 2, D, N) * torch.eye(2)[:, :, None, None],
+             "B": randn(1, T, V, 2, N), "C": randn(1, T, V, 2, N)}  # fmt: skip
+    leaves = [y.float().requires_grad_() for y in given.values()]
+    with torch.autograd.graph.saved_tensors_hooks(lambda y: kept.append(y.numel()) or y, lambda y: y):
+        kept: list[int] = []
+        y, _ = selective_scan2d(*leaves)
+    y.sum().backward()
+    assert max(kept) <= T * V * 2 * D * N // 16 and all(leaf.grad.isfinite().all() for leaf in leaves)
+
+
+def test_what_the_selective_scan_refuses():
+    given = selective_grid(3, 2)
+    for change, complaint in [
+        ({"delta": given["delta"][:, :, :, 0]}, "delta is .*expected .batch, time, variate, 2, channel. = .2, 3, 2, 2, 3."),
+        ({"A": given["A"][0]}, "A is .*expected .2, 2, channel, state."),
+        ({"C": given["C"][..., :1]}, "C is "),
+        ({"D": given["D"][:2]}, "D is "),
+        ({"initial_state": given["initial_state"][:, :1]}, "initial_state is "),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            selective_scan2d(**(given | change))
 
 
 # -- four directions -----------------------------------------------------------------------------------------------------------------------
