@@ -7,9 +7,10 @@ from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.householder import Householder
+from separatrix.recurrence.least_squares import recursive_least_squares
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
-from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
+from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention, ridge_solve
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
 from separatrix.recurrence.ssd import ssd
@@ -35,7 +36,9 @@ __all__ = [
     "linear_attention",
     "long_convolution",
     "plan",
+    "recursive_least_squares",
     "ridge_attention",
+    "ridge_solve",
     "scan",
     "selective_scan",
     "ssd",
