@@ -32,13 +32,13 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_shape, readable
-from separatrix.recurrence.decay import between
+from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Solver, implicit
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
 from separatrix.recurrence.state import State
 
 
@@ -112,7 +112,7 @@ def ridge_attention_recurrent(
     if solver is None:
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
-        x = implicit(matrix_apply, partial(_iterate, solver, matrix_apply, matrix_square), q, level, every)
+        x = implicit(matrix_apply, partial(_iterate, solver, matrix_map, matrix_square), q, level, every)
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
 
 
@@ -239,7 +239,7 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
     """x, the last P, and the relative residual."""
     square, final = gram_square(k, w, g, P)
     level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
-    solve = gram_solve if solver is None else partial(_iterate, solver, gram_apply, lambda k, w, g, P: gram_square(k, w, g, P)[0])
+    solve = gram_solve if solver is None else partial(_iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():
         miss = (q - gram_apply(x, level, k, w, g, P)).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
@@ -249,9 +249,27 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
 # P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
 
 
+def gram_map(level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Map:
+    """x_t -> (P_t + Λ_t) x_t.   x [B, T, H, K]; linear attention in chunks, made ready for many x."""
+    time = k.shape[1]
+    if time == 0:
+        return lambda x: level * x
+    k, w, g = (split(x, min(chunk, time)) for x in (k, w, g))
+    passed, pairs = since_start(g).exp(), between(g).exp().squeeze(-1)
+    writes, decays, states = ((k * until_end(g).exp()).mT @ w).unbind(2), passed[..., -1:, :].unbind(2), [P.mT]
+    for decay, write in zip(decays[:-1], writes):
+        states.append(decay * states[-1] + write)
+    before = torch.stack(states, dim=2)
+
+    def apply(x: Tensor) -> Tensor:
+        rows = split(x, k.shape[3])
+        return join(((rows @ k.mT) * pairs) @ w + (rows * passed) @ before, time) + level * x
+
+    return apply
+
+
 def gram_apply(x: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> Tensor:
-    """(P_t + Λ_t) x_t.   x [B, T, H, K]"""
-    return linear_attention_chunked(x, k, w, g.squeeze(-1), 1.0, P.mT)[0] + level * x
+    return gram_map(level, k, w, g, P)(x)
 
 
 def gram_square(k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,24 +306,26 @@ def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Ten
     return torch.cat(solved, dim=1) if solved else q.clone()
 
 
+def matrix_map(level: Tensor, P: Tensor) -> Map:
+    """x -> (P + Λ) x.   x [..., K], P [..., K, K]"""
+    return lambda x: (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
+
+
 def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
-    """(P + Λ) x.   x [..., K], P [..., K, K]"""
-    return (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
+    return matrix_map(level, P)(x)
 
 
 def matrix_square(P: Tensor) -> Tensor:
     return P.square().sum((-2, -1))
 
 
-def _iterate(
-    solver: Solver, apply: Callable[..., Tensor], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor
-) -> Tensor:
+def _iterate(solver: Solver, ready: Callable[..., Map], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor) -> Tensor:
     """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
 
     def bounds() -> tuple[Tensor, Tensor]:
         return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1)
 
-    return solver.solve(lambda x: apply(x, level, *gram), b, bounds)
+    return solver.solve(ready(level, *gram), b, bounds)
 
 
 def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Tensor | None, Tensor | None]:

@@ -104,6 +104,15 @@ def test_iterations_converge_as_fast_as_the_condition_number_promises(solver: ty
         assert ((found.x - exact.x).norm(dim=-1) / exact.x.norm(dim=-1)).amax() <= root * promise
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e18])
+def test_more_iterations_than_digits_do_no_harm(size: float):
+    """Once solved, a system stays solved: the first steps have rank one and are done after two iterations of eighty."""
+    given = {k: cast(x, torch.float32) for k, x in arguments(20, torch.rand(2, 4) + 0.1).items() if k not in ("v", "initial_state")}
+    given["q"] = size * given["q"]
+    found = ridge_solve(**given, solver=ConjugateGradient(80, tolerance=0.0))
+    assert found.residual.amax() < 1e-5 and found.x.isfinite().all()
+
+
 def test_what_did_not_converge_says_so():
     given = arguments(10, AdaptiveRidge())
     with pytest.warns(UserWarning, match=r"Chebyshev\(iterations=2, tolerance=0.01\) left a residual of"):

@@ -8,7 +8,7 @@ from tests.agree import cast, gradient, is_number
 from tests.recurrence.roads import BATCH, ROWS, randn
 from tests.recurrence.test_roads import ALL, agree, named, road, rows_of
 
-DECAYING = ["attention, one decay", "attention, decay per key", "delta, one decay", "delta, decay per key"]
+DECAYING = ["attention, one decay", "attention, decay per key", "delta, one decay", "delta, decay per key", "ridge"]
 DECAYS = {
     "exp(-94) at every step": lambda g: torch.full_like(g, -94),
     "exp(-94) now and then": lambda g: torch.where(torch.rand_like(g) < 0.1, -94, g / 1000),
