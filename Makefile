@@ -1,6 +1,7 @@
 # make demo      install into .venv and run the whole path on real data
 # make test      the tests                make check    format, lint, types, tests, README
 # make bench     speed, next to peers     make format   rewrite files the way check wants them
+# make claims    run every paper's claim, and write docs/claims.md
 # make picture   the README's picture, drawn again from runs/laser-s4d (needs chromium)
 #
 # PYTHON=python3.12      another interpreter          VENV=somewhere    another environment
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 # One worker a core; passive, because the workers' own threads would otherwise spin while they wait.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto -rs
 
-.PHONY: demo test check bench format picture clean clean-kernels
+.PHONY: demo test check bench claims format picture clean clean-kernels
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -30,6 +31,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+# A claim that fails does not keep what the others said from the page.
+claims: $(VENV)/.installed
+	@$(BIN)/separatrix reproduce --all; ended=$$?; $(BIN)/python -m separatrix.claims.page; exit $$ended
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.measure import Scale, race
-from benchmarks.operations import OPERATIONS, OURS, Operation, Shape
+from benchmarks.operation import OURS, Operation, Shape
+from benchmarks.operations import OPERATIONS
 from benchmarks.run import calls
 
 LENGTHS = (1024, 4096, 16384, 65536)

@@ -145,3 +145,85 @@ def delta_loop(q, k, v, beta, log_decay=None):
         return S, jnp.einsum("bhk,bhkv->bhv", q, S)
 
     return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, g))[1]
+
+
+def bonus_loop(q, k, v, log_decay, bonus):
+    """RWKV-6: o_t = scale q_t (S_{t-1} + bonus k_t v_t), then S_t = exp(g_t) S_{t-1} + k_t v_t"""
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(S, now):
+        q, k, v, g = now
+        write = k[..., None] * v[..., None, :]
+        return jnp.exp(g)[..., None] * S + write, jnp.einsum("bhk,bhkv->bhv", q, S + bonus[..., None] * write)
+
+    _, B, H, K = q.shape
+    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, log_decay))[1]
+
+
+def product_loop(q, k, v, beta, log_decay):
+    """S <- exp(g_t) S, then n delta steps, then the read; k, v, beta have the n on their third axis."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(S, now):
+        q, k, v, beta, g = now
+        S = jnp.exp(g)[..., None, None] * S
+        for j in range(k.shape[1]):
+            write = beta[:, j, :, None] * (v[:, j] - jnp.einsum("bhk,bhkv->bhv", k[:, j], S))
+            S = S + k[:, j, :, :, None] * write[..., None, :]
+        return S, jnp.einsum("bhk,bhkv->bhv", q, S)
+
+    _, B, H, K = q.shape
+    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, log_decay))[1]
+
+
+def dplr_loop(r, log_decay, k, v, a, b):
+    """S_t = exp(w_t) S_{t-1} + b_t (a_t S_{t-1}) + k_t v_t,  o_t = r_t S_t"""
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(S, now):
+        r, w, k, v, a, b = now
+        seen = jnp.einsum("bhk,bhkv->bhv", a, S)
+        S = jnp.exp(w)[..., None] * S + b[..., None] * seen[..., None, :] + k[..., None] * v[..., None, :]
+        return S, jnp.einsum("bhk,bhkv->bhv", r, S)
+
+    _, B, H, K = r.shape
+    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (r, log_decay, k, v, a, b))[1]
+
+
+def dense_scan(A, b):
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(h, now):
+        h = jnp.einsum("bij,bj->bi", now[0], h) + now[1]
+        return h, h
+
+    return lax.scan(step, jnp.zeros_like(b[0]), (A, b))[1]
+
+
+def minmax_scan(a, b):
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(h, now):
+        h = jnp.maximum(jnp.minimum(now[0], h), now[1])
+        return h, h
+
+    return lax.scan(step, jnp.zeros_like(b[0]), (a, b))[1]
+
+
+def diagonal_gru(A, x):
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(h, now):
+        to_z, to_r, to_n = jnp.split(now, 3, axis=-1)
+        z, r = jax.nn.sigmoid(A[0] * h + to_z), jax.nn.sigmoid(A[1] * h + to_r)
+        h = h + z * (jnp.tanh(A[2] * (r * h) + to_n) - h)
+        return h, h
+
+    return lax.scan(step, jnp.zeros((x.shape[1], A.shape[1])), x)[1]

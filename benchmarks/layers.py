@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from benchmarks import packages
 from benchmarks.jax_loops import JaxCall
-from benchmarks.operations import OURS, Bar, Operation, Shape, Work, selective_work, ssm_work
+from benchmarks.operation import OURS, Bar, Operation, Shape, Work
 from benchmarks.rival import Inputs, Rival
+from benchmarks.vector import selective_work, ssm_work
 from separatrix.mixers import GRU, LSTM, S4D, S5, Mamba, Mamba2
 from separatrix.recurrence.init import s4d_lin
 

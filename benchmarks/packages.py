@@ -67,14 +67,14 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def fla(operation: str, function: str) -> Callable[..., Any]:
+def fla(operation: str, function: str, file: str = "naive") -> Callable[..., Any]:
     spec = importlib.util.find_spec("fla")
     roots = list(spec.submodule_search_locations or []) if spec else []
-    files = [file for root in roots if (file := Path(root, "ops", operation, "naive.py")).exists()]
+    files = [path for root in roots if (path := Path(root, "ops", operation, f"{file}.py")).exists()]
     if not files:
         raise Absent("pip install --no-deps flash-linear-attention fla-core")
     package("einops", "einops")
-    spec = importlib.util.spec_from_file_location(f"fla_naive_{operation}", files[0])
+    spec = importlib.util.spec_from_file_location(f"fla_naive_{operation.replace('/', '_')}", files[0])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -157,6 +157,37 @@ def _fla_kda(name: str) -> Callable[..., Tensor]:
     return lambda q, k, v, beta, log_decay: function(q, k, v, log_decay, beta)[0]
 
 
+def _fla_dplr(name: str) -> Callable[..., Tensor]:
+    function = fla("generalized_delta_rule/dplr", name)
+    # it scales by K^(-1/2), RWKV-7 does not
+    return lambda r, log_decay, k, v, a, b: function(r * r.shape[-1] ** 0.5, k, v, a, b, log_decay)[0]
+
+
+def _fla_bonus() -> Callable[..., Tensor]:
+    function = fla("rwkv6", "naive_recurrent_rwkv6", "recurrent_naive")
+    return lambda q, k, v, log_decay, bonus: function(q, k, v, log_decay, bonus)[0]
+
+
+def _fla_product() -> Callable[..., Tensor]:
+    function = fla("gated_delta_product", "naive_recurrent_gated_delta_product")
+
+    def product(q, k, v, beta, log_decay):
+        n = k.shape[2]
+        return function(q, *(x.flatten(1, 2) for x in (k, v)), log_decay, beta.flatten(1, 2), q.shape[-1] ** -0.5, num_householder=n)[0]
+
+    return product
+
+
+def _fla_levels() -> Callable[..., Tensor]:
+    function = fla("log_linear_attn", "naive_log_linear_attn")
+    return lambda q, k, v, log_decay, level_scale: function(q, k, v, log_decay, level_scale)
+
+
+def _fla_mesa(name: str, *settings: int) -> Callable[..., Tensor]:
+    function = fla("mesa_net", name)
+    return lambda q, k, v, beta, log_decay, ridge: function(q, k, v, log_decay, ridge, beta, *settings)[0]
+
+
 MAMBAPY_SCAN = lazily("mambapy pscan", _mambapy_scan)
 TRANSFORMERS_SCAN = lazily("transformers mamba_selective_scan", _transformers_scan, heads_first=True, longest_training=256)
 FLA_LINEAR = lazily("fla naive_chunk_linear_attn", _fla_linear)
@@ -173,3 +204,10 @@ TRANSFORMERS_DELTA_LOOP = lazily(
     lambda: _transformers_gated_delta("torch_recurrent_gated_delta_rule"),
     longest_training=1024,
 )
+FLA_DPLR = lazily("fla dplr_recurrence", lambda: _fla_dplr("dplr_recurrence"), heads_first=True, longest_training=1024)
+FLA_DPLR_CHUNK = lazily("fla dplr_chunkwise", lambda: _fla_dplr("dplr_chunkwise"), heads_first=True, longest_training=1024)
+FLA_BONUS = lazily("fla naive_recurrent_rwkv6", _fla_bonus, heads_first=True, longest_training=1024)
+FLA_PRODUCT = lazily("fla naive_recurrent_gated_delta_product", _fla_product, longest_training=512)
+FLA_LEVELS = lazily("fla naive_log_linear_attn", _fla_levels, longest_training=1024)
+FLA_MESA = lazily("fla naive_mesa_net_exact", lambda: _fla_mesa("naive_mesa_net_exact"), longest_training=512)
+FLA_MESA_CG = lazily("fla naive_mesa_net_CG", lambda: _fla_mesa("naive_mesa_net_CG", 64), longest_training=1024)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.operations import DIRECTIONS, OPERATIONS, OURS
+from benchmarks.operation import DIRECTIONS, OURS
+from benchmarks.operations import OPERATIONS
 from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
 
 HEAD = """# Benchmarks

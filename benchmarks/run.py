@@ -17,7 +17,8 @@ from benchmarks.exact import judge
 from benchmarks.layers import LAYERS
 from benchmarks.machine import Limits
 from benchmarks.measure import Scale, race
-from benchmarks.operations import OPERATIONS, OURS, Bar, Operation, Shape, rivals
+from benchmarks.operation import OURS, Bar, Operation, Shape, rivals
+from benchmarks.operations import OPERATIONS
 from benchmarks.rival import Absent, Call, Rival
 
 CHECKED = 1024  # steps over which a shape is checked: the definition keeps every state of every step for its backward

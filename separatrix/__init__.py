@@ -12,12 +12,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from separatrix import data, mixers, models, papers, recurrence, report, stability, systems, tasks, training
+    from separatrix import claims, data, mixers, models, papers, recurrence, report, stability, systems, tasks, training
     from separatrix.training import Forecaster
 
 __version__ = "0.1.0"
 __all__ = [
     "Forecaster",
+    "claims",
     "data",
     "mixers",
     "models",

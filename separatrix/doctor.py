@@ -91,7 +91,7 @@ def threads() -> dict[str, str]:
 def operations() -> dict[str, dict[int, tuple[str, str]]]:
     from separatrix.recurrence.plan import OPERATIONS, choose
 
-    return {name: {steps: choose(name, (), steps) for steps in LENGTHS} for name in OPERATIONS}
+    return {name: {steps: choose(name, (), steps) for steps in LENGTHS} for name in sorted(OPERATIONS)}
 
 
 def _processor() -> str:

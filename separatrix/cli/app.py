@@ -8,6 +8,7 @@ from separatrix.cli.bench import bench
 from separatrix.cli.doctor import doctor
 from separatrix.cli.fit import fit
 from separatrix.cli.lists import data, papers
+from separatrix.cli.reproduce import reproduce
 from separatrix.cli.runs import audit, forecast
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app.command()(audit)
 app.command()(bench)
 app.command()(data)
 app.command()(papers)
+app.command()(reproduce)
 app.command()(doctor)
 
 

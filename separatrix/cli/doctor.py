@@ -41,9 +41,9 @@ def doctor(
         console.print(table)
     console.print("[bold]operations")
     table = Table(box=None, pad_edge=False)
-    for heading in ("  operation", "steps", "form", "why"):
-        table.add_column(heading)
+    lengths = list(next(iter(found.operations.values())))
+    for heading in ("  operation", *(f"{steps:,} {'step' if steps == 1 else 'steps'}" for steps in lengths), f"why, at {lengths[-1]:,}"):
+        table.add_column(heading, no_wrap=not heading.startswith("why"))
     for name, at in found.operations.items():
-        for i, (steps, (form, why)) in enumerate(at.items()):
-            table.add_row(f"  {name}" if i == 0 else "", f"{steps:,}", form, why)
+        table.add_row(f"  {name}", *(form for form, _ in at.values()), at[lengths[-1]][1])
     console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -80,16 +80,17 @@ def papers(
     if as_json:
         out().print_json(json.dumps([{key: getattr(paper, key) for key in keys} for paper in found]))
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "slug", "title", "room", "tier", "objects", "claim", "verdict", "status"):
-        table.add_column(
-            heading, header_style="bold", overflow="fold" if heading == "objects" else "ellipsis", no_wrap=heading != "objects"
-        )
+    console = out()
+    table = Table(box=None, pad_edge=False, expand=console.is_terminal)  # the title and the objects share what the others leave
+    for heading in ("id", "slug", "room", "tier", "status", "claim", "verdict", "title", "objects"):
+        long = heading in ("title", "objects")
+        overflow: Literal["fold", "ellipsis"] = "fold" if heading == "objects" else "ellipsis"
+        table.add_column(heading, header_style="bold", ratio=1 if long else None, overflow=overflow, no_wrap=heading != "objects")
     for paper in found:
-        claim = paper.claim.rpartition(".")[2]
+        claim = "yes" if paper.claim else ""
         table.add_row(
-            paper.id, paper.slug, paper.title, paper.room, str(paper.tier), " ".join(paper.objects), claim, paper.verdict, paper.status
+            paper.id, paper.slug, paper.room, str(paper.tier), paper.status, claim, paper.verdict, paper.title, " ".join(paper.objects)
         )
-    out().print(table)
+    console.print(table)
     count = Counter(paper.status for paper in found)
-    out().print(f"{len(found)} papers: {count['works']} work, {count['parts']} have parts here, {count['open']} are open")
+    console.print(f"{len(found)} papers: {count['works']} work, {count['parts']} have parts here, {count['open']} are open")

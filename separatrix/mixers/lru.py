@@ -20,9 +20,8 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
-from separatrix.mixers.modes import into_modes, out_of_modes
 from separatrix.mixers.remembered import Remembered
-from separatrix.recurrence import Diagonal, State, diagonal_scan, init
+from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
 
 
 class LRU(nn.Module):
@@ -69,14 +68,12 @@ class LRU(nn.Module):
     def work_out(self) -> tuple[Tensor, Tensor]:
         rate, angle = torch.exp(self.nu_log), torch.exp(self.theta_log)
         modulus = torch.exp(-rate)
-        # expm1: for slow modes |λ|² rounds to 1 and the difference would lose every digit.
-        return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), torch.sqrt(-torch.expm1(-2 * rate))
+        return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), lru_gain(-rate)
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (2) alone.    x [B, T, D] -> y [B, T, D], h [B, N]"""
         eigenvalues, gain = self.eigenvalues()
-        h_all, h = diagonal_scan(eigenvalues, gain * into_modes(self.B, x), h, reset)
-        return out_of_modes(self.C, h_all) + self.D * x, h
+        return mimo_ssm(x, eigenvalues, gain, self.B, self.C, self.D, h, reset, conjugate=False)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.C, reset)

@@ -21,9 +21,9 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, linear, log_uniform
-from separatrix.mixers.modes import as_pairs, into_modes, out_of_modes
+from separatrix.mixers.modes import as_pairs
 from separatrix.mixers.remembered import Remembered
-from separatrix.recurrence import Diagonal, State, diagonal_scan
+from separatrix.recurrence import Diagonal, State, mimo_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s5
 
@@ -81,8 +81,7 @@ class S5(nn.Module):
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (1) alone.    x [B, T, D] -> y [B, T, D], h [B, N/2]"""
         a, b = self.step()
-        h_all, h = diagonal_scan(a, b * into_modes(self.B, x), h, reset)
-        return 2 * out_of_modes(self.C, h_all) + self.D * x, h
+        return mimo_ssm(x, a, b, self.B, self.C, self.D, h, reset)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.C, reset)

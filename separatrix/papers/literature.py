@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Literal
 
 Status = Literal["works", "parts", "open"]
+CLAIMS = files("separatrix") / "claims"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Paper:
     def claim(self) -> str:
         """The module that tests the paper's headline, "" while nobody has written it."""
         name = self.slug.replace("-", "_")
-        return f"separatrix.claims.{name}" if (files("separatrix") / "claims" / f"{name}.py").is_file() else ""
+        return f"separatrix.claims.{name}" if (CLAIMS / f"{name}.py").is_file() else ""
 
     @property
     def status(self) -> Status:

@@ -24,20 +24,24 @@ def expect_axes(name: str, tensor: Tensor, axes: str) -> None:
 
 def expect_numbers(first: str, reference: Tensor, **others: Tensor | None) -> None:
     """Floating point or complex, all on the device of the first."""
-    if not (reference.is_floating_point() or reference.is_complex()):
-        raise TypeError(f"{first} is {reference.dtype}, expected a floating point tensor: convert it with .float()")
+    expect_number(first, reference)
     for name, tensor in others.items():
         if tensor is None:
             continue
-        if not (tensor.is_floating_point() or tensor.is_complex()):
-            raise TypeError(f"{name} is {tensor.dtype}, expected a floating point tensor: convert it with .float()")
-        if tensor.device != reference.device:
+        expect_number(name, tensor)
+        if not (tensor.is_cpu and reference.is_cpu) and tensor.device != reference.device:
             raise ValueError(f"{name} is on {tensor.device} but {first} is on {reference.device}: move one of them")
+
+
+def expect_number(name: str, tensor: Tensor) -> None:
+    dtype = tensor.dtype
+    if not (dtype.is_floating_point or dtype.is_complex):
+        raise TypeError(f"{name} is {dtype}, expected a floating point tensor: convert it with .float()")
 
 
 def expect_real(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
-        if tensor is not None and tensor.is_complex():
+        if tensor is not None and tensor.dtype.is_complex:
             raise TypeError(f"{name} is {tensor.dtype}, expected a real tensor")
 
 

@@ -148,7 +148,7 @@ def delta_rule_dense(
     return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 def delta_rule_fused(
     q: Tensor,
     k: Tensor,

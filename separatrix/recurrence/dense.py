@@ -1,8 +1,13 @@
 """A transition without structure: the matrix itself.
 
-    h_t = A_t h_{t-1} + x_t          A [..., N, N]                                                               (1)
+    h_t = A_t h_{t-1} + b_t          A [..., N, N]                                                               (1)
 
-Every structure is one of these, and an instrument that knows nothing better makes it one.
+Every structure is one of these, and an instrument that knows nothing better makes it one. Two steps compose to one of the same kind,
+(A, b) then (A', b') is (A' A, A' b + b'), so all T steps are a tree of pairs; where all steps share A the tree needs only its powers
+A², A⁴, A⁸, ..., one product a level.
+
+Paper    Blelloch 1990, "Prefix sums and their applications" (the tree).
+Cost     O(T N²) one by one; as a tree O(T N³) and log2(T) steps deep, O(T N² + N³ log T) where all steps share A.
 """
 
 from __future__ import annotations
@@ -12,12 +17,111 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.transition import Transition, expect_same_size
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.fused import operators
+from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
+
+
+def dense_scan(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """h_t = A_t h_{t-1} + b_t.
+
+    b [B, T, ..., N], A [B, T, ..., N, N] real or complex, 1 for every axis but the last two that shares it, initial_state [B, ..., N],
+    reset [B, T] bool  ->  h [B, T, ..., N], final state [B, ..., N]; complex when A, b or the initial state is.
+    """
+    expect_numbers("b", b, A=A, initial_state=initial_state)
+    if b.ndim < 3:
+        raise ValueError(f"b is {list(b.shape)}, expected [batch, time, ..., state]")
+    size = b.shape[-1]
+    shared = [own if own == 1 else wanted for own, wanted in zip(A.shape, b.shape[:-1])]
+    if A.ndim != b.ndim + 1 or list(A.shape) != [*shared, size, size]:
+        raise ValueError(f"A is {list(A.shape)}, expected [batch, time, ..., state, state] = {[*b.shape, size]}, or 1 where it is shared")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (b.shape[0], *b.shape[2:]), "batch, ..., state")
+    expect_reset(reset, b.shape[0], b.shape[1])
+    return run("dense_scan", b.shape[1], A, b, initial_state, reset)
+
+
+@form
+def dense_scan_recurrent(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Equation (1), read aloud."""
+    A, b, h, dtype = enter(A, b, initial_state)
+    matrices = A.expand(A.shape[0], b.shape[1], *A.shape[2:]).unbind(1)
+    steps = []
+    for t, drive in enumerate(b.unbind(1)):
+        if reset is not None:
+            h = h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
+        h = apply(matrices[t], h) + drive
+        steps.append(h)
+    return along_time(steps, b).to(dtype), h
+
+
+@form
+def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """A tree of pairs: chunks of two steps, of four, of eight."""
+    A, b, h, dtype = enter(A, b, initial_state)
+    if b.shape[1] == 0:
+        return b.to(dtype), h
+    if reset is not None:
+        A = A.masked_fill(reset.reshape(*reset.shape, *[1] * (A.ndim - 2)), 0)
+    states = _tree(A, b, h.unsqueeze(1))
+    return states.to(dtype), states[:, -1]
+
+
+def _tree(A: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
+    time, shared = b.shape[1], A.shape[1] == 1
+    first, second = (A, A) if shared else (A[:, 0::2], A[:, 1::2])
+    before = h
+    if time > 1:
+        pairs = time // 2
+        odd = _tree(second @ first[:, :pairs], apply(second, b[:, : 2 * pairs : 2]) + b[:, 1::2], h)
+        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
+    even = apply(first, before) + b[:, 0::2]
+    if time == 1:
+        return even
+    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
+    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
+
+
+def _complex(A: Tensor, b: Tensor, initial_state: Tensor | None = None, *_: Tensor | None) -> str | None:
+    wide = any(x is not None and x.is_complex() for x in (A, b, initial_state))
+    return "the kernel is for real numbers" if wide else None
+
+
+@form(refuses=_complex)
+def dense_scan_fused(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """In single or double precision; A is stored once where it is shared over batch or time."""
+    A, b, h, dtype = enter(A, b, initial_state)
+    if b.shape[1] == 0:
+        return b.to(dtype), h
+    size = b.shape[-1]
+    rows = A.expand(*A.shape[:2], *b.shape[2:], size).reshape(*A.shape[:2], -1, size, size)
+    inputs = b.reshape(*b.shape[:2], -1, size)
+    states, final = operators().dense_scan(rows, inputs, h.reshape(h.shape[0], -1, size), reset)
+    return states.reshape(b.shape).to(dtype), final.reshape(h.shape)
+
+
+def apply(A: Tensor, h: Tensor) -> Tensor:
+    """A h with axes of size 1 shared, without repeating A in memory.   A [..., N, N], h [..., N] -> [..., N]"""
+    return torch.einsum("...ij,...j->...i", A, h)
+
+
+def enter(A: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+    """A, b and the first state in the working precision, and the dtype of the states that go out."""
+    out, working = b.dtype, working_dtype(A, b)
+    if A.is_complex() or b.is_complex() or (initial_state is not None and initial_state.is_complex()):
+        out = working = complex_of(working)
+    A, b = A.to(working), b.to(working)
+    h = b.new_zeros(b.shape[0], *b.shape[2:]) if initial_state is None else initial_state.to(working)
+    return A, b, h, out
 
 
 @dataclass(frozen=True)
 class Dense(Transition):
     """A.   A [..., N, N], real or complex"""
+
+    runs_as = "dense_scan"
 
     A: Tensor
 
@@ -45,3 +149,8 @@ class Dense(Transition):
 
     def dense(self) -> Tensor:
         return self.A
+
+
+@scan.register
+def _(A: Dense, drive: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return dense_scan(A.A, drive, start(A, drive, initial_state), reset)

@@ -141,8 +141,18 @@ def _in_chunks(u: Tensor, a: Tensor, c: Tensor, h: Tensor, reset: Tensor | None,
 
 
 def ssm_kernel(a: Tensor, c: Tensor, length: int) -> Tensor:
-    """K_l = 2 Re(sum_n c_n a_n^l), the response to a unit pulse.   a, c [D, N] -> [D, L]"""
-    return _kernel(powers_of(a, length), c)
+    """K_l = 2 Re(sum_n c_n a_n^l), the response to a unit pulse.   a, c [D, N] -> [D, L]
+
+    a^(mi + j) is a product of two powers, and the sum over n a matrix product of √L rows and √L columns: no state x length tensor.
+    """
+    doublings = ((max(length, 1) - 1).bit_length() + 1) // 2
+    right, stride = powers_of(a, 1 << doublings), a
+    for _ in range(doublings):
+        stride = stride * stride
+    left = c.unsqueeze(-1) * powers_of(stride, -(-length // (1 << doublings)))
+    # the real part of a complex product, in real numbers
+    left, right = torch.cat([left.real, -left.imag], dim=-2), torch.cat([right.real, right.imag], dim=-2)
+    return 2 * (left.mT @ right).flatten(-2)[..., :length]
 
 
 def _kernel(powers: Tensor, c: Tensor) -> Tensor:

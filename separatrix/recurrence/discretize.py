@@ -1,4 +1,4 @@
-"""From x' = A x + B u to x_t = a x_{t-1} + b u_t, for a diagonal A.
+"""From x' = A x + B u to x_t = a x_{t-1} + b u_t, for a diagonal A and, at the end, for a matrix.
 
     zoh        a = exp(Δ A)                       b = (exp(Δ A) - 1) / A  B          u constant between steps      (1)
     bilinear   a = (1 + Δ A / 2) / (1 - Δ A / 2)   b = Δ / (1 - Δ A / 2)  B          trapezoid rule                 (2)
@@ -6,7 +6,10 @@
 
 (3) is the zero-order hold with the kernel normalised over L steps; near a zero of its denominator x the inverse is conj(x) / (|x|² + ε).
 
-Paper    Gu et al. 2022, arXiv:2206.11893; Gupta et al. 2022, arXiv:2203.14343.
+A step may differ from sample to sample: dt [B, T, 1] gives a and b at every step.
+
+Paper    Gu et al. 2022, arXiv:2206.11893; Gupta et al. 2022, arXiv:2203.14343;
+         Van Loan 1978, IEEE Trans. Autom. Control 23:395-404 (matrices).
 """
 
 from __future__ import annotations
@@ -52,3 +55,18 @@ def dss(A: Tensor, B: Tensor, dt: Tensor, length: int, eps: float = 1e-7) -> tup
     z = dt * A
     x = A * torch.expm1(length * z)
     return z.exp(), torch.expm1(z) * x.conj() / (x.real.square() + x.imag.square() + eps) * B
+
+
+def zoh_matrix(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """(1) as the exponential of one matrix, [a, b; 0, 1] = exp Δ[A, B; 0, 0], A singular or not.   A [..., N, N], B [..., N], dt [...]"""
+    n = A.shape[-1]
+    top = torch.cat([A, B.unsqueeze(-1)], dim=-1)
+    whole = torch.linalg.matrix_exp(torch.nn.functional.pad(top * dt[..., None, None], (0, 0, 0, 1)))
+    return whole[..., :n, :n], whole[..., :n, n]
+
+
+def bilinear_matrix(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
+    """(2) with a matrix to invert.   A [..., N, N], B [..., N], dt [...]"""
+    one, half = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device), dt[..., None, None] / 2 * A
+    solved = torch.linalg.solve(one - half, torch.cat([one + half, (dt.unsqueeze(-1) * B).unsqueeze(-1)], dim=-1))
+    return solved[..., :-1], solved[..., -1]

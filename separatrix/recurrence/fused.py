@@ -22,7 +22,7 @@ def operators():
 
 
 def float32(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if x is None else x.float() for x in tensors]
+    return [x if x is None or x.dtype is torch.float32 else x.float() for x in tensors]
 
 
 def state_or_rest(initial_state: Tensor | None, *shape: int) -> Tensor:
@@ -36,14 +36,17 @@ def will_differentiate(*inputs: Tensor | None) -> bool:
 
 def double(*inputs: Tensor | None) -> str | None:
     """A kernel whose state is float32 would throw away half of what these tensors hold."""
-    wide = any(isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128) for x in inputs)
-    return "the kernels keep their state in float32" if wide else None
+    for x in inputs:
+        if isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128):
+            return "the kernels keep their state in float32"
+    return None
 
 
 def real_single(*inputs: Tensor | None) -> str | None:
     """For kernels that know no complex numbers."""
-    if any(isinstance(x, Tensor) and x.is_complex() for x in inputs):
-        return "the kernel is for real numbers"
+    for x in inputs:
+        if isinstance(x, Tensor) and x.dtype.is_complex:
+            return "the kernel is for real numbers"
     return double(*inputs)
 
 

@@ -63,19 +63,26 @@ def enter(
 
 
 def expect_heads(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, initial_state: Tensor | None, reset: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+    query: str = "q",
 ) -> None:
-    """Refuse what `enter` cannot read."""
-    expect_numbers("q", q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
-    expect_real(q=q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
-    expect_axes("q", q, "batch, time, heads, key")
+    """Refuse what `enter` cannot read. `query` is the operation's own name for q."""
+    expect_numbers(query, q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
+    expect_real(**{query: q}, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
+    expect_axes(query, q, "batch, time, heads, key")
     expect_axes("v", v, "batch, time, value heads, value")
     expect_shape("k", k, q.shape, "batch, time, heads, key")
     batch, time, heads, key = q.shape
     value_heads, value = v.shape[2:]
     expect_shape("v", v, (batch, time, value_heads, value), "batch, time, value heads, value")
     if heads == 0 or value_heads % heads:
-        raise ValueError(f"v has {value_heads} heads and q has {heads}: the value heads must be a multiple of the query heads")
+        raise ValueError(f"v has {value_heads} heads and {query} has {heads}: the value heads must be a multiple of the query heads")
     if beta is not None:
         expect_shape("beta", beta, (batch, time, value_heads), "batch, time, value heads")
     if log_decay is not None:

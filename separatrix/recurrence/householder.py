@@ -2,10 +2,14 @@
 
     A = (I - β k kᵀ) diag(exp g)          k [N], 0 <= β <= 2 / |k|², g <= 0 one number or one per dimension        (1)
 
+    A = (I - β_n k_n k_nᵀ) ... (I - β_1 k_1 k_1ᵀ) diag(exp g)          n reflections, the first acts first           (2)
+
 β |k|² = 1 erases what the state holds along k, 2 reflects it; reflections are what lets a linear recurrence count.
 
-Paper    Yang et al. 2024, arXiv:2406.06484; Grazzi et al. 2024, arXiv:2411.12537 (β up to 2).
+Paper    Yang et al. 2024, arXiv:2406.06484; Grazzi et al. 2024, arXiv:2411.12537 (β up to 2);
+         Siems et al. 2025, arXiv:2502.10297 (products).
 Cost     O(N) to apply; eigenvalues and norm in closed form for one decay, from a symmetric matrix for one per dimension.
+         (2) is I + L Rᵀ with n columns, O(N n) to apply once O(N n²) have found them; its spectrum is that of an n x n matrix.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from separatrix.recurrence.transition import Transition, to_complex
 @dataclass(frozen=True)
 class Householder(Transition):
     """(I - β k kᵀ) diag(exp g): the decay acts first.   k [..., N], beta [...], log_decay None, [...] or [..., N]"""
+
+    runs_as = "low_rank_scan"
 
     k: Tensor
     beta: Tensor
@@ -72,3 +78,82 @@ class Householder(Transition):
     def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
         decay = self.decay().expand(self.k.shape)
         return decay, (-self.beta.unsqueeze(-1) * self.k).unsqueeze(-1), (decay * self.k).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class HouseholderProduct(Transition):
+    """Equation (2): the decay acts first, then reflection 1 to n.   k [..., n, N], beta [..., n], log_decay None, [...] or [..., N]"""
+
+    runs_as = "low_rank_scan"
+
+    k: Tensor
+    beta: Tensor
+    log_decay: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        return self.k.shape[-1]
+
+    def factors(self) -> list[Householder]:
+        """In the order in which they act."""
+        n = self.k.shape[-2]
+        return [Householder(self.k[..., i, :], self.beta[..., i], self.log_decay if i == 0 else None) for i in range(n)]
+
+    def apply(self, h: Tensor) -> Tensor:
+        for factor in self.factors():
+            h = factor.apply(h)
+        return h
+
+    def apply_to_columns(self, S: Tensor) -> Tensor:
+        for factor in self.factors():
+            S = factor.apply_to_columns(S)
+        return S
+
+    def compose(self, later: Transition) -> Transition:
+        if isinstance(later, HouseholderProduct) and later.size == self.size and later.log_decay is None:
+            return HouseholderProduct(torch.cat([self.k, later.k], -2), torch.cat([self.beta, later.beta], -1), self.log_decay)
+        return product(self, later)
+
+    def spectrum(self) -> Tensor:
+        n, size = self.k.shape[-2:]
+        if n >= size or self._decays_per_key():
+            return torch.linalg.eigvals(self.dense())
+        left, right = self.reflections()
+        inside = torch.linalg.eigvals(torch.eye(n, dtype=left.dtype, device=left.device) + right.mT @ left)
+        decay = torch.ones_like(self.beta[..., :1]) if self.log_decay is None else self.log_decay.exp().unsqueeze(-1)
+        return decay * torch.cat([inside.new_ones(*inside.shape[:-1], size - n), inside], dim=-1)
+
+    def norm(self) -> Tensor:
+        n, size = self.k.shape[-2:]
+        if n >= size or self._decays_per_key():
+            return torch.linalg.matrix_norm(self.dense(), ord=2)
+        left, right = self.reflections()  # both span the keys: beside them nothing moves
+        basis = torch.linalg.qr(self.k.mT).Q
+        inside = torch.eye(n, dtype=left.dtype, device=left.device) + (basis.mT @ left) @ (right.mT @ basis)
+        stretch = torch.linalg.matrix_norm(inside, ord=2).clamp(min=1)
+        return stretch if self.log_decay is None else stretch * self.log_decay.exp()
+
+    def dense(self) -> Tensor:
+        return DiagonalPlusLowRank(*self.low_rank()).dense()
+
+    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
+        left, right = self.reflections()
+        if self.log_decay is None:
+            return torch.ones_like(self.k[..., 0, :]), left, right
+        g = self.log_decay if self._decays_per_key() else self.log_decay.unsqueeze(-1)
+        decay = g.exp().expand(self.k[..., 0, :].shape)
+        return decay, left, decay.unsqueeze(-1) * right
+
+    def reflections(self) -> tuple[Tensor, Tensor]:
+        """L, R [..., N, n] with (2) = (I + L Rᵀ) diag(exp g): every key goes back through the reflections before it."""
+        keys, left = self.k.unbind(-2), -(self.beta.unsqueeze(-1) * self.k).mT
+        right: list[Tensor] = []
+        for i, key in enumerate(keys):
+            if i:
+                earlier = torch.stack(right, dim=-1)
+                key = key + (earlier @ (left[..., :i].mT @ key.unsqueeze(-1))).squeeze(-1)
+            right.append(key)
+        return left, torch.stack(right, dim=-1)
+
+    def _decays_per_key(self) -> bool:
+        return self.log_decay is not None and self.log_decay.ndim == self.k.ndim - 1

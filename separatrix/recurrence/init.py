@@ -7,6 +7,8 @@
     s4d_random   real parts and frequencies at random              the baseline that shows what structure is worth
     s5           HiPPO-LegS' normal part in blocks, with its basis
     ring         |a| uniform over a ring in the disc, any angle     LRU, already discrete
+    ptd          LegS itself, perturbed until it has modes         S4-PTD and S5-PTD (`ptd`)
+    prophecy     LegT with a readout that predicts                 nothing to train (`prophecy`)
 
 N is the full state size: N/2 eigenvalues are returned, one of each conjugate pair, imaginary part <= 0, for x' = A x + B u. Everything
 comes in double precision, to be cast by the layer that keeps it.
@@ -31,16 +33,22 @@ from separatrix.recurrence.hippo import (
     legt,
     nplr,
 )
+from separatrix.recurrence.prophecy import Prophecy, prophecy
+from separatrix.recurrence.ptd import Diagonalised, ptd
 
 __all__ = [
     "Basis",
+    "Diagonalised",
     "Measure",
     "NormalPlusLowRank",
+    "Prophecy",
     "fout",
     "lagt",
     "legs",
     "legt",
     "nplr",
+    "prophecy",
+    "ptd",
     "ring",
     "s4d_inv",
     "s4d_legs",

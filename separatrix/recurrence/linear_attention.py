@@ -4,7 +4,7 @@
     o_t = scale S_tᵀ q_t                        scale = K^(-1/2) unless given
 
 The decay acts before the write and the read sees the updated state. g absent is plain linear attention, a constant is RetNet, one number
-a head and step is Mamba-2 (and simple GLA), one per key dimension is GLA, HGRN2 and, with its bonus apart, RWKV-6.
+a head and step is Mamba-2 (and simple GLA), one per key dimension is GLA, HGRN2 and, with its `bonus`, RWKV-6.
 
 Paper    Katharopoulos et al. 2020, arXiv:2006.16236; Sun et al. 2023 (RetNet), arXiv:2307.08621; Yang et al. 2023 (GLA), arXiv:2312.06635.
 """
@@ -14,11 +14,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.bonus import with_bonus
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+
+CHUNK = 64
 
 
 def linear_attention(
@@ -29,17 +32,24 @@ def linear_attention(
     scale: float | None = None,
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
+    bonus: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """S_t = exp(g_t) S_{t-1} + k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
     initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+    With a bonus [H_v, K] the read comes before the write and its decay, as in RWKV-6: o_t = scale (S_{t-1} + diag(bonus) k_t v_tᵀ)ᵀ q_t.
     """
     expect_heads(q, k, v, None, log_decay, initial_state, reset)
-    return run("linear_attention", q.shape[1], q, k, v, log_decay, scale, initial_state, reset)
+    if bonus is not None:
+        expect_numbers("q", q, bonus=bonus)
+        expect_real(bonus=bonus)
+        expect_shape("bonus", bonus, (v.shape[2], q.shape[3]), "value heads, key")
+    return run("linear_attention", q.shape[1], q, k, v, log_decay, scale, initial_state, reset, bonus)
 
 
 @form
+@with_bonus
 def linear_attention_recurrent(
     q: Tensor,
     k: Tensor,
@@ -62,6 +72,7 @@ def linear_attention_recurrent(
 
 
 @form
+@with_bonus
 def linear_attention_chunked(
     q: Tensor,
     k: Tensor,
@@ -70,14 +81,13 @@ def linear_attention_chunked(
     scale: float | None = None,
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
-    chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """Inside a chunk, attention with (2); between chunks, the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s."""
     dtype, time = v.dtype, v.shape[1]
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
     if time == 0:
         return v.to(dtype), S
-    chunk = min(chunk, time)
+    chunk = min(CHUNK, time)
     q, k, v = split(q, chunk), split(k, chunk), split(v, chunk)
     g = None if g is None else split(g, chunk)
     inside = scores(k, g, q)[0] @ v
@@ -95,6 +105,7 @@ def linear_attention_chunked(
 
 
 @form
+@with_bonus
 def linear_attention_dense(
     q: Tensor,
     k: Tensor,
@@ -116,7 +127,8 @@ def linear_attention_dense(
     return o.transpose(1, 2).to(dtype), S
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
+@with_bonus
 def linear_attention_fused(
     q: Tensor,
     k: Tensor,

@@ -5,7 +5,9 @@ One operation has several forms, all the same function of the same arguments:
     recurrent   the definition, one step after another; also the decoding step
     chunked     matrix products inside a chunk, a scan between chunks
     fused       the recurrent form as one compiled kernel
+    cuda        another package's kernels, on a GPU
     dense       the matrix the operation is, for analysis and small T
+    newton      all steps at once by iteration, for recurrences that are not linear
 
 A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
 why; `plan` says it in words for a call that has not happened yet.
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from separatrix.recurrence import cuda
 from separatrix.recurrence.transition import Transition
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -29,19 +32,22 @@ Form = TypeVar("Form", bound=Callable[..., Any])
 Refusal = Callable[..., str | None]
 
 _refusals: dict[str, Refusal] = {}
+_pays_from: dict[str, int] = {}
 
 
-def form(function: Form | None = None, *, refuses: Refusal | None = None) -> Any:
+def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2) -> Any:
     """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
 
-    `refuses`, for a fused form: called with the inputs of a call, it says why the kernel cannot take them, or None.
+    `refuses`, for a fused, chunked or newton form: called with the inputs of a call, it says why this form is not for them, or None.
+    `pays_from`, for a fused form: 1 where a single step too is faster as one kernel than as the operations of the recurrent form.
     """
     if function is None:
-        return partial(form, refuses=refuses)
+        return partial(form, refuses=refuses, pays_from=pays_from)
     operation, _, name = function.__name__.rpartition("_")
     OPERATIONS.setdefault(operation, {})[name] = function
+    _pays_from[function.__name__] = pays_from
     if refuses is not None:
-        _refusals[operation] = refuses
+        _refusals[function.__name__] = refuses
     return function
 
 
@@ -49,29 +55,62 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     """The form that `operation` takes on these inputs over `time` steps, and the reason in words."""
     forms = OPERATIONS[operation]
     if time <= 1 and "recurrent" in forms:
+        if time == 1 and _pays_from.get(f"{operation}_fused") == 1 and not recorded(inputs) and objection(operation, inputs) is None:
+            return "fused", "one step as one compiled kernel, while nothing records it"
         return "recurrent", "one step is its own definition"
     refusal = ""
-    if "fused" in forms:
+    if any(isinstance(x, Tensor) and x.device.type == "cuda" for x in inputs):
+        why = cuda.refusal(operation, inputs)
+        if why is None:
+            return "cuda", f"{time} steps by the kernels of {cuda.FORMS[operation][0]}"
+        refusal = f"; no GPU kernel: {why}"
+    elif "fused" in forms:
         why = objection(operation, inputs)
         if why is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
         refusal = f"; not fused: {why}"
+    if "chunked" in forms and (why := refusal_of(operation, "chunked", inputs)):
+        return "recurrent", f"one step after another: {why}{refusal}"
     if "chunked" in forms:
         return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
+    if "newton" in forms:
+        why = refusal_of(operation, "newton", inputs) or transformed()
+        if why is None:
+            return "newton", f"{time} steps at once, a handful of times{refusal}"
+        refusal += f"; not newton: {why}"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
-    return "recurrent", "no faster form is known for this operation"
+    return "recurrent", refusal.removeprefix("; ") or "no faster form is known for this operation"
 
 
 def objection(operation: str, inputs: tuple) -> str | None:
     """Why the compiled kernel cannot take these inputs, or None."""
-    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in inputs):
-        return "the kernels are for the CPU"
-    if operation in _refusals and (why := _refusals[operation](*inputs)):
+    for x in inputs:
+        if isinstance(x, Tensor) and not x.is_cpu:
+            return "the kernels are for the CPU"
+    if why := refusal_of(operation, "fused", inputs):
         return why
+    return transformed()
+
+
+def transformed() -> str | None:
+    """Why forms that are opaque to torch.func and forward derivatives cannot run now, or None."""
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
+
+
+def refusal_of(operation: str, name: str, inputs: tuple) -> str | None:
+    """Why the form refuses these inputs, or None; without any, float32 on the CPU is meant, which every form takes."""
+    refuses = _refusals.get(f"{operation}_{name}")
+    return None if refuses is None or not inputs else refuses(*inputs)
+
+
+def recorded(inputs: tuple) -> bool:
+    """Whether a graph is being made of what happens to these inputs: then plain operations are worth more than one opaque kernel."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
 
 
 def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -> str:
@@ -94,8 +133,10 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
 
 def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
-    function = OPERATIONS[operation][choose(operation, inputs, time)[0]]
-    device = inputs[0].device.type
+    name, _ = choose(operation, inputs, time)
+    function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
+    first = next(x for x in inputs if isinstance(x, Tensor))
+    device = "cpu" if first.is_cpu else first.device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
             return function(*inputs)

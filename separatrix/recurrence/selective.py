@@ -158,7 +158,7 @@ def selective_scan_dense(
     return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
 
 
-@form(refuses=real_single)
+@form(refuses=real_single, pays_from=1)
 def selective_scan_fused(
     u: Tensor,
     delta: Tensor,
@@ -173,8 +173,10 @@ def selective_scan_fused(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """For a real A. The step's softplus and the output's gate are part of the kernel."""
-    nothing = u.new_zeros(u.shape[2], dtype=torch.float32)
-    inputs = float32(u, delta, A, B, C, nothing if D is None else D, z, nothing if delta_bias is None else delta_bias)
+    if D is None or delta_bias is None:
+        nothing = u.new_zeros(u.shape[2], dtype=torch.float32)
+        D, delta_bias = nothing if D is None else D, nothing if delta_bias is None else delta_bias
+    inputs = float32(u, delta, A, B, C, D, z, delta_bias)
     state = state_or_rest(initial_state, u.shape[0], *A.shape)
     if u.shape[1] == 0:
         return u, state

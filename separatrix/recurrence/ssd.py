@@ -139,7 +139,7 @@ def states_in_cache(x: Any = None, dt: Any = None, A: Any = None, B: Tensor | No
     return keys_in_cache(B, x, dt, A, *others)
 
 
-@form(refuses=states_in_cache)
+@form(refuses=states_in_cache, pays_from=1)
 def ssd_fused(
     x: Tensor,
     dt: Tensor,

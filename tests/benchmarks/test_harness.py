@@ -9,7 +9,8 @@ import torch
 from benchmarks import packages, page
 from benchmarks.machine import Limits
 from benchmarks.measure import Scale, race
-from benchmarks.operations import OPERATIONS, OURS
+from benchmarks.operation import OURS
+from benchmarks.operations import OPERATIONS
 from benchmarks.rival import Rival, TorchCall, torch_rival
 from benchmarks.run import ROWS, measure
 

@@ -21,11 +21,11 @@ def run(*words):
 def test_help_lists_every_command_with_a_line():
     result = run("--help")
     assert result.exit_code == 0
-    for command in ("fit", "forecast", "audit", "data", "papers", "doctor", "bench"):
+    for command in ("fit", "forecast", "audit", "data", "papers", "doctor", "bench", "reproduce"):
         assert re.search(rf"{command}\s+\w+", result.stdout), command
 
 
-@pytest.mark.parametrize("command", ["fit", "forecast", "audit", "data", "papers", "doctor", "bench"])
+@pytest.mark.parametrize("command", ["fit", "forecast", "audit", "data", "papers", "doctor", "bench", "reproduce"])
 def test_every_command_shows_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0 and f"separatrix {command}" in result.stdout

@@ -99,11 +99,113 @@ def ssm(time: int) -> Arguments:
     return {"u": randn(BATCH, time, D), "a": turning(D, N), "c": turning(D, N), "skip": randn(D), "initial_state": turning(BATCH, D, N)}
 
 
+def dense_ssm(time: int) -> Arguments:
+    """A stable matrix that is far from normal."""
+    D, N = 3, 4
+    a = torch.diag_embed(0.9 * randn(D, N).tanh()) + torch.triu(randn(D, N, N), 1) / 2
+    return {"u": randn(BATCH, time, D), "a": a, "b": randn(D, N), "c": randn(D, N), "skip": randn(D), "initial_state": randn(BATCH, D, N)}
+
+
+def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
+    """RWKV-7's: what b writes back is at most what a reads."""
+    H, K, V = 2, 4, 3
+    a = normalize(randn(BATCH, time, H, K), dim=-1)
+    return {
+        "r": randn(BATCH, time, H, K),
+        "log_decay": log_decay,
+        "k": randn(BATCH, time, H, K),
+        "v": randn(BATCH, time, H, V),
+        "a": -a,
+        "b": a * torch.rand(BATCH, time, H, K, dtype=torch.float64),
+        "scale": 0.5,
+        "initial_state": randn(BATCH, H, K, V),
+    }
+
+
+def longhorn(time: int) -> Arguments:
+    N, D = 3, 5
+    return {
+        "q": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N),
+        "x": randn(BATCH, time, D),
+        "beta": randn(BATCH, time, D).exp(),
+        "initial_state": randn(BATCH, D, N),
+    }
+
+
+def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
+    """Matrices that stretch some directions and shrink others, two heads."""
+    A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
+    return {"A": A / (1.5 if kind is randn else 1), "b": kind(BATCH, time, 2, N), "initial_state": kind(BATCH, 2, N)}
+
+
+def grid(time: int, variates: int, kind: Callable[..., Tensor] = randn, shared: bool = False) -> Arguments:
+    """Every line and column adds up to less than one, or the paths through the grid would multiply without bound."""
+    a = kind(2, 2, 3) if shared else kind(BATCH, time, variates, 2, 2, 3)
+    return {
+        "a": 0.9 * a / (1 + a.abs().sum(-2, keepdim=True)),
+        "x": kind(BATCH, time, variates, 2, 3),
+        "initial_state": kind(BATCH, variates, 2, 3),
+    }
+
+
+def selective_grid(time: int, variates: int) -> Arguments:
+    """Steps from nearly none to forgetting; crossing slower than forgetting, or the paths through the grid would multiply without bound."""
+    D, N = 3, 2
+    A = 0.3 * randn(2, 2, D, N)
+    A[0, 0], A[1, 1] = (-1 - 2 * torch.rand(D, N) for _ in range(2))
+    return {
+        "u": randn(BATCH, time, variates, D),
+        "delta": torch.rand(BATCH, time, variates, 2, D, dtype=torch.float64) ** 4 * 3,
+        "A": A,
+        "B": randn(BATCH, time, variates, 2, N),
+        "C": randn(BATCH, time, variates, 2, N),
+        "D": randn(D),
+        "initial_state": randn(BATCH, variates, 2, D, N),
+    }
+
+
+def low_rank(time: int, kind: Callable[..., Tensor] = randn, batch: int = BATCH, steps: int | None = None) -> Arguments:
+    """Rank 2 beside multipliers of both signs, some of them 0; two heads."""
+    N, leading = 4, (batch, time if steps is None else steps, 2)
+    d = kind(*leading, N)
+    d = d.tanh() / 1.5 if kind is randn else d / 2
+    return {
+        "diagonal": torch.where(torch.rand(d.shape) < 0.1, 0, d),
+        "left": kind(*leading, N, 2) / 4,
+        "right": kind(*leading, N, 2) / 4,
+        "x": kind(BATCH, time, 2, N),
+        "initial_state": kind(BATCH, 2, N),
+    }
+
+
 def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     given = heads(time, decay(BATCH, time, 2), 1, delta=True)
     root = randn(BATCH, 2, 4, 6)
     given["beta"] = 0.2 + 0.9 * given["beta"]  # the adaptive ridge reads the same for any one small beta: all of its gradient cancels
     return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
+
+
+def dictionary(time: int) -> Arguments:
+    N, K = 4, 3
+    return {
+        "selection": randn(BATCH, time, K),
+        "dictionary": randn(K, N, N),
+        "b": randn(BATCH, time, N),
+        "initial_state": randn(BATCH, N),
+    }
+
+
+def companion(time: int) -> Arguments:
+    H, N = 3, 4
+    a = randn(H, N)
+    return {
+        "u": randn(BATCH, time, H),
+        "a": a / a.abs().sum(-1, keepdim=True),
+        "b": randn(H, N),
+        "c": randn(H, N),
+        "initial_state": randn(BATCH, H, N),
+    }
 
 
 ROWS = {
@@ -134,6 +236,41 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
+    "dense state space": Row("dense_ssm", dense_ssm, ("u",), "u"),
+    "blocks": Row(
+        "block_scan",
+        lambda T: {"A": randn(BATCH, T, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("A", "x"),
+        "x",
+    ),
+    "blocks, the same at all steps": Row(
+        "block_scan",
+        lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
+        ("x",),
+        "x",
+    ),
+    "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
+    "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "rank one, decay per key": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2, 4)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
+    "dense": Row("dense_scan", dense, ("A", "b"), "b"),
+    "dense, the same at all steps": Row("dense_scan", lambda T: dense(T, 1, 1, 9), ("b",), "b"),
+    "dense, the same in all rows": Row("dense_scan", lambda T: dense(T, 1, T), ("A", "b"), "b"),
+    "dense, complex": Row("dense_scan", lambda T: dense(T, kind=turning), ("A", "b"), "b"),
+    "two dimensions": Row("scan2d", lambda T: grid(T, 2), ("a", "x"), "x"),
+    "two dimensions, complex": Row("scan2d", lambda T: grid(T, 2, turning), ("a", "x"), "x"),
+    "two dimensions, the same everywhere": Row("scan2d", lambda T: grid(T, 2, shared=True), ("x",), "x"),
+    "two dimensions, selective": Row("selective_scan2d", lambda T: selective_grid(T, 2), ("u", "delta", "B", "C"), "u"),
+    "attention, bonus": Row(
+        "linear_attention",
+        lambda T: heads(T, decay(BATCH, T, 2, 4), 1) | {"bonus": randn(2, 4)},
+        ("q", "k", "v", "log_decay"),
+        "v",
+    ),
+    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
+    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
+    "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
+    "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
+    "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
     "ridge": Row(
         "ridge_attention",
         lambda T: regression(T, 0.2 + torch.rand(2, 4, dtype=torch.float64)),
@@ -144,4 +281,6 @@ ROWS = {
     "ridge, adaptive": Row(
         "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
     ),
+    "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
+    "companion": Row("companion_ssm", companion, ("u",), "u"),
 }

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence import OPERATIONS
+from separatrix.recurrence import OPERATIONS, kaczmarz_step
 from separatrix.recurrence.plan import objection
 from tests import golden
 
@@ -50,18 +50,23 @@ def lightnet(attention, q, k, v, S0=None, z0=None) -> Pair:
 
 
 def rwkv6(attention, r, k, v, w, u, S0=None) -> Pair:
-    """The read comes before the write: queries are one step early, the first of them meets the initial state; the bonus is local."""
-    early, state = attention(torch.cat([r[:, 1:], r[:, :1]], dim=1), k, v, w, 1.0, S0)
-    first = torch.zeros_like(v[:, 0]) if S0 is None else (r[:, 0].unsqueeze(-2) @ S0).squeeze(-2)
-    return torch.cat([first.unsqueeze(1), early[:, :-1]], dim=1) + (r * u * k).sum(-1, keepdim=True) * v, state
+    return attention(r, k, v, w, 1.0, S0, None, u)
 
 
 def deltanet(rule, q, k, v, beta, g=None, S0=None) -> Pair:
     return rule(q, k, v, beta, g, None, S0)
 
 
+def rwkv7(rule, r, w, k, v, a, b, S0=None) -> Pair:
+    return rule(r, w, k, v, a, b, 1.0, S0)
+
+
 def kaczmarz(rule, q, k, v, eta, g, S0=None) -> Pair:
-    return rule(q, k, v, eta / (k.square().sum(-1) + 1e-6), g, 1.0, S0)
+    return rule(q, k, v, kaczmarz_step(k, eta), g, 1.0, S0)
+
+
+def log_linear(attention, q, k, v, g, lam) -> Pair:
+    return attention(q, k, v, g, lam)
 
 
 def gated_deltaproduct(rule, q, k, v, beta, g, S0=None) -> Pair:
@@ -74,19 +79,8 @@ def gated_deltaproduct(rule, q, k, v, beta, g, S0=None) -> Pair:
     return o[:, n - 1 :: n], state
 
 
-def longhorn_exact(rule, q, k, x, beta, S0=None) -> Pair:
-    """Every channel is a head with one value; all of them share one query and key."""
-    step = beta / (1 + beta * k.square().sum(-1, keepdim=True))
-    start = None if S0 is None else S0.unsqueeze(-1)
-    o, state = rule(q.unsqueeze(2), k.unsqueeze(2), x.unsqueeze(-1), step, None, 1.0, start)
-    return o.squeeze(-1), state.squeeze(-1)
-
-
-def longhorn_diag(scan, q, k, x, beta, S0=None) -> Pair:
-    step = (beta / (1 + beta * k.square().sum(-1, keepdim=True))).unsqueeze(-1)
-    k = k.unsqueeze(2)
-    states, state = scan(1 - step * k * k, step * x.unsqueeze(-1) * k, S0)
-    return (states @ q.unsqueeze(-1)).squeeze(-1), state
+def longhorn(rule, q, k, x, beta, S0=None) -> Pair:
+    return rule(q, k, x, beta, S0)
 
 
 def hgrn(scan, x, g, h0=None) -> Pair:
@@ -135,6 +129,10 @@ def minlstm_log(scan, f, i, hh, h0) -> Pair:
     return minlstm(scan, f, i, positive(hh), positive(h0))
 
 
+def sdssm(scan, Adict, Bw, Wsel, bsel, h0, u) -> Pair:
+    return scan(u @ Wsel.T + bsel, Adict.movedim(-1, 0), u @ Bw.T, h0)
+
+
 CASES: dict[str, tuple[str, Callable]] = {
     "mamba1": ("selective_scan", mamba1),
     "mamba2_ssd": ("ssd", mamba2_ssd),
@@ -150,8 +148,8 @@ CASES: dict[str, tuple[str, Callable]] = {
     "kaczmarz": ("delta_rule", kaczmarz),
     "gated_deltaproduct_n2": ("delta_rule", gated_deltaproduct),
     "gated_deltaproduct_n3": ("delta_rule", gated_deltaproduct),
-    "longhorn_exact": ("delta_rule", longhorn_exact),
-    "longhorn_diag": ("diagonal_scan", longhorn_diag),
+    "longhorn_exact": ("longhorn", longhorn),
+    "longhorn_diag": ("longhorn_diagonal", longhorn),
     "hgrn": ("diagonal_scan", hgrn),
     "diag_scan": ("diagonal_scan", diag_scan),
     "lru": ("diagonal_scan", lru),
@@ -160,6 +158,9 @@ CASES: dict[str, tuple[str, Callable]] = {
     "mingru_log": ("diagonal_scan", mingru_log),
     "minlstm": ("diagonal_scan", minlstm),
     "minlstm_log": ("diagonal_scan", minlstm_log),
+    "rwkv7": ("dplr", rwkv7),
+    "log_linear_attn": ("log_linear_attention", log_linear),
+    "sdssm": ("dictionary_scan", sdssm),
 }
 
 ROWS = [
@@ -178,9 +179,13 @@ def test_every_form_gives_the_reference_numbers(case: str, name: str, form: str,
     reference = golden.load(name)
     inputs = {key: cast(x, dtype).requires_grad_() for key, x in reference.inputs.items()}
     parts = ("o", "state_re", "state_im") if case == "lru" else ("o", "state")
-    outputs = dict(zip(parts, letters(willing(operation, form), **inputs)))
+    expect_reference(reference, inputs, dict(zip(parts, letters(willing(operation, form), **inputs))), dtype)
+
+
+def expect_reference(reference: golden.Case, inputs: dict[str, Tensor], outputs: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Every output that the reference has, and its gradients to `inputs`."""
     closer, close = TOLERANCE[dtype]
-    for part in parts:
+    for part in outputs:
         if part not in reference.outputs:
             continue
         assert error(outputs[part], reference.outputs[part], dtype) < closer, part

@@ -20,7 +20,6 @@ from separatrix.recurrence.selective import selective_scan_recurrent
 
 LENGTHS = [0, 1, 2, 31, 32, 33, 70]
 SUMS = "a sum over time rounds at every step, a nudge moves each number once"
-LOG2E = 1.4426950408889634
 
 
 def blank(*shape, like):
@@ -91,12 +90,8 @@ def test_diagonal(T, kind, dtype):
         agree(gradient(fast), gradient(diagonal_scan_recurrent), inputs, dtype)
 
 
-def planes(z):
-    """[D, N] complex -> [N, 2, D], and back."""
-    return torch.stack([z.real.T, z.imag.T], 1)
-
-
 def complex_of(planes):
+    """[N, 2, D] -> [D, N] complex"""
     return torch.complex(planes[:, 0], planes[:, 1]).T
 
 
@@ -106,7 +101,7 @@ class DiagonalSSM(torch.autograd.Function):
         (batch, T, D), N = u.shape, a.shape[1]
         units, chunks = batch * -(-D // diagonal_ssm.LANES), -(-T // diagonal_ssm.CHUNK)
         checkpoints, y, final = blank(batch, chunks, N, 2, D, like=u), blank(*u.shape, like=u), blank(batch, D, N, like=a)
-        inputs = flat(u, planes(a), planes(c), skip, reset.to(torch.uint8))
+        inputs = flat(u, a, c, skip, reset.to(torch.uint8))
         diagonal_ssm.forward(0, units, (T, D, N), *inputs, *flat(start, y, final, checkpoints))
         again, state = blank(*u.shape, like=u), blank(batch, D, N, like=a)
         diagonal_ssm.forward(0, units, (T, D, N), *inputs, *flat(start, again, state, None))
@@ -120,7 +115,7 @@ class DiagonalSSM(torch.autograd.Function):
         (batch, T, D), N = u.shape, a.shape[1]
         du, da, dc = blank(*u.shape, like=u), blank(batch, N, 2, D, like=u), blank(batch, N, 2, D, like=u)
         dskip, dstart = blank(batch, D, like=u), blank(batch, D, N, like=a)
-        inputs = flat(u, planes(a), planes(c), skip, reset.to(torch.uint8), checkpoints, dy, dfinal)
+        inputs = flat(u, a, c, skip, reset.to(torch.uint8), checkpoints, dy, dfinal)
         diagonal_ssm.backward(0, batch * -(-D // diagonal_ssm.LANES), (T, D, N), *inputs, *flat(du, da, dc, dskip, dstart))
         return du, complex_of(da.sum(0)), complex_of(dc.sum(0)), dskip.sum(0), dstart, None
 
@@ -145,22 +140,21 @@ class SelectiveScan(torch.autograd.Function):
     def forward(ctx, group, soft, u, delta, A, B, C, D, z, bias, start, reset):
         (batch, T, channels), N = u.shape, A.shape[1]
         chunks, blocks = -(-T // selective.CHUNK), -(-channels // selective.LANES)
-        rates = (A * LOG2E).T
         checkpoints, y, final = blank(batch, chunks, N, channels, like=u), blank(*u.shape, like=u), blank(batch, channels, N, like=u)
-        inputs = *flat(u, delta, rates, B, C, D, z, bias), soft, *flat(reset.to(torch.uint8), start)
+        inputs = *flat(u, delta, A, B, C, D, z, bias), soft, *flat(reset.to(torch.uint8), start)
         selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(y, final, checkpoints))
         again, state = blank(*u.shape, like=u), blank(batch, channels, N, like=u)
         selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(again, state, None))
         assert torch.equal(y, again) and torch.equal(final, state)
-        ctx.save_for_backward(u, delta, rates, B, C, D, z, bias, reset, checkpoints)
+        ctx.save_for_backward(u, delta, A, B, C, D, z, bias, reset, checkpoints)
         ctx.group, ctx.soft = group, soft
         return y, final
 
     @staticmethod
     def backward(ctx, dy, dfinal):
         *inputs, reset, checkpoints = ctx.saved_tensors
-        u, rates, z = inputs[0], inputs[2], inputs[6]
-        (batch, T, channels), N, groups = u.shape, rates.shape[0], -(-u.shape[2] // ctx.group)
+        u, A, z = inputs[0], inputs[2], inputs[6]
+        (batch, T, channels), N, groups = u.shape, A.shape[1], -(-u.shape[2] // ctx.group)
         du, ddelta, dA = blank(*u.shape, like=u), blank(*u.shape, like=u), blank(batch, N, channels, like=u)
         dB, dC = blank(groups, batch, T, N, like=u), blank(groups, batch, T, N, like=u)
         dD, dbias, dstart = blank(batch, channels, like=u), blank(batch, channels, like=u), blank(batch, channels, N, like=u)

@@ -75,8 +75,9 @@ def cut(row: Row, arguments: Arguments, start: int, stop: int) -> Arguments:
 
 
 def pick(row: Row, arguments: Arguments, i: int) -> Arguments:
-    """Row i of the batch, still a batch."""
-    return {key: x[i : i + 1] if key in (*row.timed, "initial_state") and x is not None else x for key, x in arguments.items()}
+    """Row i of the batch, still a batch; what has a batch of 1 is shared by all rows."""
+    mine = {key for key in (*row.timed, "initial_state") if arguments[key] is not None and arguments[key].shape[0] == BATCH}
+    return {key: x[i : i + 1] if key in mine else x for key, x in arguments.items()}
 
 
 @rows_of(ALL)

@@ -9,9 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import Dense, Diagonal, DiagonalPlusLowRank, Householder, Scalar, Transition, diagonal_scan, scan
+from separatrix.recurrence import (
+    Companion,
+    Dense,
+    Diagonal,
+    DiagonalBlocks,
+    DiagonalPlusLowRank,
+    Householder,
+    HouseholderProduct,
+    Scalar,
+    Transition,
+    diagonal_scan,
+    dplr,
+    scan,
+)
 from separatrix.recurrence.transition import unroll
-from tests import golden
 from tests.agree import gradient
 
 B, T, N = 2, 5, 4
@@ -40,7 +52,19 @@ STRUCTURES = {
     "diagonal plus rank 2 complex": lambda: DiagonalPlusLowRank(
         *(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))
     ),
+    "rwkv-7": lambda: DiagonalPlusLowRank.of_rank_one(-normal(B, T, N).abs(), -(k := unit(B, T, N)), k * normal(B, T, N).sigmoid()),
     "dense": lambda: Dense(normal(B, T, N, N) / 3),
+    "companion": lambda: Companion(normal(B, T, N) / 2),
+    "companion complex": lambda: Companion(normal(B, T, N, dtype=torch.complex128) / 2),
+    "companion shared by all steps": lambda: Companion(normal(1, 1, N) / 2),
+    "companion of size 1": lambda: Companion(normal(B, T, 1)),
+    "companion that feeds nothing back": lambda: Companion(torch.zeros(B, T, N, dtype=torch.float64)),
+    "three reflections": lambda: HouseholderProduct(unit(B, T, 3, N), 2 * normal(B, T, 3).sigmoid()),
+    "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
+    "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
+    "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
+    "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
+    "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
 }
 
 
@@ -152,15 +176,10 @@ def test_diagonal_structures_run_as_the_diagonal_scan():
     assert torch.equal(scan(A, drive)[0], diagonal_scan(A.a, drive)[0])
 
 
-@pytest.mark.parametrize("name", golden.names("rwkv7"))
-def test_rwkv7_is_diagonal_plus_rank_one(name: str):
-    case = golden.load(name)
-    r, w, k, v, a, b = (case.inputs[key] for key in "rwkvab")
-    A = DiagonalPlusLowRank(w.exp(), b.unsqueeze(-1), a.unsqueeze(-1))
-    S = case.inputs.get("S0", torch.zeros_like(case.outputs["state"]))
-    reads = []
-    for t in range(r.shape[1]):
+def test_dplr_does_to_its_state_what_its_transition_says():
+    r, w, k, a, b = normal(B, T, 1, N), -normal(B, T, 1, N).abs(), *(normal(B, T, 1, N) for _ in range(3))
+    v, start = normal(B, T, 1, 3), normal(B, 1, N, 3)
+    A, S = DiagonalPlusLowRank.of_rank_one(w, a, b), start
+    for t in range(T):
         S = A.at(t).apply_to_columns(S) + k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
-        reads.append((r[:, t].unsqueeze(-2) @ S).squeeze(-2))
-    close(torch.stack(reads, dim=1), case.outputs["o"])
-    close(S, case.outputs["state"])
+    close(dplr(r, w, k, v, a, b, initial_state=start)[1], S)

@@ -11,7 +11,7 @@ lanes; TILE steps are taken while a state is in registers. The forward leaves th
 recomputes one chunk after the other, keeping the states in which tiles begin, and those inside a tile in registers.
 
 Arrays   flat float32; T time, D channels, N complex states.  u, y, dy, du [B,T,D];  skip [D];  reset [B,T] uint8;
-         a, c [N,2,D], real part then imaginary;  start, final, dfinal, dstart [B,D,N,2], which is complex64 [B,D,N];
+         a, c [D,N,2] and start, final, dfinal, dstart [B,D,N,2], which are complex64 [D,N] and [B,D,N];
          checkpoints [B, ceil(T / CHUNK), N, 2, D], None when no gradient will be asked;
          partial sums, to be summed over their first axis: da, dc [B,N,2,D], dskip [B,D].
 Units    (batch, block of LANES channels).
@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first, turned
 from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH // 4  # one register: four steps of a state, its factors and its sums fill the 32 there are
@@ -34,24 +34,15 @@ TWO = np.float32(2)
 @njit(nogil=True)
 def _state_in(state, at, N, lanes, h):
     """h [N, 2, LANES] from `lanes` rows of N complex numbers, the others 0."""
-    for i in range(LANES):
-        for n in range(2 * N):
-            h[n * LANES + i] = state[at + i * 2 * N + n] if i < lanes else ZERO
+    turned(state, at, 2 * N, lanes, 2 * N, h, 0, LANES)
+    for n in range(2 * N):
+        for i in range(lanes, LANES):
+            h[n * LANES + i] = ZERO
 
 
 @njit(nogil=True)
 def _state_out(h, N, lanes, state, at):
-    for i in range(lanes):
-        for n in range(2 * N):
-            state[at + i * 2 * N + n] = h[n * LANES + i]
-
-
-@njit(nogil=True)
-def _factors(planes, N, D, d, lanes, out):
-    """out [N, 2, LANES] from [N, 2, D]."""
-    zero = fill(LANES, ZERO)
-    for n in range(2 * N):
-        store(out, n * LANES, load_first(zero, planes, n * D + d, lanes))
+    turned(h, 0, LANES, 2 * N, lanes, state, at, 2 * N)
 
 
 @njit(nogil=True)
@@ -103,8 +94,8 @@ def forward(first, last, shape, u, a, c, skip, reset, start, y, final, checkpoin
     for unit in range(first, last):
         b, d = unit // blocks, unit % blocks * LANES
         lanes = min(LANES, D - d)
-        _factors(a, N, D, d, lanes, poles)
-        _factors(c, N, D, d, lanes, reads)
+        _state_in(a, d * 2 * N, N, lanes, poles)
+        _state_in(c, d * 2 * N, N, lanes, reads)
         _state_in(start, (b * D + d) * 2 * N, N, lanes, h)
         through = load_first(zero, skip, d, lanes)
         t = 0
@@ -163,18 +154,21 @@ def backward(first, last, shape, u, a, c, skip, reset, checkpoints, dy, dfinal, 
     zero = fill(LANES, ZERO)
     # What a step reads and writes together lies together: equal addresses modulo 4096 in different arrays would stall loads behind stores.
     C, X, DA, DC, STRIDE = 2 * LANES, 4 * LANES, 6 * LANES, 8 * LANES, 10 * LANES  # behind a
-    h, working, history = scratch(2 * N * LANES), scratch(N * STRIDE), scratch((CHUNK + 1) * 2 * N * LANES)
+    h, poles, reads = scratch(2 * N * LANES), scratch(2 * N * LANES), scratch(2 * N * LANES)
+    working, history = scratch(N * STRIDE), scratch((CHUNK + 1) * 2 * N * LANES)
     tiles = np.empty(CHUNK + 1, np.int64)
     for unit in range(first, last):
         b, d = unit // blocks, unit % blocks * LANES
         lanes = min(LANES, D - d)
         _state_in(dfinal, (b * D + d) * 2 * N, N, lanes, h)
+        _state_in(a, d * 2 * N, N, lanes, poles)
+        _state_in(c, d * 2 * N, N, lanes, reads)
         for n in range(N):
             for part in range(2):
-                at, from_plane = n * STRIDE + part * LANES, (2 * n + part) * D + d
-                store(working, at, load_first(zero, a, from_plane, lanes))
-                store(working, at + C, load_first(zero, c, from_plane, lanes))
-                store(working, at + X, load(zero, h, (2 * n + part) * LANES))
+                at, plane = n * STRIDE + part * LANES, (2 * n + part) * LANES
+                store(working, at, load(zero, poles, plane))
+                store(working, at + C, load(zero, reads, plane))
+                store(working, at + X, load(zero, h, plane))
                 store(working, at + DA, zero)
                 store(working, at + DC, zero)
         through, skip_sum = load_first(zero, skip, d, lanes), zero

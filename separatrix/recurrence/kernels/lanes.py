@@ -297,3 +297,47 @@ def pair_sums(typingctx, a, b):
         return builder.fadd(even, odd)
 
     return a(a, b), build
+
+
+TURNED = 8
+
+
+@intrinsic
+def turn(typingctx, source, i, source_stride, target, j, target_stride):
+    """Rows become columns, TURNED of each: target[j + n target_stride + m] = source[i + m source_stride + n]."""
+
+    def build(context, builder, sig, args):
+        source, i, source_stride, target, j, target_stride = args
+        vector = ir.VectorType(ir.FloatType() if sig.args[0].dtype == types.float32 else ir.DoubleType(), TURNED)
+        size = sig.args[0].dtype.bitwidth // 8
+
+        def at(kind, array, start, stride, number):
+            place = builder.add(start, builder.mul(stride, ir.Constant(stride.type, number)))
+            return _address(context, builder, kind, array, place, vector)
+
+        rows = []
+        for m in range(TURNED):
+            rows.append(builder.load(at(sig.args[0], source, i, source_stride, m)))
+            rows[-1].align = size
+        half = TURNED // 2
+        low, high = ([start + k // 2 + TURNED * (k % 2) for k in range(TURNED)] for start in (0, half))
+        for _ in range(TURNED.bit_length() - 1):  # each perfect shuffle rotates the bits of (row, column) by one
+            rows = [pick(builder, rows[k // 2], rows[k // 2 + half], high if k % 2 else low) for k in range(TURNED)]
+        for n, row in enumerate(rows):
+            builder.store(row, at(sig.args[3], target, j, target_stride, n)).align = size
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), build
+
+
+@njit(nogil=True)
+def turned(source, i, source_stride, rows, columns, target, j, target_stride):
+    """target[j + n target_stride + m] = source[i + m source_stride + n] for m < rows, n < columns."""
+    for m in range(0, rows, TURNED):
+        for n in range(0, columns, TURNED):
+            if m + TURNED <= rows and n + TURNED <= columns:
+                turn(source, i + m * source_stride + n, source_stride, target, j + n * target_stride + m, target_stride)
+            else:
+                for row in range(m, min(m + TURNED, rows)):
+                    for column in range(n, min(n + TURNED, columns)):
+                        target[j + column * target_stride + row] = source[i + row * source_stride + column]

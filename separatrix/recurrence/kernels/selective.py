@@ -15,7 +15,7 @@ first, recomputes states and decays of one chunk into a scratch that fits the L2
 and dC stay lane vectors until all channels of the unit have passed; what is left to sum is one partial per batch or group of channels.
 
 Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  z, dz [B,T,D] or both None;  B, C [B,T,N];
-         D, bias [D];  reset [B,T] uint8;  A [N,D], already times log2(e);  start, final, dfinal, dstart [B,D,N];
+         D, bias [D];  reset [B,T] uint8;  A [D,N];  start, final, dfinal, dstart [B,D,N];
          checkpoints [B, ceil(T / CHUNK), N, D], None when no gradient will be asked;
          partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N], dD, dbias [B,D].
          soft, a bool, asks for the softplus.
@@ -42,13 +42,14 @@ from separatrix.recurrence.kernels.lanes import (
     scratch,
     store,
     store_first,
+    turned,
 )
 from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
 FOLD = 16  # lanes that a sum over channels keeps until its end
 CHUNK = 32  # decays and states of a chunk for N = 16: 128 KB
-LN2 = np.float32(0.6931471805599453)
+LOG2E, LN2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 
 
 def group_width(batch: int, channels: int) -> int:
@@ -59,19 +60,15 @@ def group_width(batch: int, channels: int) -> int:
 @njit(nogil=True)
 def _state_in(state, at, N, lanes, h):
     """h[n, lane] = state[lane, n]: rows of N numbers, one a channel, from state[at:]."""
-    for i in range(lanes):
-        for n in range(N):
-            h[n * LANES + i] = state[at + i * N + n]
-    for i in range(lanes, LANES):
-        for n in range(N):
+    turned(state, at, N, lanes, N, h, 0, LANES)
+    for n in range(N):
+        for i in range(lanes, LANES):
             h[n * LANES + i] = ZERO
 
 
 @njit(nogil=True)
 def _state_out(h, N, lanes, state, at):
-    for i in range(lanes):
-        for n in range(N):
-            state[at + i * N + n] = h[n * LANES + i]
+    turned(h, 0, LANES, N, lanes, state, at, N)
 
 
 @njit(cache=True, nogil=True)
@@ -85,8 +82,9 @@ def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, star
     for unit in range(first, last):
         b, d = unit // blocks, unit % blocks * LANES
         lanes = min(LANES, channels - d)
+        _state_in(A, d * N, N, lanes, rates)
         for n in range(N):
-            store(rates, n * LANES, load_first(zero, A, n * channels + d, lanes))
+            store(rates, n * LANES, load(zero, rates, n * LANES) * LOG2E)
         _state_in(start, (b * channels + d) * N, N, lanes, h)
         skip, shift = load_first(zero, D, d, lanes), load_first(zero, bias, d, lanes)
         for t in range(T):
@@ -156,7 +154,7 @@ def backward(
     sums = scratch(rounded * FOLDS)  # [step][n]: dB, dC, each in FOLD lanes
     SLOPE, GRADIENT, GATES = LANES, 2 * LANES, 3 * LANES
     gates = scratch(CHUNK * GATES)  # [step]: Δ, dΔ/ddelta, do
-    channel_sums, h = scratch(blocks * 2 * LANES), scratch(N * LANES)  # [block]: dD, dbias
+    channel_sums, h, rates = scratch(blocks * 2 * LANES), scratch(N * LANES), scratch(N * LANES)  # [block]: dD, dbias
     for unit in range(first, last):
         b, left = unit // groups, unit % groups * group
         here = (min(left + group, channels) - left + LANES - 1) // LANES
@@ -168,8 +166,9 @@ def backward(
             _state_in(dfinal, (b * channels + d) * N, N, lanes, h)
             store(channel_sums, block * 2 * LANES, zero)
             store(channel_sums, block * 2 * LANES + LANES, zero)
+            _state_in(A, d * N, N, lanes, rates)
             for n in range(N):
-                store(working, at + n * STRIDE, load_first(zero, A, n * channels + d, lanes))
+                store(working, at + n * STRIDE, load(zero, rates, n * LANES) * LOG2E)
                 store(working, at + n * STRIDE + ADJOINT, load(zero, h, n * LANES))
                 store(working, at + n * STRIDE + SUM, zero)
         for chunk in range(chunks - 1, -1, -1):

@@ -20,8 +20,16 @@ def flat(x):
     """The numbers of a tensor as one row, shared with numpy; a complex number is two of them."""
     if x is None:
         return None
-    x = x.detach().resolve_conj().contiguous()
-    return (torch.view_as_real(x) if x.is_complex() else x).view(-1).numpy()
+    if x.requires_grad:
+        x = x.detach()
+    if not x.is_contiguous():
+        x = x.contiguous()
+    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).numpy().ravel()
+
+
+def blank(like: Tensor) -> Tensor:
+    """A new tensor of the same shape, its numbers one after another, which the kernel will fill."""
+    return torch.empty_like(like, memory_format=torch.contiguous_format)
 
 
 def flags(reset: Tensor | None, batch: int, time: int) -> np.ndarray:

@@ -1,12 +1,11 @@
 """`torch.ops.separatrix.diagonal_ssm`: the recurrence of `kernels/diagonal_ssm.py`."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flags, flat
 
 
 @torch.library.custom_op(
@@ -19,15 +18,15 @@ def diagonal_ssm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (B, T, D), N = u.shape, a.shape[1]
-    y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
+    y, final, checkpoints = blank(u), blank(state), u.new_empty(_checkpoints(u, a, keep))
     share(
         kernel.forward_shared,
         B * blocks(D, kernel.LANES),
         12.0 * B * T * D * N,
         (T, D, N),
         flat(u),
-        _planes(a),
-        _planes(c),
+        flat(a),
+        flat(c),
         flat(skip),
         flags(reset, B, T),
         flat(state),
@@ -74,8 +73,8 @@ def diagonal_ssm_backward(
         42.0 * B * T * D * N,
         (T, D, N),
         flat(u),
-        _planes(a),
-        _planes(c),
+        flat(a),
+        flat(c),
         flat(skip),
         flags(reset, B, T),
         flat(checkpoints),
@@ -108,12 +107,8 @@ def _gradient(ctx, grad_y, grad_final, _):
     return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
 
 
-def _planes(x: Tensor) -> np.ndarray:
-    """[D, N] complex as [N, 2, D]: channels along the lanes."""
-    return flat(torch.view_as_real(x.detach()).permute(1, 2, 0))
-
-
 def _complex(planes: Tensor) -> Tensor:
+    """[B, N, 2, D], summed over the batch, as [D, N] complex."""
     return torch.view_as_complex(planes.sum(0).permute(2, 0, 1).contiguous())
 
 

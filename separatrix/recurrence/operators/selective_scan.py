@@ -5,9 +5,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-
-LOG2E = 1.4426950408889634
+from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flags, flat
 
 
 @torch.library.custom_op(
@@ -32,7 +30,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (batch, T, channels), N = u.shape, A.shape[1]
-    y, final, checkpoints = u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
+    y, final, checkpoints = blank(u), blank(state), u.new_empty(_checkpoints(u, A, keep))
     share(
         selective.forward_shared,
         batch * blocks(channels, selective.LANES),
@@ -50,7 +48,7 @@ def selective_scan(
 
 
 def _flat(u, delta, A, B, C, D, z, bias):
-    return flat(u), flat(delta), flat(A.T * LOG2E), flat(B), flat(C), flat(D), flat(z), flat(bias)
+    return flat(u), flat(delta), flat(A), flat(B), flat(C), flat(D), flat(z), flat(bias)
 
 
 def _checkpoints(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
@@ -101,7 +99,7 @@ def selective_scan_backward(
         group,
         flat(u),
         flat(delta),
-        flat(A.T * LOG2E),
+        flat(A),
         flat(B),
         flat(C),
         flat(D),

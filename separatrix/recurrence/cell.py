@@ -1,0 +1,145 @@
+"""Nonlinear recurrences: a cell is a map from one state to the next.
+
+    h_t = f(h_{t-1}, x_t)                                                                                         (1)
+
+A `Cell` is a value, a frozen dataclass whose tensors are its parameters; x_t is what the layer around it feeds in at that step, projections
+included. `cell_scan` runs (1) over a sequence. Its forms are the loop, which is the definition; one compiled kernel for the cells that have
+one; and Newton's iteration, which turns (1) into a few linear recurrences (`newton`).
+
+Cost     O(T) steps of f. Newton: a handful of f and its Jacobian at all steps at once, and as many linear scans.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.fused import double
+from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.transition import Transition
+
+
+class Cell(ABC):
+    """The promises of every cell: a frozen dataclass of tensors (and of cells). `...` are any leading axes, [batch] or [batch, time]."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """N, the numbers in the state."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """M, the numbers that come in at every step."""
+
+    @abstractmethod
+    def step(self, h: Tensor, x: Tensor) -> Tensor:
+        """f(h, x).   h [..., N], x [..., M] -> [..., N]"""
+
+    def tensors(self) -> list[Tensor]:
+        """Its parameters, those of a cell inside it too, in the order of their fields."""
+        parts = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]  # all are dataclasses
+        return [x for part in parts for x in ([part] if isinstance(part, Tensor) else part.tensors() if isinstance(part, Cell) else [])]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Any:
+        """The same cell with other numbers, in the order of `tensors()`."""
+        rest = iter(tensors)
+        changed: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            part = getattr(self, field.name)
+            if isinstance(part, Tensor):
+                changed[field.name] = next(rest)
+            elif isinstance(part, Cell):
+                changed[field.name] = part.with_tensors([next(rest) for _ in part.tensors()])
+        return replace(self, **changed)  # type: ignore[type-var]
+
+
+@runtime_checkable
+class Linearizes(Protocol):
+    """A cell that knows the structure of its own Jacobian."""
+
+    def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+        """f(h, x) [..., N] and df/dh, a Transition with the same leading axes; what both need is computed once."""
+        ...
+
+
+def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+    """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation."""
+    if isinstance(cell, Linearizes):
+        return cell.linearize(h, x)
+    flat_h, flat_x = h.reshape(-1, cell.size), x.reshape(-1, cell.width)
+
+    def twice(state: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+        value = cell.step(state, drive)
+        return value, value
+
+    jacobian, value = torch.func.vmap(torch.func.jacrev(twice, has_aux=True))(flat_h, flat_x)
+    return value.reshape(h.shape), Dense(jacobian.reshape(*h.shape, cell.size))
+
+
+def cell_scan(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """h_t = f(h_{t-1}, x_t).
+
+    x [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps  ->  h [B, T, N], final state [B, N].
+    """
+    expect_cell_inputs(cell, x, initial_state, reset)
+    return run("cell_scan", x.shape[1], cell, x, initial_state, reset)
+
+
+def expect_cell_inputs(cell: Cell, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> None:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell is {type(cell).__name__}, expected a Cell: a frozen dataclass with size, width and step(h, x)")
+    expect_numbers("x", x, initial_state=initial_state)
+    expect_real(x=x, initial_state=initial_state)
+    expect_axes("x", x, "batch, time, width")
+    expect_shape("x", x, (*x.shape[:2], cell.width), "batch, time, width")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (x.shape[0], cell.size), "batch, state")
+    expect_reset(reset, x.shape[0], x.shape[1])
+
+
+@form
+def cell_scan_recurrent(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Equation (1), read aloud."""
+    out = x.dtype
+    cell, x, h = enter(cell, x, initial_state)
+    clears = None if reset is None else reset.unsqueeze(-1).unbind(1)
+    steps = []
+    for t, drive in enumerate(x.unbind(1)):
+        h = cell.step(h if clears is None else h.masked_fill(clears[t], 0), drive)
+        steps.append(h)
+    return along_time(steps, x.new_zeros(x.shape[0], 0, cell.size)).to(out), h
+
+
+# All states and the last one in float32, of (cell, x, state, reset), by the type of the cell; a cell with a kernel enters it here.
+KERNELS: dict[type[Cell], Callable[..., tuple[Tensor, Tensor]]] = {}
+
+
+def _no_kernel(*inputs: Any) -> str | None:
+    if inputs and type(inputs[0]) not in KERNELS:
+        return f"there is no kernel for {type(inputs[0]).__name__}"
+    return double(*inputs, *(inputs[0].tensors() if inputs else []))
+
+
+@form(refuses=_no_kernel)
+def cell_scan_fused(cell: Any, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The loop as one kernel, for the cells that have one."""
+    out, (cell, x, h) = x.dtype, enter(cell, x, initial_state)
+    if x.shape[1] == 0:
+        return x.new_zeros(*x.shape[:2], cell.size, dtype=out), h
+    states, final = KERNELS[type(cell)](cell, x, h, reset)
+    return states.to(out), final
+
+
+def enter(cell: Any, x: Tensor, initial_state: Tensor | None) -> tuple[Any, Tensor, Tensor]:
+    """The cell, what comes in and the first state, in the working precision."""
+    dtype = working_dtype(x, initial_state, *cell.tensors())
+    h = x.new_zeros(x.shape[0], cell.size, dtype=dtype) if initial_state is None else initial_state.to(dtype)
+    return cell.with_tensors([p.to(dtype) for p in cell.tensors()]), x.to(dtype), h

@@ -1,0 +1,100 @@
+"""Teacher forcing: while it learns, a model's state is pulled towards the data before every step.
+
+    h~_t = h_{t-1} + α_t (x_t - h_{t-1})  in the first numbers of the state, which are those observed;   h_t = f(h~_t, u_t)   (1)
+
+α_t = 1 now and then is sparse forcing, which lets a chaotic model run as long as its errors stay small and then takes it back; 0 < α_t < 1
+at all steps is generalised forcing, which keeps products of Jacobians, (1 - α) J on what is observed, from exploding. Gradients flow
+through the forcing. (1) is a cell like any other, so every form of `cell_scan`, and Newton, run it.
+
+Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised, from Doya 1992).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.cell import Cell, cell_scan, linearize
+from separatrix.recurrence.checks import expect_axes, expect_shape
+from separatrix.recurrence.diagonal import Diagonal
+from separatrix.recurrence.transition import Transition
+
+
+@dataclass(frozen=True)
+class Forced(Cell):
+    """(1) for any cell, whose first `observed` numbers of the state are seen; x is u, then the observation, then α."""
+
+    cell: Cell
+    observed: int
+
+    @property
+    def size(self) -> int:
+        return self.cell.size
+
+    @property
+    def width(self) -> int:
+        return self.cell.width + self.observed + 1
+
+    def pull(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The state that is fed in, and what is left of the one before, [..., N] both."""
+        target, alpha = x[..., self.cell.width : -1], x[..., -1:]
+        seen, hidden = h[..., : self.observed], h[..., self.observed :]
+        kept = torch.cat([(1 - alpha).expand(*alpha.shape[:-1], self.observed), torch.ones_like(hidden)], dim=-1)
+        return torch.cat([seen + alpha * (target - seen), hidden], dim=-1), kept
+
+    def step(self, h: Tensor, x: Tensor) -> Tensor:
+        return self.cell.step(self.pull(h, x)[0], x[..., : self.cell.width])
+
+    def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+        fed, kept = self.pull(h, x)
+        value, A = linearize(self.cell, fed, x[..., : self.cell.width])
+        return value, Diagonal(kept).compose(A)
+
+
+class ForcedRun(NamedTuple):
+    states: Tensor  # [B, T, N], after every step
+    final_state: Tensor  # [B, N]
+    forced: Tensor  # [B, T, N], the state fed into every step
+
+
+def forcing(time: int, *, alpha: float = 1.0, interval: int = 1) -> Tensor:
+    """α_t [T], float64: alpha at every `interval`-th step, none at the first, whose state is the one it starts from."""
+    t = torch.arange(time)
+    return ((t > 0) & (t % interval == 0)).double() * alpha
+
+
+def forced_scan(
+    cell: Cell,
+    targets: Tensor,
+    alpha: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    *,
+    inputs: Tensor | None = None,
+) -> ForcedRun:
+    """Equation (1) along `targets`.
+
+    cell             anything with a state whose first numbers are those of the targets.
+    targets          [B, T, observed].
+    alpha            [T] or [B, T] in [0, 1], how far towards the target before each step; `forcing` makes the usual ones.
+    inputs           [B, T, M], what else drives the cell; nothing otherwise.
+    """
+    expect_axes("targets", targets, "batch, time, observed")
+    batch, time, observed = targets.shape
+    if observed > cell.size:
+        raise ValueError(f"targets have {observed} numbers a step, expected at most the {cell.size} of the cell's state")
+    expect_shape("alpha", alpha, (time,) if alpha.ndim == 1 else (batch, time), "time" if alpha.ndim == 1 else "batch, time")
+    if inputs is None:
+        inputs = targets.new_zeros(batch, time, cell.width)
+    expect_shape("inputs", inputs, (batch, time, cell.width), "batch, time, width")
+    strength = alpha.to(targets).expand(batch, time).unsqueeze(-1)
+    x, forced = torch.cat([inputs.to(targets.dtype), targets, strength], dim=-1), Forced(cell, observed)
+    states, final = cell_scan(forced, x, initial_state, reset)
+    first = targets.new_zeros(batch, cell.size) if initial_state is None else initial_state
+    before = torch.cat([first.to(states.dtype).unsqueeze(1), states], dim=1)[:, :time]
+    if reset is not None:
+        before = before.masked_fill(reset.unsqueeze(-1), 0)
+    return ForcedRun(states, final, forced.pull(before, x)[0])

@@ -1,0 +1,238 @@
+"""Nonlinear recurrences in parallel over time: all states at once, by Newton's method.
+
+The recurrence is a system of T equations, h_t - f(h_{t-1}, x_t) = 0. At a guess of all states its linearisation is a linear recurrence,
+
+    δ_t = J_t δ_{t-1} + r_t,  h_t <- h_t + δ_t        r_t = f(h_{t-1}, x_t) - h_t,  J_t = df/dh at h_{t-1},  δ_0 = 0       (1)
+
+which the scan of the Jacobian's own structure solves. Every such step makes at least one more state exact (if those before t are, t
+becomes so), and where the recurrence forgets, a handful makes all of them: convergence is quadratic. At a solution the derivatives obey
+
+    g_t = dL/dh_t + J_{t+1}ᵀ g_{t+1}        dL/dx_t = (df/dx_t)ᵀ g_t,  dL/dθ = sum_t (df/dθ)ᵀ g_t                 (2)
+
+so a gradient is one reverse scan (implicit function theorem), whatever the iterations did.
+
+The measure is the residual: the loop's own states have |r_t| of one rounding, so states within a few roundings are as good as the loop's.
+Where a step grows the residual, as in chaotic recurrences, J is scaled by 1 - damping < 1 until it does not: the guess then improves from
+the front. Any J will do in (1), so `approximate` may cheapen it (quasi-Newton); (2) always has the true one.
+
+Paper    Lim et al. 2023 (DEER), arXiv:2309.12252; Danieli et al. 2025 (ParaRNN), arXiv:2510.21450; Gonzalez et al. 2024 (quasi, damped),
+         arXiv:2407.19115.
+Departs  the scan is over corrections, not states: nothing is lost to cancellation, and the last correction is small.
+Cost     O(T) evaluations of f and J and one scan an iteration; the memory of one Jacobian a step.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
+from separatrix.recurrence.diagonal import Diagonal, Scalar
+from separatrix.recurrence.plan import form
+from separatrix.recurrence.transition import Transition, scan
+
+log = logging.getLogger(__name__)
+
+# Roundings of 1 + |h| that a residual may have: f itself has a few, a matrix product some more.
+ROUNDINGS = 32
+# The least share of the Jacobian that damping leaves; below it the next guess is f of this one.
+LEAST = 1 / 16
+
+# On a CPU the loop is faster for shorter sequences, and where the Jacobians of one step, all batch rows together, have more numbers.
+LONG, WIDE = 64, 512
+
+
+class Solution(NamedTuple):
+    """All states, and how they were found."""
+
+    states: Tensor  # [B, T, N]
+    final_state: Tensor  # [B, N]
+    iterations: int
+    residual: Tensor  # [B, T], largest |f(h_{t-1}, x_t) - h_t| over the state, against 1 + |h_t|
+    history: list[float]  # the largest residual before every iteration, and at the end
+    converged: bool
+
+
+class NotConverged(ArithmeticError):
+    """The residual stayed above the tolerance. `solution` holds what was reached: states before the first step that is off are exact."""
+
+    def __init__(self, solution: Solution, tolerance: float):
+        self.solution = solution
+        off = int((~(solution.residual <= tolerance)).any(0).nonzero()[0])
+        super().__init__(
+            f"Newton's iteration did not converge in {solution.iterations} iterations: the residual is {solution.history[-1]:.1e}, "
+            f"expected at most {tolerance:.1e}; the first step above it is {off} of {solution.residual.shape[1]}. "
+            f"Raise `iterations`, or run the cell step by step with cell_scan."
+        )
+
+
+def diagonal_part(A: Transition) -> Diagonal:
+    """What a transition does to each number of the state alone: a cheap Jacobian for `newton_scan` (quasi-DEER)."""
+    return A if isinstance(A, Diagonal) else Diagonal(A.dense().diagonal(dim1=-2, dim2=-1))
+
+
+def newton_scan(
+    cell: Cell,
+    x: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    *,
+    guess: Tensor | None = None,
+    approximate: Callable[[Transition], Transition] | None = None,
+    tolerance: float | None = None,
+    iterations: int = 100,
+    damping: float = 0.0,
+) -> Solution:
+    """h_t = f(h_{t-1}, x_t) for all t at once; NotConverged, which carries what was reached, when that fails.
+
+    cell           gives f and the structure of its Jacobian; a cell that knows none has a dense one.
+    x              [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps.
+    guess          [B, T, N] states to start from, those of a similar run; f(0, x_t) otherwise.
+    approximate    makes a cheaper transition of the Jacobian, e.g. `diagonal_part`: more iterations, each less dear.
+    tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (1 + |h_t|); 32 roundings of the dtype otherwise.
+    iterations     how many at most.
+    damping        in [0, 1): how much of the Jacobian is left out at first. It grows while the residual grows and falls again.
+    """
+    expect_cell_inputs(cell, x, initial_state, reset)
+    if not 0 <= damping < 1:
+        raise ValueError(f"damping must be in [0, 1), got {damping}")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    wide, drive, start = enter(cell, x, initial_state)
+    if guess is not None and guess.shape != (*x.shape[:2], cell.size):
+        raise ValueError(f"guess is {list(guess.shape)}, expected [batch, time, state] = {[*x.shape[:2], cell.size]}")
+    tolerance = ROUNDINGS * torch.finfo(drive.dtype).eps if tolerance is None else tolerance
+    with torch.no_grad():
+        solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations, damping)
+    if not solution.converged:
+        raise NotConverged(solution, tolerance)
+    states, final = _Implicit.apply(wide, drive, start, reset, solution.states, *wide.tensors())
+    return solution._replace(states=states.to(x.dtype), final_state=final)
+
+
+def before(states: Tensor, start: Tensor, reset: Tensor | None) -> Tensor:
+    """h_{t-1} at every step, cleared where it is reset.   states [B, T, N], start [B, N] -> [B, T, N]"""
+    h = torch.cat([start.unsqueeze(1), states[:, :-1]], dim=1) if states.shape[1] else states
+    return h if reset is None else h.masked_fill(reset.unsqueeze(-1), 0)
+
+
+def solve(cell, x, start, reset, guess, approximate, tolerance, iterations, damping) -> Solution:
+    """Equation (1) until the residual is small."""
+    states = cell.step(x.new_zeros(*x.shape[:2], cell.size), x) if guess is None else guess.to(x.dtype)
+    value, A = linearize(cell, before(states, start, reset), x)
+    residual, size = measure(value, states)
+    keep, rest, history, done = 1 - damping, torch.zeros_like(start), [largest(size)], 0
+    while history[-1] > tolerance and done < iterations:
+        J = A if approximate is None else approximate(A)
+        correction, _ = scan(J if keep == 1 else J.compose(Scalar(x.new_full((1, 1), keep), cell.size)), residual, rest, reset)
+        candidate = states + correction
+        value, later = linearize(cell, before(candidate, start, reset), x)
+        new_residual, new_size = measure(value, candidate)
+        done += 1
+        if keep > 0 and grew(new_size, size):
+            keep = keep / 2 if keep > LEAST else 0.0
+        else:
+            states, A, residual, size, keep = candidate, later, new_residual, new_size, min(1.0, max(2 * keep, LEAST))
+        history.append(largest(size))
+        if history[-1] == torch.inf:  # without any of the Jacobian: the recurrence itself overflows
+            break
+    converged = history[-1] <= tolerance
+    return Solution(states, states[:, -1] if x.shape[1] else start, done, size, history, converged)
+
+
+def measure(value: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+    """The residual, and its size at every step [B, T], a NaN where states overflowed."""
+    residual = value - states
+    return residual, residual.abs().amax(-1) / (1 + states.abs().amax(-1))
+
+
+def largest(size: Tensor) -> float:
+    """Over all steps; infinite where a state is not finite."""
+    if size.numel() == 0:
+        return 0.0
+    return float(size.nan_to_num(nan=torch.inf).amax())
+
+
+def grew(later: Tensor, size: Tensor) -> bool:
+    """Beyond what an iteration may do on its way: while the front of exact states moves on, what lies behind it may grow for a while."""
+    return not float(later.sum()) <= 10 * float(size.sum())
+
+
+def _loop_is_better(*inputs: Any) -> str | None:
+    """Measured on a CPU: an iteration costs a handful of steps' arithmetic for all steps at once, a loop some 20 to 100 us a step."""
+    if not inputs:
+        return None
+    cell, x = inputs[:2]
+    if torch.compiler.is_compiling() or x.is_meta:
+        return "the number of its iterations depends on values"
+    if x.shape[1] < LONG:
+        return f"{x.shape[1]} steps are a short loop"
+    with torch.no_grad():
+        one, first, start = enter(cell, x[:, :1], None)
+        _, A = linearize(one, start.unsqueeze(1), first)
+    numbers = sum(part.numel() for part in A.tensors().values())
+    if x.is_cpu and numbers > WIDE:
+        return f"{type(A).__name__} Jacobians of {numbers} numbers a step cost more than the loop"
+    return None
+
+
+@form(refuses=_loop_is_better)
+def cell_scan_newton(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """By Newton's iteration, and by the loop where that does not converge."""
+    try:
+        states, final, *_ = newton_scan(cell, x, initial_state, reset)
+    except NotConverged as failure:
+        log.info("%s Running the loop instead.", failure)
+        return cell_scan_recurrent(cell, x, initial_state, reset)
+    return states, final
+
+
+class _Implicit(torch.autograd.Function):
+    """Equation (2) as the derivative of states that were found otherwise; differentiated twice, it is the loop's."""
+
+    @staticmethod
+    def forward(cell: Any, x: Tensor, start: Tensor, reset: Tensor | None, states: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        return states.clone(), (states[:, -1] if states.shape[1] else start).clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.cell, x, start, reset, _, *tensors = inputs
+        ctx.save_for_backward(x, start, reset, output[0], *tensors)
+
+    @staticmethod
+    def backward(ctx, grad_states, grad_final):
+        x, start, reset, states, *tensors = ctx.saved_tensors
+        inputs = (x, start, *tensors)
+        needs = ctx.needs_input_grad[1:3] + ctx.needs_input_grad[5:]
+        if torch.is_grad_enabled():
+            wanted = [y for y, need in zip(inputs, needs) if need]
+            outputs = cell_scan_recurrent(ctx.cell.with_tensors(tensors), x, start, reset)
+            grads = torch.autograd.grad(outputs, wanted, (grad_states, grad_final), create_graph=True, allow_unused=True)
+        else:
+            leaves = [y.detach().requires_grad_(need) for y, need in zip(inputs, needs)]
+            wanted = [y for y in leaves if y.requires_grad]
+            grads = implicit(ctx.cell, leaves, reset, states.detach(), grad_states, grad_final, wanted)
+        found = iter(grads)
+        in_order = [next(found) if need else None for need in needs]
+        return None, in_order[0], in_order[1], None, None, *in_order[2:]
+
+
+def implicit(cell, leaves, reset, states, grad_states, grad_final, wanted) -> list[Tensor | None]:
+    """Equation (2): one reverse scan, the backward pass of (1) at the solution, and then f's own derivatives with the states held fixed."""
+    x, start, *tensors = leaves
+    here = cell.with_tensors(tensors)
+    h = before(states, start.detach(), reset)
+    with torch.no_grad():
+        _, A = linearize(here, h, x)
+    with torch.enable_grad():
+        drive, first = torch.zeros_like(states).requires_grad_(), torch.zeros_like(start).requires_grad_()
+        g, grad_start = torch.autograd.grad(scan(A, drive, first, reset), (drive, first), (grad_states, grad_final))
+        through = [y for y in wanted if y is not start]
+        value = here.step(h, x)
+        own = list(torch.autograd.grad(value, through, g, allow_unused=True)) if through and value.requires_grad else [None] * len(through)
+    found = iter(own)
+    return [grad_start if y is start else next(found) for y in wanted]

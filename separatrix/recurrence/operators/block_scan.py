@@ -1,0 +1,105 @@
+"""`torch.ops.separatrix.block_scan`: the scan of `kernels/blocks.py`, single and double."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import blocks as kernel
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+BLOCK = 128  # channels of a unit
+
+
+@torch.library.custom_op(
+    "separatrix::block_scan", mutates_args=(), schema="(Tensor A, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last one.   A [B or 1, T or 1, k, k, n], x [B, T, k, n], state [B, k, n], all of one dtype."""
+    B, T, k, n = x.shape
+    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    share(
+        kernel.forward_shared,
+        B * blocks(n, BLOCK),
+        20.0 * k * x.numel(),
+        (T, k, n),
+        BLOCK,
+        *_strides(A),
+        flat(A),
+        flat(x),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(final),
+    )
+    return h, final
+
+
+@block_scan.register_fake
+def _(A, x, state, reset):
+    return x.new_empty(x.shape), x.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::block_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)",
+)
+def block_scan_backward(
+    grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (A, x, state); that of A is empty when nobody asks."""
+    B, T, k, n = h.shape
+    grad_x, grad_state, grad_A = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_A else 0, T, k, k, n)
+    share(
+        kernel.backward_shared,
+        B * blocks(n, BLOCK),
+        40.0 * k * h.numel(),
+        (T, k, n),
+        BLOCK,
+        *_strides(A),
+        flat(A),
+        flags(reset, B, T),
+        flat(state),
+        flat(h) if with_A else None,
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_x),
+        flat(grad_A) if with_A else None,
+        flat(grad_state),
+    )
+    shared = tuple(axis for axis in (0, 1) if with_A and A.shape[axis] == 1)
+    return grad_A.sum(shared, keepdim=True) if shared else grad_A, grad_x, grad_state
+
+
+@block_scan_backward.register_fake
+def _(grad_h, grad_final, A, state, reset, h, with_A):
+    return h.new_empty(A.shape if with_A else (0, h.shape[1], *A.shape[2:])), h.new_empty(h.shape), h.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    A, x, state, reset, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.blocks import block_scan_chunked
+
+        def plain(A, x, state, reset):
+            h, final = block_scan_chunked(A, x.flatten(2), state.flatten(1), reset)
+            return h.reshape(x.shape), final.reshape(state.shape)
+
+        return differentiable(plain, (A, x, state, reset), (grad_h, grad_final))
+    with_A = ctx.needs_input_grad[0]
+    grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
+    return grad_A if with_A else None, grad_x, grad_state, None
+
+
+def _strides(A: Tensor) -> tuple[int, int]:
+    """How far A moves with the batch and with time, in numbers; 0 where it is shared."""
+    batch, time, *matrix = A.shape
+    size = matrix[0] * matrix[1] * matrix[2]
+    return (time * size if batch > 1 else 0), (size if time > 1 else 0)
+
+
+torch.library.register_autograd(block_scan, _gradient, setup_context=_keep)

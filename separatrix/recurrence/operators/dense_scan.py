@@ -1,0 +1,106 @@
+"""`torch.ops.separatrix.dense_scan`: the scan of `kernels/dense.py`, single and double precision."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import dense
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+
+
+@torch.library.custom_op(
+    "separatrix::dense_scan", mutates_args=(), schema="(Tensor A, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last one.   A [B or 1, T or 1, H, N, N], b [B, T, H, N], state [B, H, N], all of one dtype."""
+    B, T, H, N = b.shape
+    h, final = b.new_empty(b.shape), b.new_empty(state.shape)
+    share(
+        dense.forward_shared,
+        B * H,
+        _work(A, b),
+        (T, H, N),
+        *_strides(A),
+        flat(A),
+        flat(b),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(final),
+    )
+    return h, final
+
+
+@dense_scan.register_fake
+def _(A, b, state, reset):
+    return b.new_empty(b.shape), b.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::dense_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)",
+)
+def dense_scan_backward(
+    grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (A, b, state); that of A is empty when nobody asks."""
+    B, T, H, N = h.shape
+    a_batch, a_time = _strides(A)
+    group = B if a_time and not a_batch else 1
+    grad_A = h.new_empty(-(-B // max(group, 1)) if with_A else 0, A.shape[1], H, N, N)
+    grad_b, grad_state = h.new_empty(h.shape), h.new_empty(state.shape)
+    share(
+        dense.backward_shared,
+        -(-B // max(group, 1)) * H,
+        2 * _work(A, h),
+        (B, T, H, N),
+        group,
+        a_batch,
+        a_time,
+        flat(A),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_b),
+        flat(grad_A) if with_A else None,
+        flat(grad_state),
+    )
+    return grad_A if grad_A.shape[0] in (0, A.shape[0]) else grad_A.sum(0, keepdim=True), grad_b, grad_state
+
+
+@dense_scan_backward.register_fake
+def _(grad_h, grad_final, A, state, reset, h, with_A):
+    return h.new_empty(A.shape if with_A else (0, *A.shape[1:])), h.new_empty(h.shape), h.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    A, b, state, reset, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.dense import dense_scan_chunked
+
+        return differentiable(dense_scan_chunked, (A, b, state, reset), (grad_h, grad_final))
+    with_A = ctx.needs_input_grad[0]
+    grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
+    return grad_A if with_A else None, grad_b, grad_state, None
+
+
+def _strides(A: Tensor) -> tuple[int, int]:
+    """How far A moves with the batch and with time, in numbers; 0 where it is shared."""
+    batch, time = A.shape[:2]
+    matrices = A[0, 0].numel() if A.numel() else 0
+    return (time * matrices if batch > 1 else 0), (matrices if time > 1 else 0)
+
+
+def _work(A: Tensor, b: Tensor) -> float:
+    """Reading a matrix costs more than its multiply-adds unless all steps share it."""
+    return b.numel() * A.shape[-1] * (4.0 if A.shape[1] > 1 else 2.0)
+
+
+torch.library.register_autograd(dense_scan, _gradient, setup_context=_keep)

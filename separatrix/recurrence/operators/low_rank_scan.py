@@ -1,0 +1,107 @@
+"""`torch.ops.separatrix.low_rank_scan`: the scan of `kernels/low_rank.py`, single and double precision."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import low_rank
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+
+
+@torch.library.custom_op(
+    "separatrix::low_rank_scan",
+    mutates_args=(),
+    schema="(Tensor diagonal, Tensor left, Tensor right, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
+)
+def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last one.   diagonal, x [B, T, H, N], left, right [B, T, H, N, r], state [B, H, N], all of one dtype."""
+    B, T, H, N = x.shape
+    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    share(
+        low_rank.forward_shared,
+        B * H,
+        _work(x, left),
+        (T, H, N, left.shape[-1]),
+        flat(diagonal),
+        flat(left.mT),
+        flat(right.mT),
+        flat(x),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(final),
+    )
+    return h, final
+
+
+@low_rank_scan.register_fake
+def _(diagonal, left, right, x, state, reset):
+    return x.new_empty(x.shape), x.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::low_rank_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor diagonal, Tensor left, Tensor right, Tensor state, Tensor? reset, Tensor h) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def low_rank_scan_backward(
+    grad_h: Tensor,
+    grad_final: Tensor,
+    diagonal: Tensor,
+    left: Tensor,
+    right: Tensor,
+    state: Tensor,
+    reset: Tensor | None,
+    h: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (diagonal, left, right, x, state)."""
+    B, T, H, N = h.shape
+    grad_diagonal, grad_x, grad_state = h.new_empty(h.shape), h.new_empty(h.shape), h.new_empty(state.shape)
+    grad_left, grad_right = (h.new_empty(B, T, H, left.shape[-1], N) for _ in range(2))
+    share(
+        low_rank.backward_shared,
+        B * H,
+        3 * _work(h, left),
+        (T, H, N, left.shape[-1]),
+        flat(diagonal),
+        flat(left.mT),
+        flat(right.mT),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_diagonal),
+        flat(grad_left),
+        flat(grad_right),
+        flat(grad_x),
+        flat(grad_state),
+    )
+    return grad_diagonal, grad_left.mT.contiguous(), grad_right.mT.contiguous(), grad_x, grad_state
+
+
+@low_rank_scan_backward.register_fake
+def _(grad_h, grad_final, diagonal, left, right, state, reset, h):
+    return tuple(h.new_empty(x.shape) for x in (h, left, right, h, state))
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    diagonal, left, right, x, state, reset, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.low_rank import low_rank_scan_chunked
+
+        return differentiable(low_rank_scan_chunked, (diagonal, left, right, x, state, reset), (grad_h, grad_final))
+    return *low_rank_scan_backward(grad_h, grad_final, diagonal, left, right, state, reset, h), None
+
+
+def _work(x: Tensor, left: Tensor) -> float:
+    """The memory sets the pace, and the sums over the state."""
+    return x.numel() * (20.0 + 10.0 * left.shape[-1])
+
+
+torch.library.register_autograd(low_rank_scan, _gradient, setup_context=_keep)

@@ -1,0 +1,90 @@
+"""`torch.ops.separatrix.minmax_scan`: the scan of `kernels/minmax.py`, single and double precision."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import minmax
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+BLOCK = 128  # channels of a unit: the reads of a row are long enough, and few channels still make units for every thread
+
+
+@torch.library.custom_op(
+    "separatrix::minmax_scan", mutates_args=(), schema="(Tensor a, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def minmax_scan(a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last one.   a, b [B, T, D], state [B, D], all of one dtype."""
+    B, T, D = b.shape
+    h, final = b.new_empty(b.shape), b.new_empty(state.shape)
+    share(
+        minmax.forward_shared,
+        B * blocks(D, BLOCK),
+        20.0 * b.numel(),
+        (T, D),
+        BLOCK,
+        flat(a),
+        flat(b),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(final),
+    )
+    return h, final
+
+
+@minmax_scan.register_fake
+def _(a, b, state, reset):
+    return b.new_empty(b.shape), b.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::minmax_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor b, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)",
+)
+def minmax_scan_backward(
+    grad_h: Tensor, grad_final: Tensor, a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (a, b, state)."""
+    B, T, D = b.shape
+    grad_a, grad_b, grad_state = b.new_empty(b.shape), b.new_empty(b.shape), b.new_empty(state.shape)
+    share(
+        minmax.backward_shared,
+        B * blocks(D, BLOCK),
+        40.0 * b.numel(),
+        (T, D),
+        BLOCK,
+        flat(a),
+        flat(b),
+        flags(reset, B, T),
+        flat(state),
+        flat(h),
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_a),
+        flat(grad_b),
+        flat(grad_state),
+    )
+    return grad_a, grad_b, grad_state
+
+
+@minmax_scan_backward.register_fake
+def _(grad_h, grad_final, a, b, state, reset, h):
+    return b.new_empty(b.shape), b.new_empty(b.shape), b.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    *inputs, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.minmax import minmax_scan_chunked
+
+        return differentiable(minmax_scan_chunked, tuple(inputs), (grad_h, grad_final))
+    return *minmax_scan_backward(grad_h, grad_final, *inputs, h), None
+
+
+torch.library.register_autograd(minmax_scan, _gradient, setup_context=_keep)

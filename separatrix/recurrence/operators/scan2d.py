@@ -1,0 +1,132 @@
+"""`torch.ops.separatrix.scan2d`: the scan of `kernels/scan2d.py`, single and double."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import scan2d as kernel
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+# Channels of a unit, as in diagonal_scan.
+BLOCK, NARROW = 512, 64
+
+
+@torch.library.custom_op(
+    "separatrix::scan2d", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor edge, Tensor? reset) -> (Tensor, Tensor)"
+)
+def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last line; no axis is empty.
+
+    a [B or 1, T or 1, V or 1, 2, 2, D], x [B, T, V, 2 D], state [B, V, 2 D], edge [B, T, 2 D]
+    """
+    B, T, V, D = *x.shape[:3], x.shape[3] // 2
+    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    block = _block(x)
+    share(
+        kernel.forward_shared,
+        B * blocks(D, block),
+        _work(x),
+        (T, V, D),
+        block,
+        *_strides(a),
+        flat(a),
+        flat(x),
+        flags(reset, B, T),
+        flat(state),
+        flat(edge),
+        flat(h),
+        flat(final),
+    )
+    return h, final
+
+
+@scan2d.register_fake
+def _(a, x, state, edge, reset):
+    return x.new_empty(x.shape), x.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::scan2d_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor edge, Tensor? reset, Tensor h, bool with_a) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+)
+def scan2d_backward(
+    grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (a, x, state, edge); that of a is empty when nobody asks."""
+    B, T, V, D = *h.shape[:3], h.shape[3] // 2
+    grad_x, grad_state, grad_edge = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(edge.shape)
+    grad_a = h.new_empty(B if with_a else 0, *a.shape[1:])
+    block = _block(h)
+    share(
+        kernel.backward_shared,
+        B * blocks(D, block),
+        2 * _work(h),
+        (T, V, D),
+        block,
+        *_strides(a),
+        flat(a),
+        flags(reset, B, T),
+        flat(state) if with_a else None,
+        flat(edge) if with_a else None,
+        flat(h) if with_a else None,
+        flat(grad_h),
+        flat(grad_final),
+        flat(grad_x),
+        flat(grad_a) if with_a else None,
+        *_strides(a)[1:],
+        flat(grad_state),
+        flat(grad_edge),
+    )
+    return grad_a if grad_a.shape[0] in (0, a.shape[0]) else grad_a.sum(0, keepdim=True), grad_x, grad_state, grad_edge
+
+
+@scan2d_backward.register_fake
+def _(grad_h, grad_final, a, state, edge, reset, h, with_a):
+    grad_a = h.new_empty(a.shape if with_a else (0, *a.shape[1:]))
+    return grad_a, h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(edge.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    a, x, state, edge, reset, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return differentiable(_plain, (a, x, state, edge, reset), (grad_h, grad_final))
+    with_a = ctx.needs_input_grad[0]
+    grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, h, with_a)
+    return grad_a if with_a else None, grad_x, grad_state, grad_edge, None
+
+
+def _plain(a, x, state, edge, reset):
+    from separatrix.recurrence.scan2d import scan2d_chunked
+
+    pair = (2, x.shape[3] // 2)
+    h, final = scan2d_chunked(a, x.unflatten(3, pair), state.unflatten(2, pair), reset, edge.unflatten(2, pair))
+    return h.flatten(3), final.flatten(2)
+
+
+def _strides(a: Tensor) -> tuple[int, int, int]:
+    """How far a moves with the batch, with time and with the variate, in numbers; 0 where it is shared."""
+    batch, time, variates, _, _, D = a.shape
+    cell = 4 * D
+    return (
+        time * variates * cell if batch > 1 else 0,
+        variates * cell if time > 1 else 0,
+        cell if variates > 1 else 0,
+    )
+
+
+def _block(x: Tensor) -> int:
+    return BLOCK if x.shape[0] * blocks(x.shape[3] // 2, BLOCK) >= torch.get_num_threads() else NARROW
+
+
+def _work(x: Tensor) -> float:
+    """The memory sets the pace, as in diagonal_scan; a cell reads three times as much."""
+    return x.numel() * 60.0
+
+
+torch.library.register_autograd(scan2d, _gradient, setup_context=_keep)

@@ -1,0 +1,118 @@
+"""`torch.ops.separatrix.selective_scan2d`: the scan of `kernels/selective2d.py`."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import selective2d
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+LOG2E = 1.4426950408889634
+LEAST = 1e-30  # of |A|: below, a step takes all it is given, and 1 / A is still a number
+
+
+@torch.library.custom_op(
+    "separatrix::selective_scan2d",
+    mutates_args=(),
+    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
+)
+def selective_scan2d(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reset: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y without the skip, the last line, and, to keep for the backward, the line before every CHUNK-th. No axis is empty.
+
+    A [2, 2, N, D], state [B, V, 2, N, D], the others as in `selective2d.py`
+    """
+    y, final, lines = u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
+    share(
+        selective2d.forward_shared,
+        u.shape[0] * blocks(u.shape[3], selective2d.LANES),
+        40.0 * u.numel() * 2 * A.shape[2],
+        (*u.shape[1:], A.shape[2]),
+        *_rates(u, delta, A),
+        flat(B),
+        flat(C),
+        flags(reset, *u.shape[:2]),
+        flat(state),
+        flat(y),
+        flat(final),
+        flat(lines) if keep else None,
+    )
+    return y, final, lines
+
+
+@selective_scan2d.register_fake
+def _(u, delta, A, B, C, state, reset, keep):
+    return u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
+
+
+@torch.library.custom_op(
+    "separatrix::selective_scan2d_backward",
+    mutates_args=(),
+    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? reset, Tensor lines) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def selective_scan2d_backward(
+    grad_y: Tensor, grad_final: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, reset: Tensor | None, lines: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (u, delta, A, B, C, state)."""
+    units = blocks(u.shape[3], selective2d.LANES)
+    grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(delta.shape), u.new_empty(grad_final.shape)
+    grad_A, grad_B, grad_C = u.new_empty(u.shape[0], *A.shape), u.new_empty(units, *B.shape), u.new_empty(units, *C.shape)
+    share(
+        selective2d.backward_shared,
+        u.shape[0] * units,
+        130.0 * u.numel() * 2 * A.shape[2],
+        (*u.shape, A.shape[2]),
+        *_rates(u, delta, A),
+        flat(B),
+        flat(C),
+        flags(reset, *u.shape[:2]),
+        flat(lines),
+        flat(grad_y),
+        flat(grad_final),
+        flat(grad_u),
+        flat(grad_delta),
+        flat(grad_A),
+        flat(grad_B),
+        flat(grad_C),
+        flat(grad_state),
+    )
+    return grad_u, grad_delta, grad_A.sum(0), grad_B.sum(0), grad_C.sum(0), grad_state
+
+
+@selective_scan2d_backward.register_fake
+def _(grad_y, grad_final, u, delta, A, B, C, reset, lines):
+    return tuple(x.new_empty(x.shape) for x in (u, delta, A, B, C, grad_final))
+
+
+def _keep(ctx, inputs, output):
+    *tensors, _ = inputs
+    ctx.save_for_backward(*tensors, output[2])
+
+
+def _gradient(ctx, grad_y, grad_final, _):
+    u, delta, A, B, C, state, reset, lines = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return *differentiable(_plain, (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
+    return *selective_scan2d_backward(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
+
+
+def _plain(u, delta, A, B, C, state, reset):
+    from separatrix.recurrence.selective2d import selective_scan2d_chunked
+
+    y, final = selective_scan2d_chunked(u, delta, A.transpose(2, 3), B, C, None, state.transpose(3, 4), reset)
+    return y, final.transpose(3, 4)
+
+
+def _rates(u, delta, A):
+    """u, delta, A, A log2(e), 1 / A."""
+    A = torch.where(A.abs() < LEAST, LEAST, A.detach())
+    return flat(u), flat(delta), flat(A), flat(A * LOG2E), flat(1 / A)
+
+
+def _checkpoints(u: Tensor, state: Tensor, keep: bool) -> Tensor:
+    return u.new_empty(u.shape[0] if keep else 0, -(-u.shape[1] // selective2d.CHUNK), *state.shape[1:])
+
+
+torch.library.register_autograd(selective_scan2d, _gradient, setup_context=_keep)

@@ -1,0 +1,299 @@
+"""Nonlinear recurrences: every form of every cell is its loop, Newton's iteration is too or says that it is not.
+
+For each row of cells.py: the Jacobian is the derivative, in the structure it claims; every form of `cell_scan` equals the loop in outputs
+and gradients (inputs, initial state, parameters), whole, cut anywhere and with resets.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import (
+    OPERATIONS,
+    Cell,
+    Dense,
+    Diagonal,
+    DiagonalBlocks,
+    DiagonalGRU,
+    Elman,
+    NotConverged,
+    ShallowPLRNN,
+    cell_scan,
+    diagonal_part,
+    linearize,
+    newton_scan,
+    plan,
+)
+from separatrix.recurrence.plan import choose, objection
+from tests.agree import agree, gradient
+from tests.recurrence.cells import CELLS, example
+from tests.recurrence.roads import BATCH, randn
+
+agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
+settling = partial(agree, factor=64, because="Newton's iteration stops at 32 roundings of the state a step")
+TIMES = [0, 1, 2, 63, 64, 65]
+FORMS = OPERATIONS["cell_scan"]
+STRUCTURE = {"diagonal gru": Diagonal, "diagonal lstm": DiagonalBlocks}
+
+OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
+
+every_cell = pytest.mark.parametrize("name", CELLS)
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+def road(cell: Any, form: str, reset: Tensor | None = None) -> Callable:
+    """The form as a function of x, the initial state and the parameters."""
+    return lambda x, h, *parameters: FORMS[form](cell.with_tensors(parameters), x, h, reset)
+
+
+def willing(cell: Any, form: str, dtype: torch.dtype) -> None:
+    """Skip, repeating what the form objects to these tensors."""
+    narrow = cell.with_tensors([p.to(dtype) for p in cell.tensors()])
+    why = objection("cell_scan", (narrow, torch.zeros(1, 2, cell.width, dtype=dtype), None, None)) if form == "fused" else None
+    if why:
+        pytest.skip(why)
+
+
+def compare(form: str) -> Callable:
+    return settling if form == "newton" else agree
+
+
+@every_cell
+def test_the_jacobian_is_the_derivative(name: str):
+    cell = CELLS[name]()
+    x, h = example(cell, 3)
+    h = h.unsqueeze(1).repeat(1, 3, 1)
+    value, A = linearize(cell, h, x)
+    torch.testing.assert_close(value, cell.step(h, x))
+    assert isinstance(A, STRUCTURE.get(name, Dense))
+    for b in range(BATCH):
+        for t in range(3):
+            exact = torch.autograd.functional.jacobian(lambda state, x=x[b, t]: cell.step(state, x), h[b, t])
+            torch.testing.assert_close(A.dense()[b, t], exact)
+
+
+@every_cell
+@every_form
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("T", TIMES)
+def test_every_form_is_the_loop(name: str, form: str, dtype: torch.dtype, T: int):
+    cell = CELLS[name]()
+    willing(cell, form, dtype)
+    inputs = (*example(cell, T), *cell.tensors())
+    compare(form)(road(cell, form), road(cell, "recurrent"), inputs, dtype)
+    compare(form)(gradient(road(cell, form)), gradient(road(cell, "recurrent")), inputs, dtype)
+
+
+@every_cell
+@every_form
+def test_a_reset_is_a_restart(name: str, form: str):
+    """And what is cut in two is whole."""
+    cell = CELLS[name]()
+    dtype = torch.float32 if form == "fused" else torch.float64
+    willing(cell, form, dtype)
+    reset = torch.zeros(BATCH, 40, dtype=torch.bool)
+    reset[0, 0] = reset[1, 7] = reset[1, 25] = True
+
+    def apart(x, h, *parameters):
+        own, nothing = cell.with_tensors(parameters), torch.zeros_like(h[:1])
+        run = partial(FORMS["recurrent"], own)
+        first, last = run(x[:1], nothing)
+        pieces, state = [], h[1:]
+        for start, stop in ((0, 7), (7, 25), (25, 40)):
+            piece, state = run(x[1:, start:stop], state if start == 0 else nothing)
+            pieces.append(piece)
+        return torch.cat([first, torch.cat(pieces, dim=1)]), torch.cat([last, state])
+
+    def in_two(x, h, *parameters):
+        own = cell.with_tensors(parameters)
+        first, state = FORMS[form](own, x[:, :13], h, reset[:, :13])
+        second, state = FORMS[form](own, x[:, 13:], state, reset[:, 13:])
+        return torch.cat([first, second], dim=1), state
+
+    inputs = (*example(cell, 40), *cell.tensors())
+    for fast in (road(cell, form, reset), in_two):
+        compare(form)(fast, apart, inputs, dtype)
+        compare(form)(gradient(fast), gradient(apart), inputs, dtype)
+
+
+@every_cell
+@every_form
+def test_bfloat16_in_bfloat16_out_and_a_float32_state(name: str, form: str):
+    cell = CELLS[name]()
+    willing(cell, form, torch.bfloat16)
+    x, h = (y.bfloat16() for y in example(cell, 9))
+    single = cell.with_tensors([p.float() for p in cell.tensors()])
+    states, final = FORMS[form](single, x, h)
+    assert states.dtype is torch.bfloat16 and final.dtype is torch.float32
+    wide, _ = FORMS["recurrent"](single, x.float(), h.float())
+    torch.testing.assert_close(states.float(), wide, rtol=1e-2, atol=1e-2)
+
+
+@every_cell
+def test_second_derivatives(name: str):
+    """Through Newton's solution too: differentiated twice, it is the loop."""
+    cell = CELLS[name]()
+    inputs = [y.requires_grad_() for y in (*example(cell, 3), *cell.tensors())]
+    for form in ("recurrent", "newton"):
+        assert torch.autograd.gradgradcheck(road(cell, form), inputs, fast_mode=True)
+
+
+@every_cell
+def test_newton_says_how_it_went(name: str):
+    cell = CELLS[name]()
+    x, h = example(cell, 50)
+    solution = newton_scan(cell, x, h)
+    assert solution.converged and solution.iterations <= 12
+    assert len(solution.history) == solution.iterations + 1 and solution.history[-1] == float(solution.residual.amax())
+    again = newton_scan(cell, x, h, guess=solution.states)
+    assert again.iterations == 0 and torch.equal(again.states, solution.states)
+
+
+@pytest.mark.parametrize("name", ["elman", "gru", "lstm"])
+def test_a_quasi_newton_iteration_finds_the_same(name: str):
+    cell = CELLS[name]()
+    cell = cell.with_tensors([p / 2 for p in cell.tensors()])
+    inputs = (*example(cell, 50), *cell.tensors())
+
+    def quasi(x, h, *parameters):
+        solution = newton_scan(cell.with_tensors(parameters), x, h, approximate=diagonal_part)
+        assert solution.iterations > newton_scan(cell, x, h).iterations
+        return solution.states, solution.final_state
+
+    settling(quasi, road(cell, "recurrent"), inputs, torch.float64)
+    settling(gradient(quasi), gradient(road(cell, "recurrent")), inputs, torch.float64)
+
+
+def chaotic() -> tuple[Cell, Tensor, Tensor]:
+    cell = DiagonalGRU(4 * randn(3, 20))
+    return cell, *example(cell, 300)
+
+
+def test_what_did_not_converge_is_said_with_the_residual_of_every_step():
+    cell, x, h = chaotic()
+    with pytest.raises(NotConverged, match=r"did not converge in 5 iterations: the residual is .*, expected at most 1\.0e-10") as caught:
+        newton_scan(cell, x, h, iterations=5, tolerance=1e-10)
+    solution = caught.value.solution
+    off = solution.residual > 1e-10
+    assert not solution.converged and solution.iterations == 5 and off.any()
+    exact, _ = FORMS["recurrent"](cell, x, h)
+    front = int(off.any(0).nonzero()[0])
+    assert front >= 1
+    torch.testing.assert_close(solution.states[:, :front], exact[:, :front], rtol=1e-6, atol=1e-6)
+
+
+def test_where_newton_does_not_converge_the_loop_runs():
+    cell, x, h = chaotic()
+    for got, want in zip(FORMS["newton"](cell, x, h), FORMS["recurrent"](cell, x, h)):
+        assert torch.equal(got, want)
+
+
+def test_damping_converges_where_newton_alone_does_not():
+    """The residual of an undamped iteration overflows in the first steps."""
+    cell = DiagonalGRU(2 * randn(3, 64))
+    x, h = randn(BATCH, 150, 192), torch.zeros(BATCH, 64).double()
+    solution = newton_scan(cell, x, h)
+    exact, _ = FORMS["recurrent"](cell, x, h)
+    assert max(solution.history) < 100
+    torch.testing.assert_close(solution.states, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_a_recurrence_that_overflows_is_not_a_solution():
+    cell = ShallowPLRNN(torch.full((2,), 50.0).double(), torch.ones(2, 3).double(), randn(2), torch.ones(3, 2).double(), randn(3))
+    with pytest.raises(NotConverged):
+        newton_scan(cell, torch.ones(1, 200, 2).double())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"x": torch.zeros(2, 3, 4)}, r"x is \[2, 3, 4\], expected \[batch, time, width\] = \[2, 3, 5\]"),
+        ({"initial_state": torch.zeros(2, 4)}, r"initial_state is \[2, 4\]"),
+        ({"guess": torch.zeros(2, 3, 4)}, r"guess is \[2, 3, 4\]"),
+        ({"damping": 1.0}, "damping must be in"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"cell": torch.nn.GRUCell(5, 5)}, "cell is GRUCell, expected a Cell"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict, message: str):
+    arguments = {"cell": Elman(torch.eye(5)), "x": torch.zeros(2, 3, 5)} | change
+    with pytest.raises((ValueError, TypeError), match=message):
+        newton_scan(**arguments)
+
+
+@pytest.mark.parametrize(
+    "cell, shape, dtype, chosen, why",
+    [
+        (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float32, "fused", "one compiled kernel"),
+        (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float64, "newton", "not fused: the kernels keep their state in float32"),
+        (Elman(torch.zeros(8, 8)), (1, 100, 8), torch.float32, "newton", "there is no kernel for Elman"),
+        (
+            Elman(torch.zeros(8, 8)),
+            (9, 100, 8),
+            torch.float32,
+            "recurrent",
+            "Jacobians of 576 numbers a step cost more than",
+        ),
+        (Elman(torch.zeros(8, 8)), (1, 20, 8), torch.float32, "recurrent", "20 steps are a short loop"),
+    ],
+)
+def test_the_plan_says_which_form_and_why(cell: Cell, shape: tuple, dtype: torch.dtype, chosen: str, why: str):
+    x = torch.zeros(shape, dtype=dtype)
+    assert choose("cell_scan", (cell, x, None, None), shape[1])[0] == chosen
+    assert why in plan(cell_scan, shape[1], cell, x, None, None)
+
+
+@every_cell
+def test_the_public_function_is_one_of_the_forms(name: str):
+    cell = CELLS[name]()
+    x, h = example(cell, 70)
+    for got, want in zip(cell_scan(cell, x, h), FORMS["recurrent"](cell, x, h)):
+        torch.testing.assert_close(got, want)
+
+
+@every_cell
+def test_forward_derivatives_are_the_backward_ones(name: str):
+    """And under torch.func the loop runs, which it can see through."""
+    cell = CELLS[name]()
+    x, h = example(cell, 70)
+    direction = torch.randn_like(x)
+
+    def loss(x):
+        states, final = cell_scan(cell, x, h)
+        return (states * torch.linspace(-1, 1, states.numel(), dtype=torch.float64).reshape(states.shape)).sum() + final.sum()
+
+    _, forward = torch.func.jvp(loss, (x,), (direction,))
+    torch.testing.assert_close(forward, (torch.func.grad(loss)(x) * direction).sum())
+
+
+@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+def test_the_kernels_compile_and_export(name: str):
+    """As one operation of a graph."""
+    torch._dynamo.reset()
+    cell = CELLS[name]()
+    cell = cell.with_tensors([p.float() for p in cell.tensors()])
+    x, h = (y.float() for y in example(cell, 20))
+
+    class Layer(torch.nn.Module):
+        def forward(self, x, h):
+            return cell_scan(cell, x, h)
+
+    want = cell_scan(cell, x, h)
+    for run in (torch.compile(Layer(), backend="aot_eager", fullgraph=True), torch.export.export(Layer(), (x, h)).module()):
+        for got, exact in zip(run(x, h), want):
+            torch.testing.assert_close(got, exact)
+
+
+@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+def test_the_kernels_are_operators(name: str):
+    from separatrix.recurrence.operators import gated
+
+    cell = CELLS[name]()
+    x, h = (y.float().requires_grad_() for y in example(cell, 5))
+    parameters = [p.float().requires_grad_() for p in cell.tensors()]
+    reset = torch.zeros(BATCH, 5, dtype=torch.bool)
+    torch.library.opcheck(getattr(gated, name.replace(" ", "_")), (x, *parameters, h, reset), test_utils=OPCHECKS)

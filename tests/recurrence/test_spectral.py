@@ -1,0 +1,144 @@
+"""Spectral filters: the published ones, what they are exact for, and what they hold of a linear system."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import spectral_convolution
+from separatrix.recurrence.spectral import _hankel, _sector, chebyshev, chebyshev_filters, hankel_filters, precondition
+from tests import golden
+
+
+def matrix(length: int) -> Tensor:
+    n = torch.arange(1, length + 1, dtype=torch.float64)
+    n = n[:, None] + n[None, :]
+    return 2 / (n**3 - n)
+
+
+@pytest.mark.parametrize("length", [256, 1024])
+def test_the_filters_are_the_published_ones(length: int):
+    """σ to 1e-9 of itself, down to 1e-17; φ to what the reference's own quadrature moves it by (6e-10 for the last)."""
+    numbers, _ = golden.load_raw("stu_filters")
+    sigma, phi = hankel_filters(length, 24)
+    assert (sigma / numbers[f"L{length}.sigma"] - 1).abs().max() < 1e-9
+    gaps = (phi - numbers[f"L{length}.phi"]).abs().amax(0)
+    assert gaps[:8].max() < 1e-12 and gaps[:16].max() < 1e-10 and gaps.max() < 1e-9
+
+
+def test_the_convolutions_are_the_published_ones():
+    numbers, _ = golden.load_raw("stu_filters")
+    _, phi = hankel_filters(256, 8)
+    for name, alternating in (("plus", False), ("minus", True)):
+        want = numbers[f"out.U_{name}"]
+        assert (spectral_convolution(numbers["in.u"], phi, alternating) - want).abs().max() < 1e-10 * want.abs().max()
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 24, 100, 700])
+def test_the_factor_is_the_matrix(length: int):
+    """Entry by entry to rounding, in closed form; truncated where a column is below 1e-24."""
+    M = torch.from_numpy(_hankel(length))
+    Z = matrix(length)
+    assert ((M @ M.T) / Z - 1).abs().max() < 1e-11
+    sigma, phi = hankel_filters(length, length if length < 50 else 12)
+    assert (phi.T @ phi - torch.eye(phi.shape[1], dtype=torch.float64)).abs().max() < 1e-12
+    assert (Z @ phi - sigma * phi).abs().max() < 1e-15
+    assert (phi.gather(0, phi.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_small_eigenvalues_are_right_where_those_of_the_matrix_are_noise():
+    """Against 60 digits at L = 12, where σ falls to 1e-18: relative error about 1e-16 sqrt(σ_1/σ_k)."""
+    mpmath = pytest.importorskip("mpmath")
+    with mpmath.workdps(60):
+        Z = mpmath.matrix(12, 12)
+        for i in range(12):
+            for j in range(12):
+                n = i + j + 2
+                Z[i, j] = mpmath.mpf(2) / (n**3 - n)
+        exact = sorted((float(x) for x in mpmath.eigsy(Z, eigvals_only=True)), reverse=True)
+    sigma, _ = hankel_filters(12, 12)
+    exact = torch.tensor(exact, dtype=torch.float64)
+    error = (sigma / exact - 1).abs()
+    assert (error < 20 * 1.1e-16 * (exact[0] / exact).sqrt()).all()
+    naive = torch.linalg.eigvalsh(matrix(12)).flip(0)
+    assert (naive / exact - 1).abs().max() > 100 * error.max()
+
+
+def response(A: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
+    h, taps = b, []
+    for _ in range(length):
+        taps.append(c @ h)
+        h = A @ h
+    return torch.stack(taps)
+
+
+def missed(taps: Tensor, phi: Tensor) -> float:
+    return float((taps - phi @ (phi.T @ taps)).norm() / taps.norm())
+
+
+def test_a_symmetric_system_is_a_short_sum():
+    """A hidden state of 256 with eigenvalues up to 0.999, of its answer (1 - A) Aⁱ: 20 filters miss less than 1e-6."""
+    eigenvalues = torch.linspace(0, 0.999, 256, dtype=torch.float64)
+    taps = ((1 - eigenvalues) * torch.randn(256, dtype=torch.float64) * eigenvalues ** torch.arange(512)[:, None]).sum(1)
+    gaps = [missed(taps, hankel_filters(512, count)[1]) for count in (5, 10, 20)]
+    assert gaps[0] > 30 * gaps[1] > 900 * gaps[2] and gaps[2] < 1e-6
+
+
+def test_the_polynomial_is_monic_and_small():
+    for degree in (1, 2, 5, 9):
+        c = torch.cat([torch.ones(1, dtype=torch.float64), chebyshev(degree)])
+        x = torch.linspace(-1, 1, 1001, dtype=torch.float64)
+        p = sum(c[i] * x ** (degree - i) for i in range(degree + 1))
+        torch.testing.assert_close(p.abs().max(), torch.tensor(2.0 ** (1 - degree), dtype=torch.float64))
+        torch.testing.assert_close(p, 2.0 ** (1 - degree) * torch.cos(degree * torch.arccos(x)))
+
+
+def test_convolving_the_target_applies_the_polynomial_to_the_matrix():
+    """From tap n on, the answer of the preconditioned target is c p(A) Aⁱ b."""
+    A, b, c = torch.randn(6, 6, dtype=torch.float64) / 4, torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    taps = response(A, b, c, 60)
+    heard = precondition(taps[None, :, None], chebyshev(4))[0, :, 0]
+    one = torch.eye(6, dtype=torch.float64)
+    p = torch.linalg.matrix_power(A, 4) - A @ A + one / 8
+    torch.testing.assert_close(heard[4:], response(A, p @ b, c, 56))
+
+
+def test_an_asymmetric_system_needs_the_other_filters():
+    """Eigenvalues in the sector |arg| <= 0.05 up to 0.999, in a basis that is far from orthogonal."""
+    radius, angle = torch.linspace(0.5, 0.999, 20), 0.05 * (2 * torch.rand(20) - 1)
+    blocks = [r * torch.tensor([[torch.cos(t), -torch.sin(t)], [torch.sin(t), torch.cos(t)]]) for r, t in zip(radius, angle)]
+    V = torch.eye(40, dtype=torch.float64) + torch.triu(torch.randn(40, 40, dtype=torch.float64), 1) / 4
+    A = V @ torch.block_diag(*blocks).double() @ torch.linalg.inv(V)
+    taps = response(A, torch.randn(40, dtype=torch.float64), torch.randn(40, dtype=torch.float64), 256)
+    heard = precondition(taps[None, :, None], chebyshev(3))[0, 3:, 0]
+    gap = missed(heard, chebyshev_filters(253, 24, 3, 0.05)[1])
+    assert gap < 1e-5 and gap < 1e-2 * missed(heard, hankel_filters(253, 24)[1])
+
+
+def test_the_quadrature_over_the_sector_is_exact():
+    """Against the closed form at degree 0: ∫∫ r^(i+j) cos((i-j)t) r dr dt over the sector."""
+    M = torch.from_numpy(_sector(40, 0, 0.3))
+    i = torch.arange(40, dtype=torch.float64)
+    plus, minus = i[:, None] + i[None, :], i[:, None] - i[None, :]
+    want = 2 * 0.3 / (plus + 2) * torch.sinc(minus * 0.3 / np.pi)
+    assert ((M @ M.T) - want).abs().max() < 1e-14
+
+
+def test_cached_filters_cannot_be_spoilt():
+    hankel_filters(16, 4)[1].zero_()
+    assert hankel_filters(16, 4)[1].abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: hankel_filters(8, 9),
+        lambda: hankel_filters(8, 0),
+        lambda: chebyshev_filters(8, 2, -1, 0.1),
+        lambda: chebyshev_filters(8, 2, 2, 0.0),
+        lambda: spectral_convolution(torch.ones(2, 3), torch.ones(3, 1)),
+    ],
+)
+def test_what_has_no_meaning_is_refused(call):
+    with pytest.raises(ValueError, match="expected"):
+        call()
