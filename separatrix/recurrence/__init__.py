@@ -10,15 +10,13 @@ from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
-from separatrix.recurrence.householder import Householder
-from separatrix.recurrence.least_squares import recursive_least_squares
 from separatrix.recurrence.dictionary import dictionary_scan, dictionary_transition
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.kaczmarz import kaczmarz_step
+from separatrix.recurrence.least_squares import recursive_least_squares
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
 from separatrix.recurrence.longhorn import longhorn, longhorn_diagonal
@@ -32,9 +30,8 @@ from separatrix.recurrence.newton import NotConverged, Solution, diagonal_part, 
 from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
-from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention, ridge_solve
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
-from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
+from separatrix.recurrence.ridge import AdaptiveRidge, RidgeSolution, ridge_attention, ridge_solve
 from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.selective2d import selective_scan2d
@@ -71,6 +68,7 @@ __all__ = [
     "MinMax",
     "MinMaxDiagonal",
     "NotConverged",
+    "RidgeSolution",
     "Routing",
     "Scalar",
     "ShallowPLRNN",
@@ -120,12 +118,11 @@ __all__ = [
     "newton_scan",
     "normalised_attention",
     "plan",
-    "recursive_least_squares",
-    "ridge_attention",
-    "ridge_solve",
     "positive",
+    "recursive_least_squares",
     "rg_lru",
     "ridge_attention",
+    "ridge_solve",
     "route",
     "scan",
     "scan2d",

@@ -210,7 +210,7 @@ def _enter(
     return q, k, b * k, v, torch.zeros_like(b) if g is None else g, P, R
 
 
-class Solution(NamedTuple):
+class RidgeSolution(NamedTuple):
     x: Tensor  # [B, T, H_v, K], (P_t + Λ_t)⁻¹ q_t
     residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
 
@@ -224,7 +224,7 @@ def ridge_solve(
     solver: Solver | None = None,
     P: Tensor | None = None,
     reset: Tensor | None = None,
-) -> Solution:
+) -> RidgeSolution:
     """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first."""
     v = k.new_zeros(*beta.shape, 1)
     expect_heads(q, k, v, beta, log_decay, None, reset)
@@ -232,7 +232,7 @@ def ridge_solve(
     state = None if P is None else State(P=P, R=P[..., :1])
     q, k, w, _, g, P, _ = _enter(q, k, v, beta, log_decay, state, reset)
     x, _, residual = _solve(q, k, w, g, P, ridge, solver)
-    return Solution(x, residual)
+    return RidgeSolution(x, residual)
 
 
 def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, solver: Solver | None) -> tuple[Tensor, Tensor, Tensor]:
