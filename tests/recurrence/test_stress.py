@@ -15,6 +15,7 @@ DECAYING = [
     "delta, decay per key",
     "rank one, one decay",
     "rank one, decay per key",
+    "ridge",
 ]
 DECAYS = {
     "exp(-94) at every step": lambda g: torch.full_like(g, -94),
