@@ -258,6 +258,7 @@ ROWS = {
         lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
         ("x",),
         "x",
+    ),
     "delta product": Row("delta_product", lambda T: product(T, 2, None), ("q", "k", "v", "beta"), "v"),
     "delta product, one decay": Row(
         "delta_product", lambda T: product(T, 3, decay(BATCH, T, 2), 1), ("q", "k", "v", "beta", "log_decay"), "v"
