@@ -17,6 +17,7 @@ from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.kaczmarz import kaczmarz_step
+from separatrix.recurrence.least_squares import recursive_least_squares
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
 from separatrix.recurrence.longhorn import longhorn, longhorn_diagonal
@@ -31,7 +32,7 @@ from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
-from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
+from separatrix.recurrence.ridge import AdaptiveRidge, RidgeSolution, ridge_attention, ridge_solve
 from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.selective2d import selective_scan2d
@@ -68,6 +69,7 @@ __all__ = [
     "MinMax",
     "MinMaxDiagonal",
     "NotConverged",
+    "RidgeSolution",
     "Routing",
     "Scalar",
     "ShallowPLRNN",
@@ -119,8 +121,10 @@ __all__ = [
     "normalised_attention",
     "plan",
     "positive",
+    "recursive_least_squares",
     "rg_lru",
     "ridge_attention",
+    "ridge_solve",
     "route",
     "scan",
     "scan2d",

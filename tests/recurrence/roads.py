@@ -136,7 +136,7 @@ def longhorn(time: int) -> Arguments:
     N, D = 3, 5
     return {
         "q": randn(BATCH, time, N),
-        "k": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N) / 2,
         "x": randn(BATCH, time, D),
         "beta": randn(BATCH, time, D).exp(),
         "initial_state": randn(BATCH, D, N),
@@ -265,6 +265,13 @@ ROWS = {
         lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
         ("x",),
         "x",
+    ),
+    "delta product": Row("delta_product", lambda T: product(T, 2, None), ("q", "k", "v", "beta"), "v"),
+    "delta product, one decay": Row(
+        "delta_product", lambda T: product(T, 3, decay(BATCH, T, 2), 1), ("q", "k", "v", "beta", "log_decay"), "v"
+    ),
+    "delta product, decay per key": Row(
+        "delta_product", lambda T: product(T, 2, decay(BATCH, T, 2, 4)), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),
