@@ -246,13 +246,6 @@ ROWS = {
     "delta, decay per key": Row(
         "delta_rule", lambda T: heads(T, decay(BATCH, T, 2, 4), 1, delta=True), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
-    "delta product": Row("delta_product", lambda T: product(T, 2, None), ("q", "k", "v", "beta"), "v"),
-    "delta product, one decay": Row(
-        "delta_product", lambda T: product(T, 3, decay(BATCH, T, 2), 1), ("q", "k", "v", "beta", "log_decay"), "v"
-    ),
-    "delta product, decay per key": Row(
-        "delta_product", lambda T: product(T, 2, decay(BATCH, T, 2, 4)), ("q", "k", "v", "beta", "log_decay"), "v"
-    ),
     "dense state space": Row("dense_ssm", dense_ssm, ("u",), "u"),
     "blocks": Row(
         "block_scan",
