@@ -322,13 +322,15 @@ def look_back(into, r, P, sign, readers, faded, width, token, end, n, ddecay):
     zero = fill(LANES, ZERO)
     for d in range(0, width, LANES):
         reader, crossed, found = load(zero, readers, r * width + d), zero, load(zero, into, r * width + d)
-        for s in range(end):
-            x = load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
-            found = found + x
-            crossed = crossed + reader * x
-            after = s // n + 1
-            if after <= token and s % n == n - 1:
-                store(ddecay, after * width + d, load(zero, ddecay, after * width + d) + crossed)
+        for earlier in range(token):
+            for s in range(earlier * n, earlier * n + n):
+                x = load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
+                found = found + x
+                crossed = crossed + reader * x
+            at = (earlier + 1) * width + d
+            store(ddecay, at, load(zero, ddecay, at) + crossed)
+        for s in range(token * n, end):
+            found = found + load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
         store(into, r * width + d, found)
 
 

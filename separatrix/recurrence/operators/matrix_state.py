@@ -12,9 +12,10 @@ from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
+from separatrix.recurrence.operators.direct import direct
 
-# A unit of work is a head. Fewer heads than this are cut into parts of their values, which then add up their gradients.
-FEW = 4
+# A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
+FEW = 2
 
 
 @torch.library.custom_op(
@@ -112,10 +113,11 @@ def matrix_state_backward(
     shape, work = _shape(q, v)
     parts = blocks(V, shape[-1])
     *inputs, kind, decay, resets = _inputs(q, k, v, beta, log_decay, reset)
-    grad_q, grad_k = v.new_empty(parts, B, T, H, K), v.new_empty(parts, B, T, n, H, K)
+    several = (parts,) if parts > 1 else ()
+    grad_q, grad_k = v.new_empty(*several, B, T, H, K), v.new_empty(*several, B, T, n, H, K)
     grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
-    grad_beta = v.new_empty(parts, *(beta.shape if beta is not None else (0,)))
-    grad_decay = v.new_empty(parts, *((B, T, H, K)[: 2 + kind] if kind else (0,)))
+    grad_beta = v.new_empty((*several, *beta.shape) if beta is not None else 0)
+    grad_decay = v.new_empty((*several, B, T, H, K)[: len(several) + 2 + kind] if kind else 0)
     share(
         backward_shared,
         B * H * parts,
@@ -128,7 +130,8 @@ def matrix_state_backward(
         scale,
         *(flat(x) for x in (state, error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
     )
-    grad_q, grad_k, grad_beta, grad_decay = (x[0] if parts == 1 else x.sum(0) for x in (grad_q, grad_k, grad_beta, grad_decay))
+    if several:
+        grad_q, grad_k, grad_beta, grad_decay = (x.sum(0) if x.numel() else x for x in (grad_q, grad_k, grad_beta, grad_decay))
     if log_decay is None:
         grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
@@ -143,9 +146,10 @@ def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error, 
 def _keep(ctx, inputs, output):
     *tensors, ctx.scale, state, reset, ctx.kept = inputs
     ctx.save_for_backward(*tensors, state, reset, *output[2:])
+    ctx.set_materialize_grads(False)
 
 
-def _plain(n: int, beta: Tensor | None) -> Callable:
+def _plain(beta: Tensor | None) -> Callable:
     """The operation in plain torch, in the letters of the operator."""
     from separatrix.recurrence.delta_product import delta_product_chunked
     from separatrix.recurrence.linear_attention import linear_attention_chunked
@@ -158,12 +162,15 @@ def _plain(n: int, beta: Tensor | None) -> Callable:
 def _gradient(ctx, grad_o, grad_final, *_):
     q, k, v, beta, log_decay, state, reset, error, marks = ctx.saved_tensors
     inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
+    grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
+    grad_final = torch.zeros_like(state) if grad_final is None else grad_final
     if torch.is_grad_enabled():
-        return *differentiable(_plain(k.shape[2], beta), inputs, (grad_o, grad_final)), None
+        return *differentiable(_plain(beta), inputs, (grad_o, grad_final)), None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, error, marks = matrix_state(*inputs, True)
-    *grads, grad_beta, grad_decay, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, error, marks)
+    *grads, grad_beta, grad_decay, grad_state = _backward(grad_o, grad_final, *inputs, error, marks)
     return *grads, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None, None
 
 
 torch.library.register_autograd(matrix_state, _gradient, setup_context=_keep)
+_backward = direct(matrix_state_backward)

@@ -1,0 +1,79 @@
+"""Tiles against the matrix products they stand for."""
+
+import numpy as np
+import pytest
+from numba import njit
+
+from separatrix.recurrence.kernels.lanes import fill
+from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, scaled, solved, store_rows, through, tile, times, turn, unpack
+
+zero = np.float32(0)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@njit
+def product(A, at, row, step, B, n, into):
+    none = tile(ROWS, fill(LANES, zero))
+    store_rows(into, 0, LANES, through(none, A, at, row, step, B, 0, LANES, n))
+
+
+@njit
+def weighted(rows, a, x, into):
+    none = tile(ROWS, fill(LANES, zero))
+    loaded = times(scaled(load_rows(none, rows, 0, LANES), a, 0, 1), load_rows(none, x, 0, LANES))
+    store_rows(into, 0, LANES, loaded)
+
+
+@njit
+def solution(rows, M, at, row, step, b, first, following):
+    none = tile(ROWS, fill(LANES, zero))
+    store_rows(rows, 0, LANES, solved(load_rows(none, rows, 0, LANES), M, at, row, step, b, first, following))
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_a_tile_is_a_product_whatever_the_layout_of_the_left_matrix(n: int):
+    A, B, into = numbers(ROWS, 9), numbers(9, LANES), np.empty((ROWS, LANES), np.float32)
+    for stored, at, row, step, left in ((A, 0, 9, 1, A), (A.T.copy(), 0, 1, ROWS, A), (A, (ROWS - 1) * 9, -9, 1, A[::-1])):
+        product(stored.reshape(-1), at, row, step, B.reshape(-1), n, into.reshape(-1))
+        np.testing.assert_allclose(into, left[:, :n] @ B[:n], rtol=1e-5, atol=1e-5)
+
+
+def test_rows_take_their_factors():
+    rows, a, x, into = numbers(ROWS, LANES), numbers(ROWS), numbers(ROWS, LANES)[::-1].copy(), np.empty((ROWS, LANES), np.float32)
+    weighted(rows.reshape(-1), a, x.reshape(-1), into.reshape(-1))
+    np.testing.assert_allclose(into, a[:, None] * rows * x, rtol=1e-6)
+
+
+def test_a_triangle_is_solved_from_either_end():
+    M, b = numbers(ROWS, ROWS), numbers(ROWS)
+    for backward in (False, True):
+        x = numbers(ROWS, LANES)
+        order = slice(None, None, -1 if backward else 1)
+        lower = np.tril((M.T if backward else M)[order, order] * b[order], -1)
+        want = np.linalg.solve(np.eye(ROWS) - lower, x)
+        end, sign = (ROWS - 1, -1) if backward else (0, 1)
+        row, step = (sign, sign * ROWS) if backward else (ROWS, 1)
+        solution(x.reshape(-1), M.reshape(-1), end * ROWS + end, row, step, b, end, sign)
+        np.testing.assert_allclose(x, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows, columns", [(8, 8), (16, 24)])
+def test_turned_is_transposed(rows: int, columns: int):
+    x, into = numbers(rows, columns), np.empty((columns, rows), np.float32)
+    turn(x.reshape(-1), 0, columns, rows, columns, into.reshape(-1), rows)
+    assert (into == x.T).all()
+
+
+@pytest.mark.parametrize("n", [1, LANES - 1, LANES, LANES + 3])
+def test_unpacked_is_what_was_packed_and_nothing_around_it_is_touched(n: int):
+    width = 2 * LANES
+    x, inside = numbers(3, n + 5), np.full(4 * width, np.nan, np.float32)
+    pack(x.reshape(-1), 0, n + 5, 3, n, np.float32(2), inside, 4, width)
+    rows = inside.reshape(4, width)
+    assert (rows[:3, :n] == 2 * x[:, :n]).all() and not rows[3].any() and not rows[:, n:].any()
+    back = np.full((3, n + 5), 7, np.float32)
+    unpack(inside, width, 3, n, np.float32(0.5), back.reshape(-1), 0, n + 5)
+    assert (back[:, :n] == x[:, :n]).all() and (back[:, n:] == 7).all()
