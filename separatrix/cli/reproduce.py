@@ -91,15 +91,12 @@ def _show(record: dict[str, Any]) -> None:
     from separatrix.claims.runner import FIGURE, FOLDER, RECORD
 
     console, where = out(), FOLDER / record["slug"]
-    console.print(f"[bold]{record['slug']}[/bold]  {record['id']}", highlight=False)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for heading, said in (("claim", record["sentence"]), ("bar", record["bar"])):
-        table.add_row(f"  {heading}", said)
-    for name, found in record["numbers"].items():
-        table.add_row(f"  {name.replace('_', ' ')}", shown(found))
-    console.print(table)
+    console.print(f"[bold]{record['slug']}[/bold]  {record['id']}")
+    lines = {"claim": record["sentence"], "bar": record["bar"]}
+    lines |= {name.replace("_", " "): shown(found) for name, found in record["numbers"].items()}
+    width = max(map(len, lines))
+    for heading, said in lines.items():
+        console.print(f"  {heading:<{width}}  {said}", markup=False)
     seeds = f", seeds {' '.join(map(str, record['seeds']))}" if record["seeds"] else ""
     console.print(f"{record['verdict']}: {record['kind']}, {record['dtype']}{seeds}, {record['seconds']:.0f} s", markup=False)
     console.print(f"files: {where / RECORD}, {where / FIGURE}", markup=False)

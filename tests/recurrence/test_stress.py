@@ -70,3 +70,18 @@ def test_the_backward_of_the_definition_grows_with_the_length_not_its_square(nam
         return len(seen)
 
     assert kept(64) < 2.2 * kept(32)
+
+
+@rows_of([row for row in ALL if ROWS[row[0]].operation in ("diagonal_scan", "diagonal_ssm", "selective_scan")])
+def test_a_reset_clears_by_selection(name: str, form: str, dtype: torch.dtype):
+    """Multiplied by zero, a NaN would stay one."""
+    row, T, at = ROWS[name], 40, 23
+    clean = {k: cast(x, dtype) for k, x in row.example(T).items()}
+    spoilt = clean | {"initial_state": torch.full_like(clean["initial_state"], torch.nan)}
+    for key in row.timed:
+        spoilt[key] = clean[key].clone()
+        spoilt[key][0, 4:9], spoilt[key][1, at - 1] = torch.nan, torch.inf
+    reset = torch.zeros(BATCH, T, dtype=torch.bool)
+    reset[:, at] = True
+    (got, last), (want, final) = (OPERATIONS[row.operation][form](**arguments, reset=reset) for arguments in (spoilt, clean))
+    assert got[:, :at].isnan().any() and torch.equal(got[:, at:], want[:, at:]) and torch.equal(last, final)

@@ -5,14 +5,15 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import convolution
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flat
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
+from separatrix.recurrence.operators.pages import blank
 
 
 @torch.library.custom_op("separatrix::long_convolution", mutates_args=(), schema="(Tensor kernel, Tensor x, int before) -> Tensor")
 def long_convolution(kernel: Tensor, x: Tensor, before: int) -> Tensor:
     """y [B, T, D] of x [B, before + T, D], kernel [D, L]."""
     (B, steps, D), taps = x.shape, kernel.shape[1]
-    y, n = x.new_empty(B, steps - before, D), convolution.transform_length(taps, steps)
+    y, n = blank(x, (B, steps - before, D)), convolution.transform_length(taps, steps)
     share(
         convolution.forward_shared,
         blocks(D, convolution.LANES),
