@@ -6,7 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import gram
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.linear_attention import linear_attention_backward
+from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
 
 
 @torch.library.custom_op(
@@ -46,12 +46,12 @@ def _(q, k, beta, log_decay, ridge, state, reset):
 
 
 def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, *output)
+    ctx.save_for_backward(*inputs, output[0])
 
 
 def _gradient(ctx, grad, grad_final):
     """One more solve, y, and the gradient of -y·(P_t + Λ_t) x_t as a function of Λ and of P, which is linear attention."""
-    *inputs, x, final = ctx.saved_tensors
+    *inputs, x = ctx.saved_tensors
     _, k, beta, log_decay, ridge, state, reset = inputs
     if torch.is_grad_enabled():
         from separatrix.recurrence.ridge import gram_solve_chunked
@@ -59,9 +59,10 @@ def _gradient(ctx, grad, grad_final):
         return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
     weight = beta.unsqueeze(-1)
-    _, grad_k, grad_write, grad_decay, grad_state = linear_attention_backward(
-        -y, grad_final.mT.contiguous(), x, k, weight * k, log_decay, 1.0, state.mT.contiguous(), reset, final.mT.contiguous()
-    )
+    applied = (x, k.unsqueeze(2), (weight * k).unsqueeze(2), None, log_decay, 1.0, state.mT.contiguous(), reset)
+    _, _, *kept = matrix_state(*applied, True)
+    _, grad_k, grad_write, _, grad_decay, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
+    grad_k, grad_write = grad_k.squeeze(2), grad_write.squeeze(2)
     return (
         y,
         grad_k + weight * grad_write,
