@@ -7,6 +7,13 @@ After n iterations the error is at most 2 ((√κ - 1) / (√κ + 1))ⁿ of what
 conjugate gradients pay for roundings, which take their orthogonality. A is only ever applied, so one call solves a system a step, all
 steps at once. A solved system stops moving: how many iterations another one takes cannot touch it.
 
+Largest relative error of x in `ridge_solve`, float32, 1024 systems with K = 64, keys of correlation 0.5, decays exp(-0.05 u):
+
+    ridge                       κ bound    conjugate gradients 10    20      30        Chebyshev 10    20      30      60
+    0.25 + u (Mesa)                 60                       6e-4   5e-7    5e-7                1e-1   6e-3    4e-4    5e-7
+    0.05 |P| (adaptive)             21                       5e-5   5e-7    5e-7                2e-2   3e-4    3e-6    5e-7
+    0.02 |P| (Gated KalmaNet)       51                       1e-3   7e-7    7e-7                1e-1   7e-3    4e-4    7e-7
+
 A solution is differentiated as what it is, not as how it was found:
 
     A x = b   =>   dL/db = y,  dL/dA = -y xᵀ          Aᵀ y = dL/dx                                                (1)

@@ -18,7 +18,7 @@ import separatrix.recurrence
 from separatrix.recurrence import OPERATIONS
 from separatrix.recurrence.plan import choose, objection
 from tests.agree import agree, cast, gradient, is_number
-from tests.recurrence.roads import BATCH, ROWS, Arguments, Row
+from tests.recurrence.roads import BATCH, ROWS, Arguments, Row, randn
 
 TIMES = [0, 1, 2, 63, 64, 65]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
@@ -322,3 +322,17 @@ def test_choose_says_why(row: Row):
     for T in (1, 20):
         form, reason = choose(row.operation, tuple(arguments.values()), T)
         assert form in OPERATIONS[row.operation] and reason
+
+
+def test_a_second_derivative_counts_each_way_once():
+    """Inputs of a compiled operator that are one tensor, or computed from each other: each gets the gradient of its own place."""
+    start = randn(1, 9, 2, 4)
+
+    def derivatives(form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        x = start.to(dtype).requires_grad_()
+        o, _ = OPERATIONS["linear_attention"][form](x, x, x.tanh())
+        (first,) = torch.autograd.grad(o.square().sum(), x, create_graph=True)
+        return first, torch.autograd.grad(first.square().sum(), x)[0]
+
+    for got, want in zip(derivatives("fused", torch.float32), derivatives("recurrent", torch.float64)):
+        torch.testing.assert_close(got.double() / want.norm(), want / want.norm(), rtol=0, atol=1e-5)

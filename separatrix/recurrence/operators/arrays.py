@@ -48,6 +48,8 @@ def per_group(grad: Tensor, groups: int) -> Tensor:
 
 def differentiable(operation: Callable, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
     """Gradients of `operation`'s inputs that can be differentiated again, by a form of it in plain torch."""
+    # aliases: one input may have been computed from another, and that way around the operation is not the operation's
+    inputs = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     grads = torch.autograd.grad(operation(*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
     found = dict(zip(wanted, grads))

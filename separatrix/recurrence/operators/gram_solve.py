@@ -59,9 +59,9 @@ def _gradient(ctx, grad, grad_final):
         return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
     weight = beta.unsqueeze(-1)
-    attention = (x, k.unsqueeze(2), (weight * k).unsqueeze(2), None, log_decay, 1.0, state.mT.contiguous(), reset)
-    _, _, error, marks = matrix_state(*attention, True)
-    _, grad_k, grad_write, _, grad_decay, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *attention, error, marks)
+    applied = (x, k.unsqueeze(2), (weight * k).unsqueeze(2), None, log_decay, 1.0, state.mT.contiguous(), reset)
+    _, _, *kept = matrix_state(*applied, True)
+    _, grad_k, grad_write, _, grad_decay, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
     grad_k, grad_write = grad_k.squeeze(2), grad_write.squeeze(2)
     return (
         y,
