@@ -28,6 +28,7 @@ from separatrix.recurrence.minimal import log_min_gru, log_min_lstm, log_positiv
 from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
 from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.newton import NotConverged, Solution, diagonal_part, newton_scan
+from separatrix.recurrence.normal import NormalMinusLowRank
 from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
@@ -68,6 +69,7 @@ __all__ = [
     "HouseholderProduct",
     "MinMax",
     "MinMaxDiagonal",
+    "NormalMinusLowRank",
     "NotConverged",
     "RidgeSolution",
     "Routing",

@@ -69,6 +69,9 @@ class Companion(Transition):
         s, first = 1 + self.a.abs().square().sum(-1), self.a[..., 0].abs()
         return ((s + ((s - 2 * first) * (s + 2 * first)).clamp(min=0).sqrt()) / 2).sqrt()
 
+    def arguments(self) -> tuple[Tensor, ...]:
+        return (self.dense(),)
+
     def dense(self) -> Tensor:
         N = self.size
         shift = torch.diag(self.a.new_ones(N - 1), -1)

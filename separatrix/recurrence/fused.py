@@ -42,6 +42,14 @@ def double(*inputs: Tensor | None) -> str | None:
     return None
 
 
+def real(*inputs: Tensor | None) -> str | None:
+    """For kernels that take single and double precision, but no complex numbers."""
+    for x in inputs:
+        if isinstance(x, Tensor) and x.is_complex():
+            return "the kernel is for real numbers"
+    return None
+
+
 def real_single(*inputs: Tensor | None) -> str | None:
     """For kernels that know no complex numbers."""
     for x in inputs:

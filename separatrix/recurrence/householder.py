@@ -75,6 +75,9 @@ class Householder(Transition):
     def dense(self) -> Tensor:
         return DiagonalPlusLowRank(*self.low_rank()).dense()
 
+    def arguments(self) -> tuple[Tensor, ...]:
+        return self.low_rank()
+
     def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
         decay = self.decay().expand(self.k.shape)
         return decay, (-self.beta.unsqueeze(-1) * self.k).unsqueeze(-1), (decay * self.k).unsqueeze(-1)
@@ -136,6 +139,9 @@ class HouseholderProduct(Transition):
     def dense(self) -> Tensor:
         return DiagonalPlusLowRank(*self.low_rank()).dense()
 
+    def arguments(self) -> tuple[Tensor, ...]:
+        return self.low_rank()
+
     def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
         left, right = self.reflections()
         if self.log_decay is None:
@@ -146,14 +152,13 @@ class HouseholderProduct(Transition):
 
     def reflections(self) -> tuple[Tensor, Tensor]:
         """L, R [..., N, n] with (2) = (I + L Rᵀ) diag(exp g): every key goes back through the reflections before it."""
-        keys, left = self.k.unbind(-2), -(self.beta.unsqueeze(-1) * self.k).mT
-        right: list[Tensor] = []
+        keys, written = self.k.unbind(-2), -(self.beta.unsqueeze(-1) * self.k)
+        left, right = written.unbind(-2), list[Tensor]()
         for i, key in enumerate(keys):
-            if i:
-                earlier = torch.stack(right, dim=-1)
-                key = key + (earlier @ (left[..., :i].mT @ key.unsqueeze(-1))).squeeze(-1)
+            for earlier, seen in zip(left[:i], right):
+                key = key + seen * (earlier * keys[i]).sum(-1, keepdim=True)
             right.append(key)
-        return left, torch.stack(right, dim=-1)
+        return written.mT, torch.stack(right, dim=-2).mT
 
     def _decays_per_key(self) -> bool:
         return self.log_decay is not None and self.log_decay.ndim == self.k.ndim - 1

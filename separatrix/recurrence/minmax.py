@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
-from separatrix.recurrence.dense import dense_scan_chunked
+from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
@@ -73,7 +73,12 @@ def minmax_scan_recurrent(a: Tensor, b: Tensor, initial_state: Tensor | None = N
     return along_time(steps, b).to(dtype), h
 
 
-@form
+def _products_cost(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str | None:
+    costly = b is not None and a.ndim != b.ndim and a.device.type == "cpu" and a.shape[-1] > WORTH_A_PRODUCT
+    return f"products of matrices of {a.shape[-1]} cost more than they save" if costly else None
+
+
+@form(refuses=_products_cost)
 def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs for the numbers; then, knowing which of its sources every state is, a linear scan for the derivatives."""
     a, b, h, dtype = enter(a, b, initial_state)
@@ -135,11 +140,11 @@ def _change(x: Tensor) -> Tensor:
     return torch.where(x.isfinite(), x - x.detach(), 0)
 
 
-def _matrix(a: Tensor, b: Tensor, *_: Tensor | None) -> str | None:
-    return "the kernel is for elementwise caps" if a.ndim != b.ndim else None
+def _matrix(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str | None:
+    return "the kernel is for elementwise caps" if b is not None and a.ndim != b.ndim else None
 
 
-@form(refuses=lambda *inputs: _matrix(*inputs[:2]) if len(inputs) > 1 else None)
+@form(refuses=_matrix)
 def minmax_scan_fused(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Elementwise caps, in single or double precision."""
     a, b, h, dtype = enter(a, b, initial_state)
@@ -238,6 +243,9 @@ class MinMax(Transition):
 
     def norm(self) -> Tensor:
         return (~self.A.isneginf()).flatten(-2).any(-1).to(self.A.dtype)
+
+    def arguments(self) -> tuple[Tensor, ...]:
+        return self.A, self.A[..., 0]  # a drive beside it says that this is a matrix
 
     def dense(self) -> Tensor:
         """A itself; where the matrix of a linear map has 0 and 1, this one has minus and plus infinity."""

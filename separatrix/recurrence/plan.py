@@ -123,7 +123,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
         kind = f"{type(what).__name__} transitions of size {what.size}"
         if what.runs_as is None:
             return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
-        return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.tensors().values()))}"
+        return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.arguments()))}"
     name = what if isinstance(what, str) else what.__name__
     if name not in OPERATIONS:
         raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted(OPERATIONS))}")

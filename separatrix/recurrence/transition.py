@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import fields, replace
 from functools import reduce, singledispatch
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -58,12 +58,16 @@ class Transition(ABC):
         """d [..., N], L, R [..., N, r] with A = diag(d) + L Rᵀ, or None for a structure that has no such form."""
         return None
 
+    def arguments(self) -> tuple[Tensor, ...]:
+        """What the operation `runs_as` takes before the drive."""
+        return tuple(self.tensors().values())
+
     def tensors(self) -> dict[str, Tensor]:
         """The numbers it is made of, by the name of their field."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]  # all are dataclasses
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
-    def at(self, t: int) -> Transition:
+    def at(self, t: int) -> Self:
         """Step t of a transition with axes [batch, time, ...]; the time axis goes."""
         chosen: dict[str, Any] = {name: x[:, t if x.shape[1] > 1 else 0] for name, x in self.tensors().items()}
         return replace(self, **chosen)  # type: ignore[type-var]

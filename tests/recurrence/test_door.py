@@ -4,14 +4,18 @@ import pytest
 import torch
 
 from separatrix.recurrence import (
+    companion_ssm,
     delta_rule,
+    dense_scan,
     diagonal_scan,
     diagonal_ssm,
+    dictionary_scan,
     dplr,
     linear_attention,
     long_convolution,
     longhorn,
     longhorn_diagonal,
+    low_rank_scan,
     plan,
     selective_scan,
     ssd,
@@ -30,6 +34,10 @@ CALLS = {
     "attention, bonus": linear_attention,
     "longhorn": longhorn,
     "longhorn, diagonal": longhorn_diagonal,
+    "dense": dense_scan,
+    "low rank": low_rank_scan,
+    "dictionary": dictionary_scan,
+    "companion": companion_ssm,
 }
 
 
@@ -121,3 +129,8 @@ def test_plan_speaks_of_what_it_knows():
     assert "one step" in plan("delta_rule", 1)
     with pytest.raises(ValueError, match=r"'nonsense', expected a Transition or one of .*delta_rule"):
         plan("nonsense", 5)
+
+
+def test_a_norm_below_one_is_refused():
+    with pytest.raises(ValueError, match=r"^p is 0.5, expected a norm: p >= 1"):
+        dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=0.5)

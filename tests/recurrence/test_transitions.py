@@ -17,10 +17,13 @@ from separatrix.recurrence import (
     DiagonalPlusLowRank,
     Householder,
     HouseholderProduct,
+    NormalMinusLowRank,
     Scalar,
     Transition,
     diagonal_scan,
     dplr,
+    hippo,
+    plan,
     scan,
 )
 from separatrix.recurrence.transition import unroll
@@ -65,6 +68,17 @@ STRUCTURES = {
     "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
     "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
     "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
+}
+
+
+def normal_minus(basis_steps: int, r: int) -> NormalMinusLowRank:
+    basis = torch.linalg.qr(normal(1, basis_steps, N, N, dtype=torch.complex128)).Q
+    return NormalMinusLowRank(basis, *(normal(B, T, N, *k, dtype=torch.complex128) / 3 for k in ((), (r,), (r,))))
+
+
+STRUCTURES |= {
+    "normal minus rank 2": lambda: normal_minus(1, 2),
+    "normal minus rank 1, a basis a step": lambda: normal_minus(T, 1),
 }
 
 
@@ -183,3 +197,34 @@ def test_dplr_does_to_its_state_what_its_transition_says():
     for t in range(T):
         S = A.at(t).apply_to_columns(S) + k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
     close(dplr(r, w, k, v, a, b, initial_state=start)[1], S)
+
+
+@pytest.mark.parametrize("measure", [hippo.legs, hippo.legt, hippo.lagt, hippo.fout])
+def test_hippo_is_normal_minus_low_rank(measure):
+    A = NormalMinusLowRank.of(hippo.nplr(measure, 8))
+    close(A.dense(), measure(8).A.to(torch.complex128))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    {
+        "companion": "dense_scan, fused",
+        "dense": "dense_scan, fused",
+        "three reflections": "low_rank_scan, fused",
+        "householder, one decay": "low_rank_scan, fused",
+        "diagonal plus rank 2 complex": "low_rank_scan, chunked",
+        "normal minus rank 2": "low_rank_scan, chunked",
+    }.items(),
+)
+def test_plan_names_the_operation_of_a_structure(name: str, words: str):
+    assert words in plan(STRUCTURES[name](), 100)
+
+
+def test_large_matrices_without_a_kernel_go_one_by_one():
+    """A merge of two steps costs as much as N of them."""
+    for A in (
+        Dense(torch.zeros(1, 9, 64, 64, dtype=torch.complex64)),
+        DiagonalPlusLowRank(*(torch.zeros(1, 9, 64, *r) + 0j for r in ((), (1,), (1,)))),
+    ):
+        assert "one step after another" in plan(A, 9)
+    assert "chunked" in plan(Dense(torch.zeros(1, 1, 64, 64, dtype=torch.complex64)), 9)  # of a shared matrix only the powers are formed
