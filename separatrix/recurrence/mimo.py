@@ -66,7 +66,7 @@ def mimo_ssm(
     y = 2 * y if conjugate else y
     if D is not None:
         y = y + (D * u if D.ndim == 1 else u @ D.T)
-    return y.to(u.dtype), final
+    return y if y.dtype is u.dtype else y.to(u.dtype), final
 
 
 def into_modes(B: Tensor, x: Tensor) -> Tensor:
@@ -84,5 +84,7 @@ def out_of_modes(C: Tensor, h: Tensor) -> Tensor:
 
 def _linear(x: Tensor, weight: Tensor) -> Tensor:
     """F.linear in the wider precision of the two."""
-    dtype = torch.promote_types(x.dtype, weight.dtype)
-    return F.linear(x.to(dtype), weight.to(dtype))
+    if x.dtype is not weight.dtype:
+        dtype = torch.promote_types(x.dtype, weight.dtype)
+        x, weight = x.to(dtype), weight.to(dtype)
+    return F.linear(x, weight)

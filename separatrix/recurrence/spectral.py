@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_axes, expect_shape
 from separatrix.recurrence.convolution import long_convolution
 
 
@@ -43,15 +44,25 @@ def chebyshev_filters(length: int, count: int, degree: int, angle: float) -> tup
     return _leading(_sector, length, count, degree, float(angle))
 
 
-def spectral_convolution(u: Tensor, filters: Tensor, alternating: bool = False) -> Tensor:
-    """(2): every channel through every filter.   u [B, T, D], filters [L, K] -> [B, T, K, D]; `alternating` takes the twins."""
-    if u.ndim != 3 or filters.ndim != 2:
-        raise ValueError(f"u is {list(u.shape)} and filters {list(filters.shape)}, expected [batch, time, channels] and [taps, filters]")
-    if alternating:
-        filters = torch.cat([filters[0::2].unsqueeze(1), -filters[1::2].unsqueeze(1)], dim=1).flatten(0, 1)
+def spectral_convolution(
+    u: Tensor, filters: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, *, alternating: bool = False
+) -> tuple[Tensor, Tensor]:
+    """(2): every channel through every filter; `alternating` takes the twins.
+
+    u [B, T, D], filters [L, K], initial_state [B, L - 1, D], the inputs before u, reset [B, T] bool
+    ->  U [B, T, K, D], final state [B, L - 1, D].
+    """
+    expect_axes("u", u, "batch, time, channels")
+    expect_axes("filters", filters, "taps, filters")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (u.shape[0], len(filters) - 1, u.shape[2]), "batch, taps - 1, channels")
     count, channels = filters.shape[1], u.shape[2]
+    if alternating:
+        filters = filters * (1 - 2 * (torch.arange(len(filters), device=filters.device) % 2)).unsqueeze(1)
     kernel = filters.T.repeat_interleave(channels, dim=0)
-    return long_convolution(kernel, u.repeat(1, 1, count))[0].unflatten(-1, (count, channels))
+    state = None if initial_state is None else initial_state.repeat(1, 1, count)
+    U, state = long_convolution(kernel, u.repeat(1, 1, count), state, reset)
+    return U.unflatten(-1, (count, channels)), state[..., :channels]
 
 
 def chebyshev(degree: int) -> Tensor:
@@ -59,10 +70,13 @@ def chebyshev(degree: int) -> Tensor:
     return torch.from_numpy(_monic(degree)[1:].copy())
 
 
-def precondition(y: Tensor, coefficients: Tensor) -> Tensor:
-    """ỹ of (3), y at rest before its first step.   y [B, T, D], coefficients [n] -> [B, T, D]"""
+def precondition(
+    y: Tensor, coefficients: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """ỹ of (3).   y [B, T, D], coefficients [n], initial_state [B, n, D], the y before -> ỹ [B, T, D], final state [B, n, D]"""
+    expect_axes("y", y, "batch, time, channels")
     kernel = torch.cat([coefficients.new_ones(1), coefficients])
-    return long_convolution(kernel.expand(y.shape[2], -1), y)[0]
+    return long_convolution(kernel.expand(y.shape[2], -1), y, initial_state, reset)
 
 
 def _leading(factor, length: int, count: int, *options) -> tuple[Tensor, Tensor]:

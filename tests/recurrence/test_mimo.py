@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import mimo_ssm
+from separatrix.recurrence import diagonal_ssm, mimo_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
 from tests import golden
 
@@ -131,3 +131,15 @@ def test_shapes_that_do_not_fit_are_refused():
     for change in ({"a": a[:2]}, {"B": s["B"].T}, {"C": s["C"][:, :2]}, {"b": b.expand(2, T, N)}, {"initial_state": randc(2, N)}):
         with pytest.raises(ValueError, match="expected"):
             mimo_ssm(**({"u": u, "a": a, "b": b, "B": s["B"], "C": s["C"]} | change))
+
+
+def test_it_is_the_sum_of_the_channels_own_state_spaces():
+    """S5 with the modes of S4D, shared by all channels: what output k hears of channel d is a diagonal_ssm of its own."""
+    s = system()
+    a, b = hold(s["A"], torch.tensor(0.3, dtype=torch.float64))
+    u = torch.randn(2, T, D, dtype=torch.float64)
+    y, final = mimo_ssm(u, a, b, s["B"], s["C"], s["D"])
+    for k in range(D):
+        heard, states = diagonal_ssm(u, a.expand(D, N), b * s["B"].T * s["C"][k])
+        close(y[..., k], heard.sum(-1) + s["D"][k] * u[..., k])
+    close(final, (states * (b * s["B"].T)).sum(1))
