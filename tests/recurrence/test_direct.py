@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from separatrix.recurrence import plan, selective_scan
 from separatrix.recurrence.fused import operators
+from separatrix.recurrence.operators.direct import watched
 from separatrix.recurrence.plan import choose
 from tests.agree import cast
 from tests.recurrence.roads import ROWS
@@ -62,3 +63,16 @@ def test_one_step_is_one_kernel_while_nothing_records_it(name: str):
     with torch.no_grad():
         assert choose(row.operation, recorded, 1)[0] == "fused"
     assert choose(row.operation, tuple(cast(x, torch.float64) for x in inputs), 1)[0] == "recurrent"
+
+
+def test_a_parameter_of_another_name_is_a_parameter():
+    class Rate(torch.nn.Parameter):
+        pass
+
+    class Curious(torch.Tensor):
+        pass
+
+    with torch.no_grad():
+        assert not watched((torch.ones(2), Rate(torch.ones(2)), None, True))
+        assert watched((torch.ones(2).as_subclass(Curious),)) and watched((torch.ones(2, device="meta"),))
+    assert watched((Rate(torch.ones(2)),))

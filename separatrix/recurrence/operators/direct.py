@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
-PLAIN = (Tensor, torch.nn.Parameter)
-
 
 def direct(operator: torch.library.CustomOpDef) -> Callable[..., Any]:
     """The operator, and past the dispatcher where that changes nothing."""
@@ -40,4 +38,9 @@ def watched(inputs: tuple) -> bool:
     ):
         return True
     recorded = torch.is_grad_enabled()
-    return any(isinstance(x, Tensor) and (type(x) not in PLAIN or not x.is_cpu or (recorded and x.requires_grad)) for x in inputs)
+    return any(isinstance(x, Tensor) and (not (plain(type(x)) and x.is_cpu) or (recorded and x.requires_grad)) for x in inputs)
+
+
+def plain(kind: type) -> bool:
+    """A tensor, or a parameter of whatever name; other subclasses have their own ideas of an operation."""
+    return kind is Tensor or issubclass(kind, torch.nn.Parameter)
