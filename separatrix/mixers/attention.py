@@ -12,6 +12,8 @@ Cost     O(T window D); the state is [batch, up to window - 1, heads, d_head], t
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -27,6 +29,25 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Each pair of neighbours in x, as a complex number, times its turn.    x [B, T, H, K], turns [T, 1, K/2] complex"""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there is no complex bfloat16
     return torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turns).flatten(-2).to(x.dtype)
+
+
+def turns_until_now(rates: Tensor, before: int, now: int, like: Tensor) -> Tensor:
+    """R of the steps -before .. now - 1, relative to the first step of a call.    [before + now, 1, K/2] complex"""
+    if now != 1 or torch.compiler.is_compiling() or not like.is_cpu:
+        return turns(rates, -before, now, torch.promote_types(like.dtype, torch.float32), like.device)
+    steps = max(256, 1 << before.bit_length())  # a step of generation: the last rows of a table that serves many
+    return table(tuple(rates.tolist()), steps, torch.promote_types(like.dtype, torch.float32))[steps - 1 - before :]
+
+
+@functools.lru_cache(maxsize=16)
+def table(rates: tuple[float, ...], steps: int, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # it may be used where gradients are wanted
+        return turns(torch.tensor(rates, dtype=torch.float64), 1 - steps, 1, dtype, torch.device("cpu"))
+
+
+def turns(rates: Tensor, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    angles = torch.arange(start, stop, device=device, dtype=dtype)[:, None, None] * rates.to(device, dtype)
+    return torch.complex(angles.cos(), angles.sin())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None) -> Tensor:
@@ -100,13 +121,13 @@ class CausalAttention(nn.Module):
         S = k.shape[1] - T
         queries, keys, values = q, k, v
         if self.rates is not None:
-            positions = torch.arange(-S, T, device=x.device, dtype=torch.promote_types(k.dtype, torch.float32))
-            angles = positions[:, None, None] * self.rates.to(positions)
-            turns = torch.complex(angles.cos(), angles.sin())
-            queries, keys = rotate(q, turns[S:]), rotate(k, turns)
+            turned = turns_until_now(self.rates, S, T, k)
+            queries, keys = q if T == 1 else rotate(q, turned[S:]), rotate(k, turned)  # the first step of a call is not turned
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         if S == 0 < T and reset is None and (self.window is None or self.window >= T):
             y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        elif T == 1 and reset is None and (self.window is None or self.window > S):
+            y = F.scaled_dot_product_attention(queries, keys, values, (alive > 0.5)[:, None, None])
         else:
             # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
             document = (alive > 0.5).to(torch.long)
@@ -117,4 +138,8 @@ class CausalAttention(nn.Module):
             y = attend(queries, keys, values, document, self.window)
         kept = slice(0 if self.window is None else max(0, S + T - self.window + 1), S + T)
         y = self.out_proj(y.transpose(1, 2).flatten(-2))
-        return y, State(k=k[:, kept].clone(), v=v[:, kept].clone(), alive=alive[:, kept].clone())
+        if before_k is None or kept.start > S + T - kept.start:  # a view would keep more alive than it shows
+            k, v, alive = (part[:, kept].clone() for part in (k, v, alive))
+        elif kept.start:
+            k, v, alive = k[:, kept], v[:, kept], alive[:, kept]
+        return y, State(k=k, v=v, alive=alive)

@@ -26,7 +26,7 @@ def short_convolution(
     if T == 1:  # the decoding step: one product with the window
         seen = torch.cat([tail if reset is None else tail.masked_fill(reset[..., None], 0), u], dim=1)
         y = (seen * weight[:, 0].T).sum(1, keepdim=True)
-        return y if bias is None else y + bias, seen[:, 1:].clone()
+        return y if bias is None else y + bias, seen[:, 1:]  # a view, which keeps one row more alive
     seen = torch.cat([tail, u], dim=1)
     document = None if reset is None else torch.cat([reset.new_zeros(B, K - 1, dtype=torch.long), reset.cumsum(1)], dim=1)
     y = u.new_zeros(()) if bias is None else bias

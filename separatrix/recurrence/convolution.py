@@ -101,8 +101,8 @@ def long_convolution_fused(
     kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Blocks of short transforms that stay in the cache, several channels side by side."""
-    state = None if initial_state is None else initial_state.float()
-    y, state = in_stretches(operators().long_convolution, kernel.float(), u.float(), state, reset)
+    before = None if initial_state is None else initial_state.float()
+    y, state = in_stretches(operators().long_convolution, kernel.float(), u.float(), before, reset)
     return y.to(u.dtype), state
 
 
