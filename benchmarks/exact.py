@@ -43,7 +43,8 @@ class Judge:
 
     def ours(self, rival: Rival, inputs: Inputs, weight: Tensor) -> float:
         """The largest straying, in moves of one rounding.    ValueError when that is more than FACTOR."""
-        off = {name: far / self.moves[name] for name, far in self.strayed(_run(rival, inputs, weight)).items()}
+        strayed = self.strayed(_run(rival, inputs, weight))
+        off = {name: far / self.moves[name] if far else 0.0 for name, far in strayed.items()}
         worst = max(off, key=lambda name: off[name])
         if not off[worst] <= FACTOR:
             raise ValueError(f"{rival.name}: {worst} strays {off[worst]:.1f} roundings of its inputs, allowed {FACTOR}")
@@ -63,7 +64,7 @@ def judge(definition: Callable[..., Tensor], inputs: Inputs, weight: Tensor) -> 
     torch.set_num_threads(1)  # a definition is a loop over small tensors: a thread team only slows it
     try:
         exact = _values(definition, {name: _wide(x) for name, x in inputs.items()}, _wide(weight))
-        moved = _values(definition, {name: nudge(x) for name, x in inputs.items()}, _wide(weight))
+        moved = _values(definition, {name: nudge(x) for name, x in inputs.items()}, nudge(weight))
     finally:
         torch.set_num_threads(threads)
     return Judge(exact, {name: distance(moved[name], exact[name]) for name in exact})

@@ -213,3 +213,17 @@ def minmax_scan(a, b):
         return h, h
 
     return lax.scan(step, jnp.zeros_like(b[0]), (a, b))[1]
+
+
+def diagonal_gru(A, x):
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(h, now):
+        to_z, to_r, to_n = jnp.split(now, 3, axis=-1)
+        z, r = jax.nn.sigmoid(A[0] * h + to_z), jax.nn.sigmoid(A[1] * h + to_r)
+        h = h + z * (jnp.tanh(A[2] * (r * h) + to_n) - h)
+        return h, h
+
+    return lax.scan(step, jnp.zeros((x.shape[1], A.shape[1])), x)[1]

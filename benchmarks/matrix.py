@@ -1,8 +1,9 @@
 """Operations with a matrix state, each beside its rivals.
 
 Inputs are those of a layer early in training: decays between one step and a thousand, keys of unit length, beta in (0, 1). The floor counts
-4 floating point operations per entry of the state and step (write, read), 6 with the delta rule's own read; three times that with the
-backward.
+4 floating point operations per entry of the state and step (write, read), 6 with the delta rule's own read, 8 for diagonal plus rank one,
+4 n + 2 for n Householder factors, and three times that with the backward. Ridge attention's counts its two sums and their reads, not the
+solve, log-linear attention's one level.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ SHAPES = {"S": dict(B=2, T=512, H=4, K=64, V=64), "L": dict(B=1, T=4096, H=8, K=
 JAX_CHUNKS = jax_rival("JAX chunked lax.scan", jax_loops.chunked_attention)
 JAX_ATTENTION = jax_rival("JAX lax.scan", jax_loops.attention_loop)
 JAX_DELTA = jax_rival("JAX lax.scan", jax_loops.delta_loop)
+JAX_BONUS = jax_rival("JAX lax.scan", jax_loops.bonus_loop)
+JAX_DPLR = jax_rival("JAX lax.scan", jax_loops.dplr_loop)
+JAX_PRODUCT = jax_rival("JAX lax.scan", jax_loops.product_loop)
 
 
 def matrix_work(flops: int) -> Callable[[Shape], Work]:
@@ -60,6 +64,46 @@ def attention_inputs(decay: str = "", delta: bool = False) -> Callable[[Shape], 
         return drawn
 
     return inputs
+
+
+def bonus_inputs(s: Shape) -> dict[str, Tensor]:
+    return attention_inputs("key")(s) | {"bonus": torch.randn(s["H"], s["K"])}
+
+
+def product_inputs(s: Shape) -> dict[str, Tensor]:
+    """Two factors a token."""
+    B, T, H, K, V = (s[axis] for axis in "BTHKV")
+    return {
+        "q": torch.randn(B, T, H, K),
+        "k": F.normalize(torch.randn(B, T, 2, H, K), dim=-1),
+        "v": torch.randn(B, T, 2, H, V),
+        "beta": 2 * torch.sigmoid(torch.randn(B, T, 2, H)),
+        "log_decay": F.logsigmoid(torch.randn(B, T, H)) / 16,
+    }
+
+
+def rank_one_inputs(s: Shape) -> dict[str, Tensor]:
+    """RWKV-7's: what b gives back is a part of what a takes."""
+    B, T, H, K, V = (s[axis] for axis in "BTHKV")
+    seen = F.normalize(torch.randn(B, T, H, K), dim=-1)
+    return {
+        "r": torch.randn(B, T, H, K) * K**-0.5,
+        "log_decay": -math.exp(-0.5) * torch.sigmoid(torch.randn(B, T, H, K) - 3),
+        "k": F.normalize(torch.randn(B, T, H, K), dim=-1),
+        "v": torch.randn(B, T, H, V),
+        "a": -seen,
+        "b": seen * torch.sigmoid(torch.randn(B, T, H, K)),
+    }
+
+
+def level_inputs(s: Shape) -> dict[str, Tensor]:
+    levels = math.ceil(math.log2(s["T"])) + 1
+    return attention_inputs("head")(s) | {"level_scale": torch.rand(s["B"], s["T"], s["H"], levels)}
+
+
+def ridge_inputs(s: Shape) -> dict[str, Tensor]:
+    drawn = attention_inputs("head", delta=True)(s)
+    return {**drawn, "q": F.normalize(drawn["q"], dim=-1), "ridge": 0.25 + torch.rand(s["H"], s["K"])}
 
 
 def rows() -> tuple[Operation, ...]:
@@ -144,6 +188,49 @@ def rows() -> tuple[Operation, ...]:
             (packages.FLA_KDA, packages.FLA_KDA_CHUNK, JAX_DELTA),
             matrix_work(6),
             bars(1 / 8, 1 / 6, (packages.FLA_KDA, packages.FLA_KDA_CHUNK)),
+            grows=False,
+        ),
+        Operation(
+            "linear_attention, bonus (RWKV-6)",
+            SHAPES,
+            bonus_inputs,
+            "v",
+            ours_linear,
+            first(linear),
+            (packages.FLA_BONUS, JAX_BONUS),
+            matrix_work(4),
+            grows=False,
+        ),
+        Operation(
+            "dplr (RWKV-7)",
+            SHAPES,
+            rank_one_inputs,
+            "v",
+            first(recurrence.dplr),
+            first(FORMS["dplr"]["recurrent"]),
+            (packages.FLA_DPLR, packages.FLA_DPLR_CHUNK, JAX_DPLR),
+            matrix_work(8),
+        ),
+        Operation(
+            "log_linear_attention",
+            SHAPES,
+            level_inputs,
+            "v",
+            first(recurrence.log_linear_attention),
+            first(FORMS["log_linear_attention"]["recurrent"]),
+            (packages.FLA_LEVELS,),
+            matrix_work(4),
+            grows=False,
+        ),
+        Operation(
+            "ridge_attention, constant ridge (Mesa)",
+            SHAPES,
+            ridge_inputs,
+            "v",
+            first(recurrence.ridge_attention),
+            first(FORMS["ridge_attention"]["recurrent"]),
+            (packages.FLA_MESA, packages.FLA_MESA_CG),
+            matrix_work(8),
             grows=False,
         ),
     )

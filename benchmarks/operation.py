@@ -45,7 +45,7 @@ class Operation:
     name: str
     shapes: dict[str, Shape]  # "S" and "L"
     inputs: Callable[[Shape], dict[str, Tensor]]  # float32; drawn from torch's generator
-    like: str  # the input that the output has the shape of
+    like: str  # the input that the output has the shape of; or the output's axes, in letters of the shape
     ours: Callable[..., Tensor]
     definition: Callable[..., Tensor]
     rivals: tuple[Rival, ...]
@@ -62,7 +62,7 @@ class Operation:
         """Inputs and the weight of the output."""
         torch.manual_seed(seed)
         inputs = self.inputs(shape)
-        return inputs, torch.randn_like(inputs[self.like])
+        return inputs, torch.randn_like(inputs[self.like]) if self.like in inputs else torch.randn([shape[axis] for axis in self.like])
 
 
 def first(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:

@@ -42,3 +42,15 @@ def long_convolution(kernel: Tensor, u: Tensor) -> Tensor:
     T = u.shape[1]
     spectrum = torch.fft.rfft(u, n=2 * T, dim=1) * torch.fft.rfft(kernel.T, n=2 * T, dim=0)
     return torch.fft.irfft(spectrum, n=2 * T, dim=1)[:, :T]
+
+
+def diagonal_gru(A: Tensor, x: Tensor) -> Tensor:
+    """z, r = sigmoid(A h + x), n = tanh(A_n r h + x_n), h <- (1 - z) h + z n, every channel alone"""
+    h = x.new_zeros(x.shape[0], A.shape[1])
+    rows = []
+    for now in x.unbind(1):
+        to_z, to_r, to_n = now.chunk(3, dim=-1)
+        z, r = torch.sigmoid(A[0] * h + to_z), torch.sigmoid(A[1] * h + to_r)
+        h = h + z * (torch.tanh(A[2] * (r * h) + to_n) - h)
+        rows.append(h)
+    return torch.stack(rows, dim=1)

@@ -5,6 +5,8 @@ Floating point operations of a floor count the leanest algorithm known, a multip
     selective scan       22 per state and step (the exponential is 16), 36 with the backward
     diagonal scans       nothing to speak of: they move bytes, 3 arrays forward and 8 with the backward
     diagonal ssm         8 per complex state and step, three times that with the backward
+    dense scan           2 N per state and step, three times that with the backward
+    diagonal GRU         some 60 per channel and step (three gates), 120 with the backward
     long convolution     three transforms of twice the length, three times that with the backward
 """
 
@@ -90,6 +92,39 @@ def convolution_inputs(s: Shape) -> dict[str, Tensor]:
     return {"kernel": torch.randn(s["D"], s["T"]) * fading, "u": torch.randn(s["B"], s["T"], s["D"])}
 
 
+def dense_inputs(s: Shape) -> dict[str, Tensor]:
+    B, T, N = s["B"], s["T"], s["N"]
+    return {"A": 0.9 * torch.linalg.qr(torch.randn(B, T, N, N))[0], "b": torch.randn(B, T, N)}
+
+
+def dense_work(s: Shape) -> Work:
+    states, matrices = s["B"] * s["T"] * s["N"], 4 * s["B"] * s["T"] * s["N"] ** 2
+    return Work({"forward": 2 * s["N"] * states, "both": 6 * s["N"] * states}, {"forward": matrices, "both": 3 * matrices})
+
+
+def minmax_inputs(s: Shape) -> dict[str, Tensor]:
+    """Caps above and floors below: half of the states are kept at a step. The first floor is what comes out of rest."""
+    shape = s["B"], s["T"], s["D"]
+    return {"a": torch.randn(shape).abs() + 0.5, "b": torch.randn(shape) - 0.5}
+
+
+def gru_inputs(s: Shape) -> dict[str, Tensor]:
+    return {"A": torch.randn(3, s["D"]) / 2, "x": torch.randn(s["B"], s["T"], 3 * s["D"])}
+
+
+def gru_work(s: Shape) -> Work:
+    channels = s["B"] * s["T"] * s["D"]
+    return Work({"forward": 60 * channels, "both": 120 * channels}, {"forward": 16 * channels, "both": 44 * channels})
+
+
+def diagonal_gru(A: Tensor, x: Tensor) -> Tensor:
+    return recurrence.cell_scan(recurrence.DiagonalGRU(A), x)[0]
+
+
+def diagonal_gru_definition(A: Tensor, x: Tensor) -> Tensor:
+    return FORMS["cell_scan"]["recurrent"](recurrence.DiagonalGRU(A), x)[0]
+
+
 def rows() -> tuple[Operation, ...]:
     scan = FORMS["diagonal_scan"]["recurrent"]
     return (
@@ -142,10 +177,43 @@ def rows() -> tuple[Operation, ...]:
             NARROW,
             convolution_inputs,
             "u",
-            recurrence.long_convolution,
+            first(recurrence.long_convolution),
             torch_loops.long_convolution,
             (torch_rival("PyTorch FFT", torch_loops.long_convolution),),
             convolution_work,
+            grows=False,
+        ),
+        Operation(
+            "dense_scan",
+            {"S": dict(B=2, T=1024, N=32), "L": dict(B=1, T=8192, N=32)},
+            dense_inputs,
+            "b",
+            first(recurrence.dense_scan),
+            first(FORMS["dense_scan"]["recurrent"]),
+            (jax_rival("JAX lax.scan", jax_loops.dense_scan),),
+            dense_work,
+            grows=False,
+        ),
+        Operation(
+            "minmax_scan",
+            WIDE,
+            minmax_inputs,
+            "b",
+            first(recurrence.minmax_scan),
+            first(FORMS["minmax_scan"]["recurrent"]),
+            (jax_rival("JAX lax.scan", jax_loops.minmax_scan),),
+            scan_work(4),
+            grows=False,
+        ),
+        Operation(
+            "cell_scan, diagonal GRU",
+            NARROW,
+            gru_inputs,
+            "BTD",
+            diagonal_gru,
+            diagonal_gru_definition,
+            (torch_rival("PyTorch loop", torch_loops.diagonal_gru), jax_rival("JAX lax.scan", jax_loops.diagonal_gru)),
+            gru_work,
             grows=False,
         ),
     )

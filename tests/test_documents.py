@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from separatrix.mixers import MIXERS
+from separatrix.recurrence import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,3 +48,20 @@ def test_the_table_of_mixers_is_the_registry():
         for reference in re.findall(r"(?:arXiv:|doi:)[\w./-]+", paper):
             assert reference in inspect.getsource(inspect.getmodule(MIXERS[name])), (name, reference)
         assert re.search(r"arXiv:|doi:", paper), name
+
+
+def test_the_table_of_operations_is_what_the_engine_has():
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = {name: (forms, paper) for name, forms, paper in re.findall(r"^\| `(\w+)` \| .+? \| ([a-z0-9, ]+) \| (.+?) \|$", text, flags=re.M)}
+    assert rows.keys() == OPERATIONS.keys()
+    for name, (forms, paper) in rows.items():
+        assert sorted(forms.split(", ")) == sorted(OPERATIONS[name]), name
+        sources = "".join(inspect.getsource(inspect.getmodule(inspect.unwrap(form))) for form in OPERATIONS[name].values())
+        for reference in re.findall(r"arXiv:[\d.]+", paper):
+            assert reference in sources, (name, reference)
+
+
+def test_the_example_of_the_operations_runs(capsys):
+    (example,) = snippets("docs/operations.md")
+    exec(compile(example, "operations.md", "exec"), {"__name__": "operations"})
+    assert capsys.readouterr().out.startswith("delta_rule, fused: ")

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
 from separatrix.mixers.remembered import Remembered
-from separatrix.recurrence import Diagonal, State, init, mimo_ssm
+from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
 
 
 class LRU(nn.Module):
@@ -68,8 +68,7 @@ class LRU(nn.Module):
     def work_out(self) -> tuple[Tensor, Tensor]:
         rate, angle = torch.exp(self.nu_log), torch.exp(self.theta_log)
         modulus = torch.exp(-rate)
-        # expm1: for slow modes |λ|² rounds to 1 and the difference would lose every digit.
-        return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), torch.sqrt(-torch.expm1(-2 * rate))
+        return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), lru_gain(-rate)
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (2) alone.    x [B, T, D] -> y [B, T, D], h [B, N]"""

@@ -3,21 +3,27 @@
 from separatrix.recurrence.blocks import DiagonalBlocks, block_scan
 from separatrix.recurrence.cell import Cell, cell_scan, linearize
 from separatrix.recurrence.cells import GRU, LSTM, DiagonalGRU, DiagonalLSTM, Elman
+from separatrix.recurrence.companion import Companion, companion_closed_loop, companion_kernel, companion_ssm, companion_state
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
+from separatrix.recurrence.dictionary import dictionary_scan, dictionary_transition
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.kaczmarz import kaczmarz_step
+from separatrix.recurrence.least_squares import recursive_least_squares
 from separatrix.recurrence.linear_attention import linear_attention
 from separatrix.recurrence.log_linear import Fenwick, log_linear_attention
+from separatrix.recurrence.longhorn import longhorn, longhorn_diagonal
 from separatrix.recurrence.low_rank import low_rank_scan
+from separatrix.recurrence.lru import lru_gain, rg_lru
 from separatrix.recurrence.mimo import mimo_ssm
+from separatrix.recurrence.minimal import log_min_gru, log_min_lstm, log_positive, log_scan, min_gru, min_lstm, positive
 from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
 from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.newton import NotConverged, Solution, diagonal_part, newton_scan
@@ -25,7 +31,7 @@ from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
-from separatrix.recurrence.ridge import AdaptiveRidge, ridge_attention
+from separatrix.recurrence.ridge import AdaptiveRidge, RidgeSolution, ridge_attention, ridge_solve
 from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.selective2d import selective_scan2d
@@ -44,6 +50,7 @@ __all__ = [
     "Average",
     "Cell",
     "Chebyshev",
+    "Companion",
     "ConjugateGradient",
     "DendriticPLRNN",
     "Dense",
@@ -61,6 +68,7 @@ __all__ = [
     "MinMax",
     "MinMaxDiagonal",
     "NotConverged",
+    "RidgeSolution",
     "Routing",
     "Scalar",
     "ShallowPLRNN",
@@ -70,6 +78,10 @@ __all__ = [
     "block_scan",
     "cell_scan",
     "choose",
+    "companion_closed_loop",
+    "companion_kernel",
+    "companion_ssm",
+    "companion_state",
     "cross_merge",
     "cross_scan",
     "delta_rule",
@@ -78,6 +90,8 @@ __all__ = [
     "diagonal_part",
     "diagonal_scan",
     "diagonal_ssm",
+    "dictionary_scan",
+    "dictionary_transition",
     "dplr",
     "forced_scan",
     "forcing",
@@ -87,15 +101,28 @@ __all__ = [
     "linear_attention",
     "linearize",
     "log_linear_attention",
+    "log_min_gru",
+    "log_min_lstm",
+    "log_positive",
+    "log_scan",
     "long_convolution",
+    "longhorn",
+    "longhorn_diagonal",
     "low_rank_scan",
+    "lru_gain",
     "mimo_ssm",
+    "min_gru",
+    "min_lstm",
     "minmax_scan",
     "mixture_of_memories",
     "newton_scan",
     "normalised_attention",
     "plan",
+    "positive",
+    "recursive_least_squares",
+    "rg_lru",
     "ridge_attention",
+    "ridge_solve",
     "route",
     "scan",
     "scan2d",

@@ -48,6 +48,12 @@ def reconstruct(measure: Callable[..., Measure], state: Tensor, s: Tensor) -> Te
 
 def _functions(measure: Callable[..., Measure], n: int, s: Tensor) -> tuple[Tensor, Tensor]:
     """K and g.   [..., n] each"""
+    kind, options = options_of(measure)
+    return _BASES[kind](n, s.double(), **options)
+
+
+def options_of(measure: Callable[..., Measure]) -> tuple[Callable[..., Measure], dict[str, Any]]:
+    """The function of `hippo` that a partial stands for, and what is bound."""
     options: dict[str, Any] = {}
     while isinstance(measure, partial):
         if measure.args:
@@ -56,7 +62,7 @@ def _functions(measure: Callable[..., Measure], n: int, s: Tensor) -> tuple[Tens
         measure = measure.func
     if measure not in _BASES:
         raise ValueError(f"measure is {measure!r}, expected one of {', '.join(known.__name__ for known in _BASES)}, or a partial of one")
-    return _BASES[measure](n, s.double(), **options)
+    return measure, options
 
 
 def _legs(n: int, s: Tensor, timescale: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ Cost     O(T) steps of f. Newton: a handful of f and its Jacobian at all steps a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.dense import Dense
+from separatrix.recurrence.fused import double
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition
 
@@ -115,6 +116,26 @@ def cell_scan_recurrent(cell: Cell, x: Tensor, initial_state: Tensor | None = No
         h = cell.step(h if clears is None else h.masked_fill(clears[t], 0), drive)
         steps.append(h)
     return along_time(steps, x.new_zeros(x.shape[0], 0, cell.size)).to(out), h
+
+
+# All states and the last one in float32, of (cell, x, state, reset), by the type of the cell; a cell with a kernel enters it here.
+KERNELS: dict[type[Cell], Callable[..., tuple[Tensor, Tensor]]] = {}
+
+
+def _no_kernel(*inputs: Any) -> str | None:
+    if inputs and type(inputs[0]) not in KERNELS:
+        return f"there is no kernel for {type(inputs[0]).__name__}"
+    return double(*inputs, *(inputs[0].tensors() if inputs else []))
+
+
+@form(refuses=_no_kernel)
+def cell_scan_fused(cell: Any, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The loop as one kernel, for the cells that have one."""
+    out, (cell, x, h) = x.dtype, enter(cell, x, initial_state)
+    if x.shape[1] == 0:
+        return x.new_zeros(*x.shape[:2], cell.size, dtype=out), h
+    states, final = KERNELS[type(cell)](cell, x, h, reset)
+    return states.to(out), final
 
 
 def enter(cell: Any, x: Tensor, initial_state: Tensor | None) -> tuple[Any, Tensor, Tensor]:

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.blocks import DiagonalBlocks
-from separatrix.recurrence.cell import Cell
+from separatrix.recurrence.cell import KERNELS, Cell
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal
+from separatrix.recurrence.fused import operators
 from separatrix.recurrence.transition import Transition
 
 
@@ -196,3 +197,7 @@ class DiagonalLSTM(Cell):
         read = o * (1 - s * s) + gate * self.C[1]
         entries = [gate * self.A[2] + read * c_by_h, read * c_by_c, c_by_h, c_by_c]
         return torch.cat([o * s, c], dim=-1), DiagonalBlocks(torch.stack(entries, dim=-2).unflatten(-2, (2, 2)))
+
+
+KERNELS[DiagonalGRU] = lambda cell, x, state, reset: operators().diagonal_gru(x, cell.A, state, reset)
+KERNELS[DiagonalLSTM] = lambda cell, x, state, reset: operators().diagonal_lstm(x, cell.A, cell.C, state, reset)

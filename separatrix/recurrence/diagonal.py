@@ -49,10 +49,12 @@ def diagonal_scan_recurrent(
     a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
-    a, x, h, dtype = enter(a, x, initial_state, reset)
+    a, x, h, dtype = enter(a, x, initial_state)
     multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)
+    clears = None if reset is None else beside(reset, x).unbind(1)
     steps = []
     for t in range(len(inputs)):
+        h = h if clears is None else h.masked_fill(clears[t], 0)
         h = multipliers[t] * h + inputs[t]
         steps.append(h)
     return along_time(steps, x).to(dtype), h
@@ -61,23 +63,28 @@ def diagonal_scan_recurrent(
 @form
 def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
-    a, x, h, dtype = enter(a, x, initial_state, reset)
+    a, x, h, dtype = enter(a, x, initial_state)
     if x.shape[1] == 0:
         return x.to(dtype), h
-    states = _tree(a, x, h.unsqueeze(1))
+    states = _tree(a, x, h.unsqueeze(1), None if reset is None else beside(reset, x))
     return states.to(dtype), states[:, -1]
 
 
-def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:
+def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
     """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
     time, shared = x.shape[1], a.shape[1] == 1
+    pairs = time // 2
     first, second = (a, a) if shared else (a[:, 0::2], a[:, 1::2])
+    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
     before = h
     if time > 1:
-        pairs = time // 2
-        odd = _tree(second * first[:, :pairs], second * x[:, : 2 * pairs : 2] + x[:, 1::2], h)
+        merged = None if early is None or late is None else early[:, :pairs] | late
+        through, passed = second * first[:, :pairs], second * x[:, : 2 * pairs : 2]
+        if merged is not None and late is not None:
+            through, passed = through.masked_fill(merged, 0), passed.masked_fill(late, 0)
+        odd = _tree(through, passed + x[:, 1::2], h, merged)
         before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = first * before + x[:, 0::2]
+    even = first * (before if early is None else before.masked_fill(early, 0)) + x[:, 0::2]
     if time == 1:
         return even
     woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
@@ -87,18 +94,19 @@ def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:
 @form
 def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The lower triangular matrix of all products of multipliers, applied to the inputs."""
-    a, x, h, dtype = enter(a, x, initial_state, reset)
+    a, x, h, dtype = enter(a, x, initial_state)
     if x.shape[1] == 0:
         return x.to(dtype), h
     matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
-    states = (matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)).sum(2)
+    terms = matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)
+    states = (terms if reset is None else terms.masked_fill(beside(parted(reset), x), 0)).sum(2)
     return states.to(dtype), states[:, -1]
 
 
 @form
 def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """In single or double precision, real or complex; a is stored once where it is shared over batch or time."""
-    a, x, state, dtype = enter(a, x, initial_state, reset=None)
+    a, x, state, dtype = enter(a, x, initial_state)
     if a.is_complex() or x.is_complex() or state.is_complex():
         working = torch.promote_types(torch.promote_types(a.dtype, x.dtype), state.dtype)
         a, x, state = a.to(working), x.to(working), state.to(working)
@@ -113,26 +121,36 @@ def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
 def diagonal_matrix(a: Tensor) -> Tensor:
     """What is left at step t of the initial state (column 0) and of input s (column s + 1).   a [B, T, ...] -> [B, T, T + 1, ...]"""
     time = a.shape[1]
-    row = a.new_zeros(a.shape[0], time + 1, *a.shape[2:])
-    one = torch.eye(time + 1, dtype=a.dtype, device=a.device).reshape(time + 1, 1, time + 1, *[1] * (a.ndim - 2))
-    row = row + one[0]
-    rows = []
+    one = torch.ones_like(a[:, :1])
+    row, rows = one, []
     for t in range(time):
-        row = a[:, t].unsqueeze(1) * row + one[t + 1]
-        rows.append(row)
+        row = torch.cat([a[:, t : t + 1] * row, one], dim=1)
+        rows.append(torch.cat([row, row.new_zeros(row.shape[0], time - 1 - t, *row.shape[2:])], dim=1))
     return torch.stack(rows, dim=1)
 
 
-def enter(a: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
-    """a with axes [B or 1, T or 1, ...] and 0 at the resets, x, the first state, and the dtype of the states that go out."""
+def beside(reset: Tensor, x: Tensor) -> Tensor:
+    """reset [B, T] with the axes of x.
+
+    A state is cleared by selection: multiplied by zero, a NaN would stay one.
+    """
+    return reset[(...,) + (None,) * (x.ndim - 2)]
+
+
+def parted(reset: Tensor) -> Tensor:
+    """Whether a reset lies between step t and the initial state (column 0) or input s (column s + 1).   [B, T] -> [B, T, T + 1]"""
+    document = reset.cumsum(1)
+    return document.unsqueeze(2) != torch.cat([torch.zeros_like(document[:, :1]), document], dim=1).unsqueeze(1)
+
+
+def enter(a: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+    """a with axes [B or 1, T or 1, ...], x, the first state, and the dtype of the states that go out."""
     out, real = x.dtype, working_dtype(a, x)
     working = real
     if a.is_complex() or x.is_complex() or (initial_state is not None and initial_state.is_complex()):
         out = working = complex_of(real)
     a = a.to(working if a.is_complex() else real)  # a real multiplier of a complex state stays real
     a = a.reshape(*[1] * (x.ndim - a.ndim), *a.shape)
-    if reset is not None:
-        a = a.masked_fill(reset.reshape(*reset.shape, *[1] * (x.ndim - 2)), 0)
     x = x.to(working)
     h = x.new_zeros(x.shape[0], *x.shape[2:]) if initial_state is None else initial_state.to(working)
     return a, x, h, out

@@ -119,20 +119,21 @@ def _in_chunks(u: Tensor, a: Tensor, c: Tensor, h: Tensor, reset: Tensor | None,
     if u.shape[1] == 0:
         return u, h
     x, powers = u.unflatten(1, (-1, steps)), powers_of(a, steps + 1)
-    matrix, writes, decays = toeplitz(_kernel(powers[..., :steps], c), steps), x, powers[..., steps].expand(x.shape[1], *h.shape)
+    matrix, writes, decay, clears = toeplitz(_kernel(powers[..., :steps], c), steps), x, powers[..., steps], None
     if reset is None:
         y = torch.einsum("dts,bisd->bitd", matrix, x)
     else:
         segment = reset.unflatten(1, (-1, steps)).cumsum(2)
-        same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
-        y = torch.einsum("bidts,bisd->bitd", matrix * same.unsqueeze(2), x)
+        other = (segment.unsqueeze(-1) != segment.unsqueeze(-2)).unsqueeze(2)
+        # selected, not multiplied by zero: a NaN before a reset ends there
+        y = (matrix * x.mT.unsqueeze(-2)).masked_fill(other, 0).sum(-1).mT
         writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(-1), 0)
-        decays = decays.masked_fill((segment[..., -1] > 0).T[..., None, None], 0)
+        clears = (segment[..., -1] > 0).T[..., None, None]
     write = torch.einsum("dksr,bisd->ibdkr", torch.view_as_real(powers[..., :steps].flip(-1)), writes)
     states = []
-    for decay, written in zip(decays, torch.view_as_complex(write.contiguous())):
+    for i, written in enumerate(torch.view_as_complex(write.contiguous())):
         states.append(h)
-        h = decay * h + written
+        h = decay * (h if clears is None else h.masked_fill(clears[i], 0)) + written
     read = torch.view_as_real((2 * c.unsqueeze(-1) * powers[..., 1:]).conj_physical())
     answer = torch.einsum("bidkr,dktr->bitd", torch.view_as_real(torch.stack(states, dim=1)), read)
     if reset is not None:

@@ -14,10 +14,14 @@ Paper    Gu et al. 2022, arXiv:2206.11893; Gupta et al. 2022, arXiv:2203.14343;
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import readable
+
+Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (A, B, dt) -> (a, b)
 
 
 def zoh(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:

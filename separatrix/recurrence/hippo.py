@@ -14,7 +14,7 @@ Each is a normal matrix minus a low rank: A + P Pᵀ has a constant diagonal and
 A = V (W - (V*P)(V*P)*) V*, diagonal plus low rank.
 
 Paper    Gu et al. 2020, arXiv:2008.07669; Gu et al. 2021 (S4), arXiv:2111.00396; Gu et al. 2022, arXiv:2206.12037 (FouT, timescales).
-Departs  the eigenvalues of the full A are never taken numerically: for LegT they mean nothing in float64 from N = 32 on;
+Departs  the eigenvalues of the full A are never taken from it: LegT's mean nothing in float64 from N = 32 on (`eigenvalues`);
          generalised Laguerre functions are left unnormalised, which keeps A normal plus low rank for every α.
 """
 

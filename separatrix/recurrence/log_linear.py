@@ -79,8 +79,11 @@ def expect_room(levels: int, steps: Tensor) -> None:
 
 
 def start(q: Tensor, v: Tensor, level_scale: Tensor, initial_state: Fenwick | None) -> Fenwick:
+    """The state before the first step. What lies in a slot whose digit is 0 is not part of it."""
     if initial_state is not None:
-        return initial_state
+        S, position = initial_state
+        digits = position.unsqueeze(-1) >> torch.arange(S.shape[2], device=S.device) & 1
+        return Fenwick(S.masked_fill(digits[:, None, :, None, None] == 0, 0), position)
     empty = v.new_zeros(v.shape[0], v.shape[2], level_scale.shape[-1], q.shape[3], v.shape[3])
     return Fenwick(empty, torch.zeros(v.shape[0], dtype=torch.int64, device=v.device))
 

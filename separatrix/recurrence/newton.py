@@ -42,6 +42,9 @@ ROUNDINGS = 32
 # The least share of the Jacobian that damping leaves; below it the next guess is f of this one.
 LEAST = 1 / 16
 
+# On a CPU the loop is faster for shorter sequences, and where the Jacobians of one step, all batch rows together, have more numbers.
+LONG, WIDE = 64, 512
+
 
 class Solution(NamedTuple):
     """All states, and how they were found."""
@@ -159,7 +162,25 @@ def grew(later: Tensor, size: Tensor) -> bool:
     return not float(later.sum()) <= 10 * float(size.sum())
 
 
-@form
+def _loop_is_better(*inputs: Any) -> str | None:
+    """Measured on a CPU: an iteration costs a handful of steps' arithmetic for all steps at once, a loop some 20 to 100 us a step."""
+    if not inputs:
+        return None
+    cell, x = inputs[:2]
+    if torch.compiler.is_compiling() or x.is_meta:
+        return "the number of its iterations depends on values"
+    if x.shape[1] < LONG:
+        return f"{x.shape[1]} steps are a short loop"
+    with torch.no_grad():
+        one, first, start = enter(cell, x[:, :1], None)
+        _, A = linearize(one, start.unsqueeze(1), first)
+    numbers = sum(part.numel() for part in A.tensors().values())
+    if x.is_cpu and numbers > WIDE:
+        return f"{type(A).__name__} Jacobians of {numbers} numbers a step cost more than the loop"
+    return None
+
+
+@form(refuses=_loop_is_better)
 def cell_scan_newton(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """By Newton's iteration, and by the loop where that does not converge."""
     try:

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from separatrix.recurrence.basis import legendre
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
-from separatrix.recurrence.discretize import bilinear_matrix, zoh_matrix
+from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs
-from separatrix.recurrence.s4 import Rule
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
 

@@ -19,9 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.discretize import bilinear_matrix
+from separatrix.recurrence.discretize import Rule, bilinear_matrix
 from separatrix.recurrence.hippo import legt
-from separatrix.recurrence.s4 import Rule
 
 
 class Prophecy(NamedTuple):

@@ -22,21 +22,23 @@ Departs  no scale, no normalisation of q and k: that is the layer's. A ridge of 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_shape, readable
-from separatrix.recurrence.decay import between
+from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.solvers import Solver, implicit
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
 from separatrix.recurrence.state import State
 
 
@@ -110,7 +112,7 @@ def ridge_attention_recurrent(
     if solver is None:
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
-        x = implicit(matrix_apply, partial(_iterate, solver, matrix_apply, matrix_square), q, level, every)
+        x = implicit(matrix_apply, partial(_iterate, solver, matrix_map, matrix_square), q, level, every)
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
 
 
@@ -128,10 +130,9 @@ def ridge_attention_chunked(
 ) -> tuple[Tensor, State]:
     """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
-    square, final = gram_square(k, w, g, P)
-    level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
-    solve = gram_solve if solver is None else partial(_iterate, solver, gram_apply, lambda k, w, g, P: gram_square(k, w, g, P)[0])
-    x = implicit(gram_apply, solve, q, level, k, w, g, P)
+    x, final, residual = _solve(q, k, w, g, P, ridge, solver)
+    if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
+        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=2)
     o, R = linear_attention_chunked(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=final, R=R)
 
@@ -158,16 +159,16 @@ def ridge_attention_dense(
     return o.to(v.dtype), State(P=every[:, -1] if q.shape[1] else P, R=R)
 
 
-def too_many_keys(q: Tensor, *inputs: object) -> str | None:
+def cannot_eliminate(q: Tensor, *inputs: object) -> str | None:
     if q.shape[-1] > MOST_KEYS:
         return "the factors outgrow the cache"
-    if len(inputs) > 5 and inputs[5] is not None:
+    if any(isinstance(x, ConjugateGradient | Chebyshev) for x in inputs):
         return "it eliminates, and an iterative solver was asked for"
-    state = inputs[6] if len(inputs) > 6 else None
-    return double(q, *(x for x in inputs if isinstance(x, Tensor)), *(state.tensors().values() if isinstance(state, State) else ()))
+    states = (part for x in inputs if isinstance(x, State) for part in x.tensors().values())
+    return double(q, *(x for x in inputs if isinstance(x, Tensor)), *states)
 
 
-@form(refuses=too_many_keys)
+@form(refuses=cannot_eliminate)
 def ridge_attention_fused(
     q: Tensor,
     k: Tensor,
@@ -209,12 +210,66 @@ def _enter(
     return q, k, b * k, v, torch.zeros_like(b) if g is None else g, P, R
 
 
+class RidgeSolution(NamedTuple):
+    x: Tensor  # [B, T, H_v, K], (P_t + Λ_t)⁻¹ q_t
+    residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
+
+
+def ridge_solve(
+    q: Tensor,
+    k: Tensor,
+    beta: Tensor,
+    log_decay: Tensor | None = None,
+    ridge: Ridge = ADAPTIVE,
+    solver: Solver | None = None,
+    P: Tensor | None = None,
+    reset: Tensor | None = None,
+) -> RidgeSolution:
+    """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first."""
+    v = k.new_zeros(*beta.shape, 1)
+    expect_heads(q, k, v, beta, log_decay, None, reset)
+    expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    state = None if P is None else State(P=P, R=P[..., :1])
+    q, k, w, _, g, P, _ = _enter(q, k, v, beta, log_decay, state, reset)
+    x, _, residual = _solve(q, k, w, g, P, ridge, solver)
+    return RidgeSolution(x, residual)
+
+
+def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, solver: Solver | None) -> tuple[Tensor, Tensor, Tensor]:
+    """x, the last P, and the relative residual."""
+    square, final = gram_square(k, w, g, P)
+    level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    solve = gram_solve if solver is None else partial(_iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
+    x = implicit(gram_apply, solve, q, level, k, w, g, P)
+    with torch.no_grad():
+        miss = (q - gram_apply(x, level, k, w, g, P)).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
+    return x, final, miss
+
+
 # P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
 
 
+def gram_map(level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Map:
+    """x_t -> (P_t + Λ_t) x_t.   x [B, T, H, K]; linear attention in chunks, made ready for many x."""
+    time = k.shape[1]
+    if time == 0:
+        return lambda x: level * x
+    k, w, g = (split(x, min(chunk, time)) for x in (k, w, g))
+    passed, pairs = since_start(g).exp(), between(g).exp().squeeze(-1)
+    writes, decays, states = ((k * until_end(g).exp()).mT @ w).unbind(2), passed[..., -1:, :].unbind(2), [P.mT]
+    for decay, write in zip(decays[:-1], writes):
+        states.append(decay * states[-1] + write)
+    before = torch.stack(states, dim=2)
+
+    def apply(x: Tensor) -> Tensor:
+        rows = split(x, k.shape[3])
+        return join(((rows @ k.mT) * pairs) @ w + (rows * passed) @ before, time) + level * x
+
+    return apply
+
+
 def gram_apply(x: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> Tensor:
-    """(P_t + Λ_t) x_t.   x [B, T, H, K]"""
-    return linear_attention_chunked(x, k, w, g.squeeze(-1), 1.0, P.mT)[0] + level * x
+    return gram_map(level, k, w, g, P)(x)
 
 
 def gram_square(k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
@@ -251,36 +306,38 @@ def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Ten
     return torch.cat(solved, dim=1) if solved else q.clone()
 
 
+def matrix_map(level: Tensor, P: Tensor) -> Map:
+    """x -> (P + Λ) x.   x [..., K], P [..., K, K]"""
+    return lambda x: (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
+
+
 def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
-    """(P + Λ) x.   x [..., K], P [..., K, K]"""
-    return (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
+    return matrix_map(level, P)(x)
 
 
 def matrix_square(P: Tensor) -> Tensor:
     return P.square().sum((-2, -1))
 
 
-def _iterate(
-    solver: Solver, apply: Callable[..., Tensor], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor
-) -> Tensor:
+def _iterate(solver: Solver, ready: Callable[..., Map], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor) -> Tensor:
     """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
 
     def bounds() -> tuple[Tensor, Tensor]:
         return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1)
 
-    return solver.solve(lambda x: apply(x, level, *gram), b, bounds)
+    return solver.solve(ready(level, *gram), b, bounds)
 
 
-def parts(state: State | None) -> tuple[Tensor | None, Tensor | None]:
+def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Tensor | None, Tensor | None]:
     if state is None:
         return None, None
-    if not isinstance(state, State) or set(state.parts) != {"P", "R"}:
-        names = sorted(state.parts) if isinstance(state, State) else type(state).__name__
-        raise ValueError(f"initial_state has the parts {names}, expected State(P=..., R=...) as ridge_attention returns it")
-    return state.parts["P"], state.parts["R"]  # type: ignore[return-value]
+    if not isinstance(state, State) or set(state.parts) != {square, memory}:
+        came = f"State of {sorted(state.parts)}" if isinstance(state, State) else type(state).__name__
+        raise ValueError(f"initial_state is a {came}, expected State({square}=..., {memory}=...) as this operation returns it")
+    return state.parts[square], state.parts[memory]  # type: ignore[return-value]
 
 
-def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None) -> None:
+def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None, part: str = "P") -> None:
     """Refuse what would not be positive definite, or not be a Gram matrix."""
     key = q.shape[-1]
     expect_at_least_zero("beta", beta)
@@ -294,5 +351,6 @@ def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, r
     elif not ridge.rho > 0:
         raise ValueError(f"ridge.rho must be > 0, got {ridge.rho:.3g}")
     if P is not None:
-        expect_numbers("q", q, **{"initial_state.P": P})
-        expect_shape("initial_state.P", P, (q.shape[0], heads, key, key), "batch, value heads, key, key")
+        name = f"initial_state.{part}"
+        expect_numbers("q", q, **{name: P})
+        expect_shape(name, P, (q.shape[0], heads, key, key), "batch, value heads, key, key")

@@ -20,17 +20,13 @@ Cost     a channel: N L multiplications in matrix products and log L products of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from separatrix.recurrence.checks import complex_of, expect_axes, expect_numbers, expect_shape, working_dtype
 from separatrix.recurrence.dense_ssm import dense_kernel
-from separatrix.recurrence.discretize import bilinear_matrix
-
-Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+from separatrix.recurrence.discretize import Rule, bilinear_matrix
 
 
 def s4_system(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize: Rule = bilinear_matrix) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,7 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
-from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
+from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked, parted
 from separatrix.recurrence.fused import float32, operators, real_single, state_or_rest, will_differentiate
 from separatrix.recurrence.plan import form, run
 
@@ -147,15 +147,16 @@ def selective_scan_dense(
     if u.shape[1] == 0:
         return u.to(dtype), h
     a = (delta.unsqueeze(-1) * A).exp()
-    if reset is not None:
-        a = a.masked_fill(reset[..., None, None], 0)
     passed = diagonal_matrix(a)
     written = torch.cat([h.unsqueeze(1), delta.unsqueeze(-1) * B.unsqueeze(-2)], dim=1)
-    attention = torch.einsum("btn,btsdn,bsdn->bdts", C, passed[:, :, 1:], written[:, 1:])
-    y = (attention @ u.to(attention.dtype).transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
-    y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
     x = torch.cat([h.unsqueeze(1), written[:, 1:] * u.unsqueeze(-1)], dim=1)
-    return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
+    if reset is None:
+        attention = torch.einsum("btn,btsdn,bsdn->bdts", C, passed[:, :, 1:], written[:, 1:])
+        y = (attention @ u.to(attention.dtype).transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
+        y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
+        return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
+    states = (passed * x.unsqueeze(1)).masked_fill(parted(reset)[..., None, None], 0).sum(2)
+    return leave((states @ C.unsqueeze(-1)).squeeze(-1), u, D, z, dtype), states[:, -1]
 
 
 @form(refuses=real_single, pays_from=1)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Apply = Callable[[Tensor], Tensor]
+Map = Callable[[Tensor], Tensor]
 Bounds = Callable[[], tuple[Tensor, Tensor]]
 
 
@@ -37,11 +37,12 @@ class ConjugateGradient:
     iterations: int = 30
     tolerance: float = 1e-5
 
-    def solve(self, apply: Apply, b: Tensor, bounds: Bounds) -> Tensor:
+    def solve(self, apply: Map, b: Tensor, bounds: Bounds) -> Tensor:
         """x with apply(x) = b.   b [..., N], every [...] a system; the bounds are not asked for."""
-        x, r = torch.zeros_like(b), b
-        p, rr = b, (b * b).sum(-1, keepdim=True)
-        enough = self.tolerance**2 * rr
+        size = b.abs().amax(-1, keepdim=True)  # squares of small numbers vanish
+        x, r = torch.zeros_like(b), b / torch.where(size > 0, size, 1)
+        p, rr = r, (r * r).sum(-1, keepdim=True)
+        enough = max(self.tolerance, torch.finfo(b.dtype).eps) ** 2 * rr  # going on after the last digit ends in 0 / 0
         for _ in range(self.iterations):
             moving = rr > enough
             Ap = apply(p)
@@ -49,7 +50,7 @@ class ConjugateGradient:
             x, r = x + step * p, r - step * Ap
             before, rr = rr, torch.where(moving, (r * r).sum(-1, keepdim=True), rr)
             p = r + torch.where(moving, rr / torch.where(moving, before, 1), 0) * p
-        return x
+        return size * x
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Chebyshev:
     iterations: int = 30
     tolerance: float = 1e-2
 
-    def solve(self, apply: Apply, b: Tensor, bounds: Bounds) -> Tensor:
+    def solve(self, apply: Map, b: Tensor, bounds: Bounds) -> Tensor:
         """x with apply(x) = b.   b [..., N], bounds() = lower, upper [..., 1] of the eigenvalues of A."""
         lower, upper = bounds()
         centre, spread = (upper + lower) / 2, (upper - lower) / 2

@@ -51,7 +51,7 @@ def spectral_convolution(u: Tensor, filters: Tensor, alternating: bool = False) 
         filters = torch.cat([filters[0::2].unsqueeze(1), -filters[1::2].unsqueeze(1)], dim=1).flatten(0, 1)
     count, channels = filters.shape[1], u.shape[2]
     kernel = filters.T.repeat_interleave(channels, dim=0)
-    return long_convolution(kernel, u.repeat(1, 1, count)).unflatten(-1, (count, channels))
+    return long_convolution(kernel, u.repeat(1, 1, count))[0].unflatten(-1, (count, channels))
 
 
 def chebyshev(degree: int) -> Tensor:
@@ -62,13 +62,15 @@ def chebyshev(degree: int) -> Tensor:
 def precondition(y: Tensor, coefficients: Tensor) -> Tensor:
     """ỹ of (3), y at rest before its first step.   y [B, T, D], coefficients [n] -> [B, T, D]"""
     kernel = torch.cat([coefficients.new_ones(1), coefficients])
-    return long_convolution(kernel.expand(y.shape[2], -1), y)
+    return long_convolution(kernel.expand(y.shape[2], -1), y)[0]
 
 
 def _leading(factor, length: int, count: int, *options) -> tuple[Tensor, Tensor]:
     if not 0 < count <= length:
         raise ValueError(f"count is {count}, expected between 1 and the length {length}")
     sigma, phi = _eigenpairs(factor, length, *options)
+    if count > len(sigma):
+        raise ValueError(f"count is {count}, expected at most {len(sigma)}: the eigenvalues after that are zero to rounding")
     return torch.from_numpy(sigma[:count].copy()), torch.from_numpy(phi[:, :count].copy())
 
 
@@ -101,14 +103,21 @@ def _hankel(length: int) -> np.ndarray:
 
 def _sector(length: int, degree: int, angle: float) -> np.ndarray:
     """M with M Mᵀ = Z of (4): Gauss-Legendre nodes in radius and angle; a conjugate pair of nodes is a real and an imaginary column."""
-    r, over_r = np.polynomial.legendre.leggauss(min(length + degree + 2, 400))
-    t, over_t = np.polynomial.legendre.leggauss(int(min(64, 16 + length * angle)))
+    taps = length + degree
+    r, over_r = np.polynomial.legendre.leggauss(min(taps + 1, 64 + int(6 * taps**0.5)))  # r^2L is 1/2L wide, the last nodes 1/m² apart
+    t, over_t = np.polynomial.legendre.leggauss(16 + int(0.6 * taps * angle))
     r, over_r, t, over_t = (r + 1) / 2, over_r / 2, angle * (t + 1) / 2, over_t * angle / 2
-    alpha = (r[:, None] * np.exp(1j * t)).ravel()
-    weight = np.sqrt(2 * (over_r * r)[:, None] * over_t).ravel() * np.polyval(_monic(degree), alpha)
-    columns = np.abs(alpha) ** np.arange(length)[:, None] * np.exp(1j * np.angle(alpha) * np.arange(length)[:, None]) * weight
-    both = torch.from_numpy(np.concatenate([columns.real, columns.imag], axis=1))
-    return torch.linalg.qr(both.T, mode="r")[1].T.numpy()
+    powers = _thinned(r ** np.arange(taps)[:, None] * np.sqrt(2 * over_r * r))  # the radii of one angle, as far as they differ
+    turned = np.exp(1j * np.arange(taps)[:, None] * t) * np.sqrt(over_t)
+    weighted = [c * turned[k : k + length, :, None] * powers[k : k + length, None, :] for k, c in enumerate(_monic(degree)[::-1])]
+    columns = torch.from_numpy(sum(weighted).reshape(length, -1))
+    return _thinned(torch.linalg.qr(torch.cat([columns.real, columns.imag], dim=1).T, mode="r")[1].T.numpy())
+
+
+def _thinned(factor: np.ndarray) -> np.ndarray:
+    """A factor of the same matrix without columns that are below its rounding."""
+    U, s, _ = np.linalg.svd(factor, full_matrices=False)
+    return (U * s)[:, s > 1e-16 * s[0]]
 
 
 def _monic(degree: int) -> np.ndarray:

@@ -122,6 +122,17 @@ def rank_one(time: int, log_decay: Tensor | None) -> Arguments:
     }
 
 
+def longhorn(time: int) -> Arguments:
+    N, D = 3, 5
+    return {
+        "q": randn(BATCH, time, N),
+        "k": randn(BATCH, time, N) / 2,
+        "x": randn(BATCH, time, D),
+        "beta": randn(BATCH, time, D).exp(),
+        "initial_state": randn(BATCH, D, N),
+    }
+
+
 def dense(time: int, batch: int = BATCH, steps: int | None = None, N: int = 4, kind: Callable[..., Tensor] = randn) -> Arguments:
     """Matrices that stretch some directions and shrink others, two heads."""
     A = kind(batch, time if steps is None else steps, 2, N, N) / N**0.5
@@ -173,6 +184,28 @@ def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     root = randn(BATCH, 2, 4, 6)
     given["beta"] = 0.2 + 0.9 * given["beta"]  # the adaptive ridge reads the same for any one small beta: all of its gradient cancels
     return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
+
+
+def dictionary(time: int) -> Arguments:
+    N, K = 4, 3
+    return {
+        "selection": randn(BATCH, time, K),
+        "dictionary": randn(K, N, N),
+        "b": randn(BATCH, time, N),
+        "initial_state": randn(BATCH, N),
+    }
+
+
+def companion(time: int) -> Arguments:
+    H, N = 3, 4
+    a = randn(H, N)
+    return {
+        "u": randn(BATCH, time, H),
+        "a": a / a.abs().sum(-1, keepdim=True),
+        "b": randn(H, N),
+        "c": randn(H, N),
+        "initial_state": randn(BATCH, H, N),
+    }
 
 
 ROWS = {
@@ -233,6 +266,8 @@ ROWS = {
         ("q", "k", "v", "log_decay"),
         "v",
     ),
+    "longhorn": Row("longhorn", longhorn, ("q", "k", "x", "beta"), "x"),
+    "longhorn, diagonal": Row("longhorn_diagonal", longhorn, ("q", "k", "x", "beta"), "x"),
     "low rank": Row("low_rank_scan", low_rank, ("diagonal", "left", "right", "x"), "x"),
     "low rank, complex": Row("low_rank_scan", lambda T: low_rank(T, turning), ("diagonal", "left", "right", "x"), "x"),
     "low rank, the same at all steps": Row("low_rank_scan", lambda T: low_rank(T, randn, 1, 1), ("x",), "x"),
@@ -246,4 +281,6 @@ ROWS = {
     "ridge, adaptive": Row(
         "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
     ),
+    "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
+    "companion": Row("companion_ssm", companion, ("u",), "u"),
 }

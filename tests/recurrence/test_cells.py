@@ -22,11 +22,13 @@ from separatrix.recurrence import (
     Elman,
     NotConverged,
     ShallowPLRNN,
+    cell_scan,
     diagonal_part,
     linearize,
     newton_scan,
+    plan,
 )
-from separatrix.recurrence.plan import objection
+from separatrix.recurrence.plan import choose, objection
 from tests.agree import agree, gradient
 from tests.recurrence.cells import CELLS, example
 from tests.recurrence.roads import BATCH, randn
@@ -37,6 +39,8 @@ TIMES = [0, 1, 2, 63, 64, 65]
 FORMS = OPERATIONS["cell_scan"]
 STRUCTURE = {"diagonal gru": Diagonal, "diagonal lstm": DiagonalBlocks}
 
+OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
+
 every_cell = pytest.mark.parametrize("name", CELLS)
 every_form = pytest.mark.parametrize("form", FORMS)
 
@@ -46,8 +50,10 @@ def road(cell: Any, form: str, reset: Tensor | None = None) -> Callable:
     return lambda x, h, *parameters: FORMS[form](cell.with_tensors(parameters), x, h, reset)
 
 
-def willing(cell: Cell, form: str, dtype: torch.dtype) -> None:
-    why = objection("cell_scan", (cell, torch.zeros(1, 2, cell.width, dtype=dtype), None, None), form) if form == "fused" else None
+def willing(cell: Any, form: str, dtype: torch.dtype) -> None:
+    """Skip, repeating what the form objects to these tensors."""
+    narrow = cell.with_tensors([p.to(dtype) for p in cell.tensors()])
+    why = objection("cell_scan", (narrow, torch.zeros(1, 2, cell.width, dtype=dtype), None, None)) if form == "fused" else None
     if why:
         pytest.skip(why)
 
@@ -217,3 +223,77 @@ def test_what_does_not_fit_is_refused(change: dict, message: str):
     arguments = {"cell": Elman(torch.eye(5)), "x": torch.zeros(2, 3, 5)} | change
     with pytest.raises((ValueError, TypeError), match=message):
         newton_scan(**arguments)
+
+
+@pytest.mark.parametrize(
+    "cell, shape, dtype, chosen, why",
+    [
+        (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float32, "fused", "one compiled kernel"),
+        (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float64, "newton", "not fused: the kernels keep their state in float32"),
+        (Elman(torch.zeros(8, 8)), (1, 100, 8), torch.float32, "newton", "there is no kernel for Elman"),
+        (
+            Elman(torch.zeros(8, 8)),
+            (9, 100, 8),
+            torch.float32,
+            "recurrent",
+            "Jacobians of 576 numbers a step cost more than",
+        ),
+        (Elman(torch.zeros(8, 8)), (1, 20, 8), torch.float32, "recurrent", "20 steps are a short loop"),
+    ],
+)
+def test_the_plan_says_which_form_and_why(cell: Cell, shape: tuple, dtype: torch.dtype, chosen: str, why: str):
+    x = torch.zeros(shape, dtype=dtype)
+    assert choose("cell_scan", (cell, x, None, None), shape[1])[0] == chosen
+    assert why in plan(cell_scan, shape[1], cell, x, None, None)
+
+
+@every_cell
+def test_the_public_function_is_one_of_the_forms(name: str):
+    cell = CELLS[name]()
+    x, h = example(cell, 70)
+    for got, want in zip(cell_scan(cell, x, h), FORMS["recurrent"](cell, x, h)):
+        torch.testing.assert_close(got, want)
+
+
+@every_cell
+def test_forward_derivatives_are_the_backward_ones(name: str):
+    """And under torch.func the loop runs, which it can see through."""
+    cell = CELLS[name]()
+    x, h = example(cell, 70)
+    direction = torch.randn_like(x)
+
+    def loss(x):
+        states, final = cell_scan(cell, x, h)
+        return (states * torch.linspace(-1, 1, states.numel(), dtype=torch.float64).reshape(states.shape)).sum() + final.sum()
+
+    _, forward = torch.func.jvp(loss, (x,), (direction,))
+    torch.testing.assert_close(forward, (torch.func.grad(loss)(x) * direction).sum())
+
+
+@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+def test_the_kernels_compile_and_export(name: str):
+    """As one operation of a graph."""
+    torch._dynamo.reset()
+    cell = CELLS[name]()
+    cell = cell.with_tensors([p.float() for p in cell.tensors()])
+    x, h = (y.float() for y in example(cell, 20))
+
+    class Layer(torch.nn.Module):
+        def forward(self, x, h):
+            return cell_scan(cell, x, h)
+
+    want = cell_scan(cell, x, h)
+    for run in (torch.compile(Layer(), backend="aot_eager", fullgraph=True), torch.export.export(Layer(), (x, h)).module()):
+        for got, exact in zip(run(x, h), want):
+            torch.testing.assert_close(got, exact)
+
+
+@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+def test_the_kernels_are_operators(name: str):
+    from separatrix.recurrence.operators import gated
+
+    cell = CELLS[name]()
+    x, h = (y.float().requires_grad_() for y in example(cell, 5))
+    parameters = [p.float().requires_grad_() for p in cell.tensors()]
+    reset = torch.zeros(BATCH, 5, dtype=torch.bool)
+    torch.library.opcheck(getattr(gated, name.replace(" ", "_")), (x, *parameters, h, reset), test_utils=OPCHECKS)

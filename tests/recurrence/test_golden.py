@@ -79,19 +79,8 @@ def gated_deltaproduct(rule, q, k, v, beta, g, S0=None) -> Pair:
     return o[:, n - 1 :: n], state
 
 
-def longhorn_exact(rule, q, k, x, beta, S0=None) -> Pair:
-    """Every channel is a head with one value; all of them share one query and key."""
-    step = beta / (1 + beta * k.square().sum(-1, keepdim=True))
-    start = None if S0 is None else S0.unsqueeze(-1)
-    o, state = rule(q.unsqueeze(2), k.unsqueeze(2), x.unsqueeze(-1), step, None, 1.0, start)
-    return o.squeeze(-1), state.squeeze(-1)
-
-
-def longhorn_diag(scan, q, k, x, beta, S0=None) -> Pair:
-    step = (beta / (1 + beta * k.square().sum(-1, keepdim=True))).unsqueeze(-1)
-    k = k.unsqueeze(2)
-    states, state = scan(1 - step * k * k, step * x.unsqueeze(-1) * k, S0)
-    return (states @ q.unsqueeze(-1)).squeeze(-1), state
+def longhorn(rule, q, k, x, beta, S0=None) -> Pair:
+    return rule(q, k, x, beta, S0)
 
 
 def hgrn(scan, x, g, h0=None) -> Pair:
@@ -140,6 +129,10 @@ def minlstm_log(scan, f, i, hh, h0) -> Pair:
     return minlstm(scan, f, i, positive(hh), positive(h0))
 
 
+def sdssm(scan, Adict, Bw, Wsel, bsel, h0, u) -> Pair:
+    return scan(u @ Wsel.T + bsel, Adict.movedim(-1, 0), u @ Bw.T, h0)
+
+
 CASES: dict[str, tuple[str, Callable]] = {
     "mamba1": ("selective_scan", mamba1),
     "mamba2_ssd": ("ssd", mamba2_ssd),
@@ -155,8 +148,8 @@ CASES: dict[str, tuple[str, Callable]] = {
     "kaczmarz": ("delta_rule", kaczmarz),
     "gated_deltaproduct_n2": ("delta_rule", gated_deltaproduct),
     "gated_deltaproduct_n3": ("delta_rule", gated_deltaproduct),
-    "longhorn_exact": ("delta_rule", longhorn_exact),
-    "longhorn_diag": ("diagonal_scan", longhorn_diag),
+    "longhorn_exact": ("longhorn", longhorn),
+    "longhorn_diag": ("longhorn_diagonal", longhorn),
     "hgrn": ("diagonal_scan", hgrn),
     "diag_scan": ("diagonal_scan", diag_scan),
     "lru": ("diagonal_scan", lru),
@@ -167,6 +160,7 @@ CASES: dict[str, tuple[str, Callable]] = {
     "minlstm_log": ("diagonal_scan", minlstm_log),
     "rwkv7": ("dplr", rwkv7),
     "log_linear_attn": ("log_linear_attention", log_linear),
+    "sdssm": ("dictionary_scan", sdssm),
 }
 
 ROWS = [

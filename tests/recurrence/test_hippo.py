@@ -1,5 +1,6 @@
 """HiPPO states are coefficients: the functions they belong to, and the systems that compute them."""
 
+import math
 from functools import partial
 from itertools import pairwise
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from separatrix.recurrence import hippo
 from separatrix.recurrence.basis import basis, dual, reconstruct
 from separatrix.recurrence.dense_ssm import krylov
+from separatrix.recurrence.eigenvalues import eigenvalues
 from separatrix.recurrence.hippo import fout, lagt, legs, legt
 from separatrix.recurrence.ptd import ptd
+from tests import golden
 
 EXACT = {
     "legs": legs,
@@ -139,3 +142,43 @@ def test_perturbed_legs_has_modes_to_write_down():
 def test_what_has_no_meaning_is_refused(call):
     with pytest.raises(ValueError, match="expected"):
         call()
+
+
+def off(z: complex, n: int, bits: int = 2048) -> float:
+    """|p/p'| at z, p the Padé denominator sum_k C(n,k) (2n-1-k)!/(n-1)! z^k with its exact integers, in fixed-point integers."""
+    x, y = (int(part * 2**60) << (bits - 60) for part in (z.real, z.imag))
+    pr = pi = dr = di = 0
+    for k in range(n, -1, -1):
+        c = math.comb(n, k) * math.factorial(2 * n - 1 - k) // math.factorial(n - 1)
+        dr, di = ((dr * x - di * y) >> bits) + pr, ((dr * y + di * x) >> bits) + pi
+        pr, pi = ((pr * x - pi * y) >> bits) + (c << bits), (pr * y + pi * x) >> bits
+    return math.sqrt((pr * pr + pi * pi) * 10**40 // (dr * dr + di * di)) / 1e20
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 16, 64, 100])
+def test_eigenvalues_of_legt_are_zeros_of_exact_integers(n: int):
+    """Where a Newton step in exact arithmetic moves a point by 1e-12, a zero is within n times that; and they are n, apart."""
+    z = eigenvalues(partial(legt, window=1.0), n)
+    assert max(off(complex(x), n) for x in z) < 1e-12 * n
+    assert n == 1 or (z[:, None] - z[None, :] + 9 * torch.eye(n)).abs().min() > 0.1
+    torch.testing.assert_close(z.sum().real, legt(n, window=1.0).A.trace())
+
+
+@each([legs, partial(legs, timescale=2.0), legt, partial(legt, window=5.0), lagt, partial(lagt, beta=0.5), partial(fout, window=5.0)])
+def test_eigenvalues_are_those_of_the_matrix(measure):
+    """Characteristic polynomials at random points, at a size at which rounding the matrix does no harm yet."""
+    points = torch.randn(5, dtype=torch.complex128)
+    found = eigenvalues(measure, 6)
+    want = torch.linalg.det(points[:, None, None] * torch.eye(6) - measure(6).A)
+    torch.testing.assert_close((points[:, None] - found).prod(-1), want)
+    assert all(a <= b for a, b in pairwise(found.imag.tolist()))
+
+
+@pytest.mark.parametrize(
+    "measure, n, within",
+    [(measure, n, 1e-13) for measure in (legs, lagt, fout) for n in (8, 16, 64)] + [(legt, 8, 1e-13), (legt, 16, 1e-9)],
+)
+def test_eigenvalues_are_the_published_ones(measure, n: int, within: float):
+    """LegT's published ones are those of the matrix after it was rounded to float64: 4e-9 off at 16, of no meaning at 64."""
+    want = golden.load_raw("hippo_matrices")[0][f"{measure.__name__}.N{n}.eig_A"]
+    assert (eigenvalues(measure, n)[:, None] - want[None, :]).abs().amin(0).max() / want.abs().max() < within

@@ -2,12 +2,25 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from separatrix.recurrence import OPERATIONS, AdaptiveRidge, ConjugateGradient, State
+from separatrix.recurrence import (
+    OPERATIONS,
+    AdaptiveRidge,
+    Chebyshev,
+    ConjugateGradient,
+    State,
+    recursive_least_squares,
+    ridge_attention,
+    ridge_solve,
+)
 from separatrix.recurrence.plan import objection
 from tests import golden
+from tests.recurrence.roads import BATCH, regression
 from tests.recurrence.test_golden import TOLERANCE, cast, error
+from tests.recurrence.test_roads import close
 
+TIMED = ("q", "k", "v", "beta", "log_decay")
 CASES = [*golden.names("mesa"), *golden.names("gated_kalmanet")]
 EXACT = [
     pytest.param(form, None, dtype, id=f"{form} {str(dtype)[6:]}")
@@ -39,3 +52,106 @@ def test_every_form_gives_the_reference_numbers(name: str, form: str, solver: Co
                 if expected is not None:
                     (gradient,) = torch.autograd.grad(loss, x, retain_graph=True)
                     assert error(gradient, expected, dtype) < gradients, f"d {part} / d {key}"
+
+
+def arguments(time: int, ridge: Tensor | AdaptiveRidge, slow: bool = True) -> dict:
+    given = regression(time, ridge)
+    P, R = given.pop("initial_state").split([4, 3], dim=-1)
+    return given | {"initial_state": State(P=P, R=R), "log_decay": given["log_decay"] / 30 if slow else given["log_decay"]}
+
+
+def test_it_is_the_regression_that_numpy_would_do():
+    """Of values on keys weighted by β and by what the decay left, the ridge whole: one least squares problem a step, nothing shared."""
+    given = arguments(12, torch.rand(2, 4).double() + 0.1) | {"initial_state": None}
+    o, _ = ridge_attention(**given)
+    for t in range(12):
+        since = given["log_decay"][0, : t + 1, 1].flip(0).cumsum(0).flip(0) - given["log_decay"][0, : t + 1, 1]
+        weight = (given["beta"][0, : t + 1, 1] * since.exp()).sqrt().unsqueeze(-1)
+        keys = torch.cat([weight * given["k"][0, : t + 1, 0], given["ridge"][1].sqrt().diag()])
+        values = torch.cat([weight * given["v"][0, : t + 1, 1], torch.zeros(4, 3)])
+        W = torch.linalg.lstsq(keys, values).solution
+        close(o[0, t, 1], given["q"][0, t, 0] @ W)
+
+
+@pytest.mark.parametrize("form", OPERATIONS["ridge_attention"])
+def test_it_is_linear_in_values_and_in_what_was_read_from_them(form: str):
+    given, other = (arguments(20, AdaptiveRidge()) for _ in range(2))
+    P, f = given["initial_state"].P, OPERATIONS["ridge_attention"][form]
+
+    def at(v: Tensor, R: Tensor) -> Tensor:
+        o, final = f(**(given | {"v": v, "initial_state": State(P=P, R=R)}))
+        return torch.cat([o.flatten(), final.R.flatten()])
+
+    pairs = [(x["v"], x["initial_state"].R) for x in (given, other)]
+    together = at(*(2 * x - 3 * y for x, y in zip(*pairs)))
+    torch.testing.assert_close(together, 2 * at(*pairs[0]) - 3 * at(*pairs[1]), **({"rtol": 1e-4, "atol": 1e-5} if form == "fused" else {}))
+
+
+@pytest.mark.parametrize("solver", [ConjugateGradient, Chebyshev])
+@pytest.mark.parametrize("iterations", [1, 4, 16])
+def test_iterations_converge_as_fast_as_the_condition_number_promises(solver: type, iterations: int):
+    """An adaptive ridge bounds it by 1 + 1/rho at every step, whatever the decay and whatever the keys."""
+    given = arguments(65, AdaptiveRidge(0.1), slow=False)
+    given["P"] = given.pop("initial_state").P
+    del given["v"]
+    root = (1 + 1 / 0.1) ** 0.5
+    promise = 2 * ((root - 1) / (root + 1)) ** iterations
+    exact, found = ridge_solve(**given), ridge_solve(**given, solver=solver(iterations, tolerance=0.0))
+    assert exact.residual.amax() < 1e-13
+    if solver is Chebyshev:  # its polynomial bounds the residual, conjugate gradients the error in the norm of A, whose condition is root
+        assert found.residual.amax() <= promise
+    else:
+        assert ((found.x - exact.x).norm(dim=-1) / exact.x.norm(dim=-1)).amax() <= root * promise
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 1e18])
+def test_more_iterations_than_digits_do_no_harm(size: float):
+    """Once solved, a system stays solved: the first steps have rank one and are done after two iterations of eighty."""
+    given = {k: cast(x, torch.float32) for k, x in arguments(20, torch.rand(2, 4) + 0.1).items() if k not in ("v", "initial_state")}
+    given["q"] = size * given["q"]
+    found = ridge_solve(**given, solver=ConjugateGradient(80, tolerance=0.0))
+    assert found.residual.amax() < 1e-5 and found.x.isfinite().all()
+
+
+def test_what_did_not_converge_says_so():
+    given = arguments(10, AdaptiveRidge())
+    with pytest.warns(UserWarning, match=r"Chebyshev\(iterations=2, tolerance=0.01\) left a residual of"):
+        ridge_attention(**given, solver=Chebyshev(2))
+    o, _ = ridge_attention(**given, solver=Chebyshev(60))  # and what did is silent: warnings are errors here
+    close(o, ridge_attention(**given)[0])
+
+
+def test_the_recursion_of_the_inverse_is_ridge_attention_while_nothing_fades():
+    given = arguments(40, torch.rand(2, 4).double() + 0.1) | {"initial_state": None, "log_decay": None}
+    starts = torch.zeros(BATCH, 40, dtype=torch.bool)
+    starts[1, 17] = True
+    o, _ = recursive_least_squares(**(given | {"reset": starts}))
+    close(o, ridge_attention(**(given | {"reset": starts}))[0])
+
+
+def test_with_a_decay_the_inverse_of_the_recursion_fades_ridge_and_all():
+    given = arguments(20, torch.rand(2, 4).double() + 0.1) | {"initial_state": None}
+    o, final = recursive_least_squares(**given)
+    left = given["log_decay"].sum(1).exp()[..., None, None]
+    P = ridge_attention(**given)[1].P
+    close(final.Q.inverse(), P + left * torch.diag_embed(given["ridge"]))
+    first, state = recursive_least_squares(**(given | {k: given[k][:, :9] for k in TIMED}))
+    second, last = recursive_least_squares(**(given | {k: given[k][:, 9:] for k in TIMED} | {"initial_state": state}))
+    close(torch.cat([first, second], dim=1), o)
+    close(last.W, final.W)
+
+
+def test_the_door():
+    given = arguments(5, torch.ones(2, 4).double())
+    P, R = given["initial_state"].P, given["initial_state"].R
+    for change, message in [
+        ({"ridge": torch.zeros(2, 4)}, r"^ridge must be > 0, got min 0"),
+        ({"ridge": torch.ones(4)}, r"^ridge is \[4\], expected \[value heads, key\] = \[2, 4\]"),
+        ({"ridge": AdaptiveRidge(0.0)}, r"^ridge.rho must be > 0"),
+        ({"beta": -given["beta"]}, r"^beta must be >= 0"),
+        ({"log_decay": given["log_decay"].unsqueeze(-1).expand(-1, -1, -1, 4)}, r"^log_decay is \[2, 5, 2, 4\], expected \[batch, time"),
+        ({"initial_state": State(P=P)}, r"^initial_state is a State of \['P'\], expected State\(P=..., R=...\)"),
+        ({"initial_state": State(P=R, R=R)}, r"^initial_state.P is \[2, 2, 4, 3\], expected \[batch, value heads, key, key\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ridge_attention(**(given | change))

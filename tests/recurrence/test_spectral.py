@@ -115,13 +115,17 @@ def test_an_asymmetric_system_needs_the_other_filters():
     assert gap < 1e-5 and gap < 1e-2 * missed(heard, hankel_filters(253, 24)[1])
 
 
-def test_the_quadrature_over_the_sector_is_exact():
-    """Against the closed form at degree 0: ∫∫ r^(i+j) cos((i-j)t) r dr dt over the sector."""
-    M = torch.from_numpy(_sector(40, 0, 0.3))
-    i = torch.arange(40, dtype=torch.float64)
-    plus, minus = i[:, None] + i[None, :], i[:, None] - i[None, :]
-    want = 2 * 0.3 / (plus + 2) * torch.sinc(minus * 0.3 / np.pi)
-    assert ((M @ M.T) - want).abs().max() < 1e-14
+@pytest.mark.parametrize("length, degree, angle", [(1, 0, 0.3), (40, 0, 0.3), (40, 3, 0.3), (300, 2, 0.05), (60, 2, np.pi)])
+def test_the_quadrature_over_the_sector_is_exact(length: int, degree: int, angle: float):
+    """Against the closed form ∫∫ r^m cos(dt) r dr dt = 2 sin(d angle) / (d (m + 2)), summed over the coefficients of p."""
+    M = torch.from_numpy(_sector(length, degree, angle))
+    c = torch.cat([torch.ones(1, dtype=torch.float64), chebyshev(degree)]).flip(0)
+    i, want = torch.arange(length, dtype=torch.float64), torch.zeros(length, length, dtype=torch.float64)
+    for k in range(degree + 1):
+        for l in range(degree + 1):
+            plus, minus = i[:, None] + i[None, :] + k + l, i[:, None] - i[None, :] + k - l
+            want += c[k] * c[l] * 2 * angle / (plus + 2) * torch.sinc(minus * angle / np.pi)
+    assert ((M @ M.T) - want).abs().max() < 1e-14 * max(1.0, float(want.abs().max()))
 
 
 def test_cached_filters_cannot_be_spoilt():
@@ -134,6 +138,7 @@ def test_cached_filters_cannot_be_spoilt():
     [
         lambda: hankel_filters(8, 9),
         lambda: hankel_filters(8, 0),
+        lambda: hankel_filters(200, 150),
         lambda: chebyshev_filters(8, 2, -1, 0.1),
         lambda: chebyshev_filters(8, 2, 2, 0.0),
         lambda: spectral_convolution(torch.ones(2, 3), torch.ones(3, 1)),

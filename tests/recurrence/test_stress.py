@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from separatrix.recurrence import OPERATIONS, long_convolution
+from separatrix.recurrence import OPERATIONS
 from tests.agree import cast, gradient, is_number
-from tests.recurrence.roads import BATCH, ROWS, randn
+from tests.recurrence.roads import BATCH, ROWS
 from tests.recurrence.test_roads import ALL, agree, named, road, rows_of
 
 DECAYING = [
@@ -15,6 +15,7 @@ DECAYING = [
     "delta, decay per key",
     "rank one, one decay",
     "rank one, decay per key",
+    "ridge",
 ]
 DECAYS = {
     "exp(-94) at every step": lambda g: torch.full_like(g, -94),
@@ -71,19 +72,16 @@ def test_the_backward_of_the_definition_grows_with_the_length_not_its_square(nam
     assert kept(64) < 2.2 * kept(32)
 
 
-@pytest.mark.parametrize("L", [1, 5, 64, 100])
-@pytest.mark.parametrize("T", [0, 1, 2, 63, 64])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-def test_the_long_convolution_is_its_matrix(T: int, L: int, dtype: torch.dtype):
-    values = (randn(3, L), randn(BATCH, T, 3))
-    slow = OPERATIONS["long_convolution"]["dense"]
-    why = "the FFT mixes large and small steps"
-    agree(long_convolution, slow, values, dtype, factor=20, because=why)
-    agree(gradient(long_convolution), gradient(slow), values, dtype, factor=20, because=why)
-    assert long_convolution(*(cast(x, dtype) for x in values)).dtype is dtype
-
-
-def test_the_long_convolution_is_twice_differentiable():
-    values = [randn(2, 4).requires_grad_(), randn(1, 5, 2).requires_grad_()]
-    assert torch.autograd.gradcheck(long_convolution, values)
-    assert torch.autograd.gradgradcheck(long_convolution, values)
+@rows_of([row for row in ALL if ROWS[row[0]].operation in ("diagonal_scan", "diagonal_ssm", "selective_scan")])
+def test_a_reset_clears_by_selection(name: str, form: str, dtype: torch.dtype):
+    """Multiplied by zero, a NaN would stay one."""
+    row, T, at = ROWS[name], 40, 23
+    clean = {k: cast(x, dtype) for k, x in row.example(T).items()}
+    spoilt = clean | {"initial_state": torch.full_like(clean["initial_state"], torch.nan)}
+    for key in row.timed:
+        spoilt[key] = clean[key].clone()
+        spoilt[key][0, 4:9], spoilt[key][1, at - 1] = torch.nan, torch.inf
+    reset = torch.zeros(BATCH, T, dtype=torch.bool)
+    reset[:, at] = True
+    (got, last), (want, final) = (OPERATIONS[row.operation][form](**arguments, reset=reset) for arguments in (spoilt, clean))
+    assert got[:, :at].isnan().any() and torch.equal(got[:, at:], want[:, at:]) and torch.equal(last, final)

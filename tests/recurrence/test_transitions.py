@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import (
+    Companion,
     Dense,
     Diagonal,
     DiagonalBlocks,
@@ -53,6 +54,11 @@ STRUCTURES = {
     ),
     "rwkv-7": lambda: DiagonalPlusLowRank.of_rank_one(-normal(B, T, N).abs(), -(k := unit(B, T, N)), k * normal(B, T, N).sigmoid()),
     "dense": lambda: Dense(normal(B, T, N, N) / 3),
+    "companion": lambda: Companion(normal(B, T, N) / 2),
+    "companion complex": lambda: Companion(normal(B, T, N, dtype=torch.complex128) / 2),
+    "companion shared by all steps": lambda: Companion(normal(1, 1, N) / 2),
+    "companion of size 1": lambda: Companion(normal(B, T, 1)),
+    "companion that feeds nothing back": lambda: Companion(torch.zeros(B, T, N, dtype=torch.float64)),
     "three reflections": lambda: HouseholderProduct(unit(B, T, 3, N), 2 * normal(B, T, 3).sigmoid()),
     "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
     "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),

@@ -31,7 +31,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One small call for every set of arguments that has machine code of its own."""
     from torch import complex64, float64, ones
 
-    from separatrix.recurrence import AdaptiveRidge
+    from separatrix.recurrence import AdaptiveRidge, DiagonalGRU, DiagonalLSTM
 
     heads, keys = (1, 3, 1), (1, 3, 1, 2)
     for shape in (None, heads, keys):  # no decay, one a head, one a key dimension
@@ -45,15 +45,17 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         for ridge in (ones(1, 2), AdaptiveRidge()):
             yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
-    for dtype in (None, float64):
-        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
+    yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))
     for dtype in (None, float64):
         yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
-    for dtype in (None, float64):
+        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
         yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
         yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
         vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
         yield "low_rank_scan", (vectors, columns, columns, vectors)
+    yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
+    yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))
+    yield "long_convolution", (ones(1, 2), ones(heads))
     cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
     yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)

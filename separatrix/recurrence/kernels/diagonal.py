@@ -59,12 +59,13 @@ def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy,
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
         right = min(left + block, D)
+        end = left + (right - left - 1) // lanes * lanes
         if da is not None and a_time == 0:
             for d in range(left, right, lanes):
                 store_first(da, b * D + d, zero, right - d)
         for t in range(T - 1, -1, -1):
             row = b * T + t
-            for d in range(left, right, lanes):
+            for d in range(end, left - 1, -lanes):  # memory from back to front, without a jump: the hardware sees what comes next
                 n, i = right - d, row * D + d
                 g = load_first(zero, dy, i, n)
                 if t == T - 1:
@@ -150,12 +151,13 @@ def backward_complex(first, last, shape, block, a_batch, a_time, a, reset, start
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
         right = min(left + block, D)
+        end = left + (right - left - 1) // lanes * lanes
         if da is not None and a_time == 0:
             for d in range(left, right, lanes):
                 _store(da, b * D + d, zero, zero, right - d)
         for t in range(T - 1, -1, -1):
             row = b * T + t
-            for d in range(left, right, lanes):
+            for d in range(end, left - 1, -lanes):
                 n, i = right - d, row * D + d
                 re, im = _load(zero, dy, i, n)
                 if t == T - 1:

@@ -27,38 +27,42 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.exponential import exp
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fetch, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.linear import row_decays
 from separatrix.recurrence.kernels.parallel import spawn
 
 CHUNK = 16  # states of [value, lanes] that fit the L2 cache together
 
 LANES = WIDTH
+PART = 64  # values of a unit of the sweep: what lies along the keys is read once for all of them
 
 
 @njit(cache=True, nogil=True)
 def sweep(first, last, shape, backwards, x, y, p, q, z, log_decay, reset, write_scale, read_scale, start, out, feed, final):
-    """Units (batch, head, value block): S = diag(w) S + p feedᵀ + x yᵀ with feed = Sᵀ q of the state before, out = Sᵀ z.
+    """Units (batch, head, PART values): S = diag(w) S + p feedᵀ + x yᵀ with feed = Sᵀ q of the state before, out = Sᵀ z.
 
     Flat float32 arrays: x, p, q, z, log_decay [B,T,H,K]; y, out, feed [B,T,H,V]; start, final [B,H,K,V]; reset [B,T] uint8."""
     T, H, K, V = shape
-    blocks = (V + LANES - 1) // LANES
+    parts = (V + PART - 1) // PART
     zero = fill(LANES, ZERO)
-    S = scratch(K * LANES)
+    S, fed = scratch(K * PART), scratch(PART)
     w = np.ones(K + WIDTH, np.float32)
     later = 1 if backwards else 0
+    onward = -H * K if backwards else H * K
     for unit in range(first, last):
-        b, h, d = unit // (H * blocks), unit // blocks % H, unit % blocks * LANES
-        n = V - d
-        fed = zero
-        for i in range(K):
-            s = load_first(zero, start, ((b * H + h) * K + i) * V + d, n)
-            store(S, i * LANES, s)
-            if not backwards and T > 0:
-                fed = fed + get(q, (b * T * H + h) * K + i) * s
+        b, h, left = unit // (H * parts), unit // parts % H, unit % parts * PART
+        n = min(PART, V - left)
+        for d in range(0, n, LANES):
+            read = zero
+            for i in range(K):
+                s = load_first(zero, start, ((b * H + h) * K + i) * V + left + d, n - d)
+                store(S, i * PART + d, s)
+                if not backwards and T > 0:
+                    read = read + get(q, (b * T * H + h) * K + i) * s
+            store(fed, d, read)
         for done in range(T):
             t = b * T + (T - 1 - done if backwards else done)
-            at = (t * H + h) * K
+            at, row = (t * H + h) * K, (t * H + h) * V + left
             # The transition between this step and the one before it in the direction of the sweep, and the one after.
             through, ahead = at + later * H * K, at
             if not backwards and done + 1 < T:
@@ -68,33 +72,44 @@ def sweep(first, last, shape, backwards, x, y, p, q, z, log_decay, reset, write_
                 w[:] = 1
             else:
                 if reset[t + later]:
-                    fed = zero
-                    for i in range(K):
-                        store(S, i * LANES, zero)
+                    fed[:] = ZERO
+                    S[:] = ZERO
                 row_decays(log_decay, through, K, w)
-                store_first(feed, ((t + later) * H + h) * V + d, fed, n)
-            write = load_first(zero, y, (t * H + h) * V + d, n) * write_scale
-            read, coming = zero, zero
-            for i in range(K):
-                s = get(w, i) * load(zero, S, i * LANES)
-                s = s + get(p, through + i) * fed
-                s = s + get(x, at + i) * write
-                store(S, i * LANES, s)
-                read = read + get(z, at + i) * s
-                coming = coming + get(q, ahead + i) * s
-            store_first(out, (t * H + h) * V + d, read * read_scale, n)
-            fed = coming
+                for d in range(0, n, LANES):
+                    store_first(feed, row + later * H * V + d, load(zero, fed, d), n - d)
+            if done + 2 < T:
+                fetch(log_decay, through + onward, K)
+                fetch(p, through + onward, K)
+                fetch(x, at + onward, K)
+                fetch(z, at + onward, K)
+                fetch(q, ahead + onward, K)
+                fetch(y, row + (-H * V if backwards else H * V), n)
+            for d in range(0, n, LANES):
+                write, back = load_first(zero, y, row + d, n - d) * write_scale, load(zero, fed, d)
+                read, coming = zero, zero
+                for i in range(K):
+                    s = get(w, i) * load(zero, S, i * PART + d)
+                    s = s + get(p, through + i) * back
+                    s = s + get(x, at + i) * write
+                    store(S, i * PART + d, s)
+                    read = read + get(z, at + i) * s
+                    coming = coming + get(q, ahead + i) * s
+                store_first(out, row + d, read * read_scale, n - d)
+                store(fed, d, coming)
         if backwards and T > 0:  # through the first step, to the state before it
             at = (b * T * H + h) * K
             row_decays(log_decay, at, K, w)
-            store_first(feed, (b * T * H + h) * V + d, fed, n)
+            for d in range(0, n, LANES):
+                back = load(zero, fed, d)
+                store_first(feed, (b * T * H + h) * V + left + d, back, n - d)
+                for i in range(K):
+                    s = zero
+                    if not reset[b * T]:
+                        s = get(w, i) * load(zero, S, i * PART + d) + get(p, at + i) * back
+                    store(S, i * PART + d, s)
+        for d in range(0, n, LANES):
             for i in range(K):
-                s = zero
-                if not reset[b * T]:
-                    s = get(w, i) * load(zero, S, i * LANES) + get(p, at + i) * fed
-                store(S, i * LANES, s)
-        for i in range(K):
-            store_first(final, ((b * H + h) * K + i) * V + d, load(zero, S, i * LANES), n)
+                store_first(final, ((b * H + h) * K + i) * V + left + d, load(zero, S, i * PART + d), n - d)
 
 
 @njit(cache=True, nogil=True)
@@ -155,6 +170,12 @@ def key_gradients(
             store_first(grad_a, at, read, n)
             ahead = row + H * V if i + 1 < T else row
             w, back, key = exp(load_first(zero, log_decay, at, n)), load_first(zero, b, at, n), load_first(zero, k, at, n)
+            if i + 2 < T:
+                for rows in (fed, v, grad_o):
+                    fetch(rows, row + H * V, V)
+                fetch(grad_fed, ahead + H * V, V)
+                for lanes in (log_decay, b, k):
+                    fetch(lanes, at + H * K, LANES)
             out, read = zero, zero
             for j in range(V):
                 s = w * load(zero, S, j * LANES)
@@ -189,6 +210,11 @@ def key_gradients(
                 t = begin + i
                 at, row = (t * H + h) * K + d, (t * H + h) * V
                 query = load_first(zero, r, at, n) * scale
+                if t - CHUNK >= batch * T:
+                    for rows in (fed, v, grad_o, grad_fed):
+                        fetch(rows, row - CHUNK * H * V, V)
+                    for lanes in (log_decay, b, k, r, a):
+                        fetch(lanes, at - CHUNK * H * K, LANES)
                 dk, db, dw = zero, zero, zero
                 for j in range(V):
                     x = later_w * load(zero, X, j * LANES)

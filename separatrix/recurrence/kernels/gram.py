@@ -6,12 +6,12 @@ Steps come in blocks, one a lane. P is the matrix before the block, d what is le
 
     A = d P + Σ_s w_s k_s k_sᵀ + Λ,      A = L D Lᵀ,      L z = q,      Lᵀ x = D⁻¹ z
 
-All of it is arithmetic of lanes with lanes: no sums across, no square root, no ragged edge, and the divisions of a block share their
-latency. q is one more row of A, so that eliminating the matrix solves for z too. Tiles of 4 rows and 2 columns stay in registers. Nothing
-is pivoted: A is positive definite.
+All of it is arithmetic of lanes with lanes: no sums across, no square root, no ragged edge. q is one more row of A, so that eliminating
+the matrix solves for z too. Rows go in fours, which stay in the L1 cache as L D while L, in L2, passes by once; tiles of 4 rows and 2
+columns stay in registers. Nothing is pivoted: A is positive definite.
 
-Cost     K³/6 multiply-adds a step for the factors, K² (WIDTH/8 + 2) for the rest; L and L D are 2 K² WIDTH/4 floats and live in the L2
-         cache. A unit of work is one (batch, head).
+Cost     K³/6 multiply-adds a step for the factors, K² (WIDTH/8 + 3) for the rest; L takes K² WIDTH/2 bytes of the L2 cache.
+         A unit of work is one (batch, head).
 """
 
 from __future__ import annotations
@@ -43,81 +43,74 @@ def remains(n, row, stride, batch, beta, log_decay, reset, d, w):
 
 
 @njit(cache=True, nogil=True)
-def build(n, N, M, P, d, keys, U, A):
-    """The lower half of d P + Σ_s U_s k_sᵀ.   P, keys [., M]; U [n, N], A [N, N] of lanes"""
+def build(i, n, N, M, P, d, keys, U, A):
+    """Rows i to i + 3 of d P + Σ_s U_s k_sᵀ, up to the diagonal.   P, keys [., M]; U [n, N], A [4, N] of lanes"""
     one = fill(STEPS, ZERO)
     left = load(one, d, 0)
-    for i in range(0, N, 4):
-        for j in range(0, i + 4, 2):
-            at = i * M + j
-            a00, a01 = left * get(P, at), left * get(P, at + 1)
-            a10, a11 = left * get(P, at + M), left * get(P, at + M + 1)
-            a20, a21 = left * get(P, at + 2 * M), left * get(P, at + 2 * M + 1)
-            a30, a31 = left * get(P, at + 3 * M), left * get(P, at + 3 * M + 1)
-            for s in range(n):
-                u = (s * N + i) * STEPS
-                k0, k1 = get(keys, s * M + j), get(keys, s * M + j + 1)
-                u0, u1 = load(one, U, u), load(one, U, u + STEPS)
-                u2, u3 = load(one, U, u + 2 * STEPS), load(one, U, u + 3 * STEPS)
-                a00, a01, a10, a11 = a00 + u0 * k0, a01 + u0 * k1, a10 + u1 * k0, a11 + u1 * k1
-                a20, a21, a30, a31 = a20 + u2 * k0, a21 + u2 * k1, a30 + u3 * k0, a31 + u3 * k1
-            at, row = (i * N + j) * STEPS, N * STEPS
-            store(A, at, a00)
-            store(A, at + STEPS, a01)
-            store(A, at + row, a10)
-            store(A, at + row + STEPS, a11)
-            store(A, at + 2 * row, a20)
-            store(A, at + 2 * row + STEPS, a21)
-            store(A, at + 3 * row, a30)
-            store(A, at + 3 * row + STEPS, a31)
+    for j in range(0, i + 4, 2):
+        at = i * M + j
+        a00, a01 = left * get(P, at), left * get(P, at + 1)
+        a10, a11 = left * get(P, at + M), left * get(P, at + M + 1)
+        a20, a21 = left * get(P, at + 2 * M), left * get(P, at + 2 * M + 1)
+        a30, a31 = left * get(P, at + 3 * M), left * get(P, at + 3 * M + 1)
+        for s in range(n):
+            u = (s * N + i) * STEPS
+            k0, k1 = get(keys, s * M + j), get(keys, s * M + j + 1)
+            u0, u1 = load(one, U, u), load(one, U, u + STEPS)
+            u2, u3 = load(one, U, u + 2 * STEPS), load(one, U, u + 3 * STEPS)
+            a00, a01, a10, a11 = a00 + u0 * k0, a01 + u0 * k1, a10 + u1 * k0, a11 + u1 * k1
+            a20, a21, a30, a31 = a20 + u2 * k0, a21 + u2 * k1, a30 + u3 * k0, a31 + u3 * k1
+        put(A, j * STEPS, N * STEPS, a00, a01, a10, a11, a20, a21, a30, a31)
 
 
 @njit(cache=True, nogil=True)
-def eliminate(N, A, L):
-    """A = L D Lᵀ below the diagonal: L D takes A's place. Row N is the right hand side, rows N + 1 to N + 3 are nothing."""
+def put(A, at, row, a00, a01, a10, a11, a20, a21, a30, a31):
+    """A tile of 4 rows and 2 columns."""
+    store(A, at, a00)
+    store(A, at + STEPS, a01)
+    store(A, at + row, a10)
+    store(A, at + row + STEPS, a11)
+    store(A, at + 2 * row, a20)
+    store(A, at + 2 * row + STEPS, a21)
+    store(A, at + 3 * row, a30)
+    store(A, at + 3 * row + STEPS, a31)
+
+
+@njit(cache=True, nogil=True)
+def eliminate(i, N, A, L, inverse):
+    """Rows i to i + 3 of A = L D Lᵀ, given those above: A [4, N] becomes L D, then L [., N] and 1 / D [N] are written."""
     one = fill(STEPS, ZERO)
     unit = fill(STEPS, np.float32(1))
     row = N * STEPS
-    for j in range(0, N, 2):
-        below, first, second = one, one, one  # L[j + 1, j], 1 / D[j], 1 / D[j + 1]
-        for i in range(j // 4 * 4, N + 1, 4):
-            at, left = (i * N + j) * STEPS, j * row
-            a00, a01 = load(one, A, at), load(one, A, at + STEPS)
-            a10, a11 = load(one, A, at + row), load(one, A, at + row + STEPS)
-            a20, a21 = load(one, A, at + 2 * row), load(one, A, at + 2 * row + STEPS)
-            a30, a31 = load(one, A, at + 3 * row), load(one, A, at + 3 * row + STEPS)
-            for m in range(i * row, i * row + j * STEPS, STEPS):
-                l0, l1 = load(one, L, left), load(one, L, left + row)
-                m0, m1 = load(one, A, m), load(one, A, m + row)
-                m2, m3 = load(one, A, m + 2 * row), load(one, A, m + 3 * row)
-                a00, a01, a10, a11 = a00 - m0 * l0, a01 - m0 * l1, a10 - m1 * l0, a11 - m1 * l1
-                a20, a21, a30, a31 = a20 - m2 * l0, a21 - m2 * l1, a30 - m3 * l0, a31 - m3 * l1
-                left += STEPS
-            if i == j:
-                first = unit / a00
-                below = a10 * first
-                second = unit / (a11 - a10 * below)
-            elif i < j:
-                first = unit / a20
-                below = a30 * first
-                second = unit / (a31 - a30 * below)
-            a01, a11, a21, a31 = a01 - a00 * below, a11 - a10 * below, a21 - a20 * below, a31 - a30 * below
-            store(A, at, a00)
-            store(A, at + STEPS, a01)
-            store(A, at + row, a10)
-            store(A, at + row + STEPS, a11)
-            store(A, at + 2 * row, a20)
-            store(A, at + 2 * row + STEPS, a21)
-            store(A, at + 3 * row, a30)
-            store(A, at + 3 * row + STEPS, a31)
-            store(L, at, a00 * first)
-            store(L, at + STEPS, a01 * second)
-            store(L, at + row, a10 * first)
-            store(L, at + row + STEPS, a11 * second)
-            store(L, at + 2 * row, a20 * first)
-            store(L, at + 2 * row + STEPS, a21 * second)
-            store(L, at + 3 * row, a30 * first)
-            store(L, at + 3 * row + STEPS, a31 * second)
+    for j in range(0, min(i + 4, N), 2):
+        at, left = j * STEPS, j * row
+        a00, a01 = load(one, A, at), load(one, A, at + STEPS)
+        a10, a11 = load(one, A, at + row), load(one, A, at + row + STEPS)
+        a20, a21 = load(one, A, at + 2 * row), load(one, A, at + 2 * row + STEPS)
+        a30, a31 = load(one, A, at + 3 * row), load(one, A, at + 3 * row + STEPS)
+        for m in range(0, at, STEPS):
+            l0, l1 = load(one, L, left + m), load(one, L, left + row + m)
+            m0, m1 = load(one, A, m), load(one, A, m + row)
+            m2, m3 = load(one, A, m + 2 * row), load(one, A, m + 3 * row)
+            a00, a01, a10, a11 = a00 - m0 * l0, a01 - m0 * l1, a10 - m1 * l0, a11 - m1 * l1
+            a20, a21, a30, a31 = a20 - m2 * l0, a21 - m2 * l1, a30 - m3 * l0, a31 - m3 * l1
+        if j < i:
+            first, below, second = load(one, inverse, at), load(one, L, left + row + at), load(one, inverse, at + STEPS)
+        elif j == i:
+            first = unit / a00
+            below = a10 * first
+            second = unit / (a11 - a10 * below)
+        else:
+            first = unit / a20
+            below = a30 * first
+            second = unit / (a31 - a30 * below)
+        a01, a11, a21, a31 = a01 - a00 * below, a11 - a10 * below, a21 - a20 * below, a31 - a30 * below
+        store(inverse, at, first)
+        store(inverse, at + STEPS, second)
+        put(A, at, row, a00, a01, a10, a11, a20, a21, a30, a31)
+        put(
+            L, i * row + at, row, a00 * first, a01 * second, a10 * first, a11 * second, a20 * first, a21 * second, a30 * first, a31 * second
+        )
 
 
 @njit(cache=True, nogil=True)
@@ -150,10 +143,9 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
     T, H, K = shape
     N, M = (K + 3) // 4 * 4, (K + WIDTH - 1) // WIDTH * WIDTH
     zero, one = fill(WIDTH, ZERO), fill(STEPS, ZERO)
-    A, L, U = scratch((N + 4) * N * STEPS), scratch((N + 4) * N * STEPS), scratch(STEPS * N * STEPS)
+    A, L, U, inverse = scratch(4 * N * STEPS), scratch((N + 4) * N * STEPS), scratch(STEPS * N * STEPS), scratch(N * STEPS)
     P, keys = np.zeros((N + 4) * M, np.float32), np.zeros(STEPS * M, np.float32)
     d, w, level = np.zeros(STEPS, np.float32), np.zeros(STEPS * STEPS, np.float32), np.ones(STEPS, np.float32)
-    A[N * N * STEPS : (N + 4) * N * STEPS] = 0
     U[: STEPS * N * STEPS] = 0
     for unit in range(first, last):
         b, h = unit // H, unit % H
@@ -168,16 +160,21 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
                 for i in range(K):
                     keys[s * M + i] = k[at + i]
                     store(U, (s * N + i) * STEPS, weight * k[at + i])
-                    A[(N * N + i) * STEPS + s] = q[at + i]
                 if levels is not None:
                     level[s] = levels[row + s * H]
-            build(n, N, M, P, d, keys, U, A)
-            for i in range(N):
-                at, more = i * (N + 1) * STEPS, load(one, level, 0)
-                if ridge is not None:
-                    more = splat(one, ridge[h * K + i] if i < K else np.float32(1))
-                store(A, at, load(one, A, at) + more)
-            eliminate(N, A, L)
+            for i in range(0, N, 4):
+                build(i, n, N, M, P, d, keys, U, A)
+                for r in range(4):
+                    at, more = (r * N + i + r) * STEPS, load(one, level, 0)
+                    if ridge is not None:
+                        more = splat(one, ridge[h * K + i + r] if i + r < K else np.float32(1))
+                    store(A, at, load(one, A, at) + more)
+                eliminate(i, N, A, L, inverse)
+            A[:] = 0
+            for s in range(n):
+                for i in range(K):
+                    A[i * STEPS + s] = q[(row + s * H) * K + i]
+            eliminate(N, N, A, L, inverse)
             substitute(N, L)
             for s in range(n):
                 for i in range(K):

@@ -169,6 +169,24 @@ def get(typingctx, array, index):
     return array.dtype(array, types.intp), build
 
 
+@intrinsic
+def _fetch(typingctx, array, index):
+    def build(context, builder, sig, args):
+        address = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
+        read, everywhere, data = (ir.Constant(INT, x) for x in (0, 3, 1))
+        llvm_call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.bitcast(address, ir.IntType(8).as_pointer()), read, everywhere, data)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), build
+
+
+@njit(nogil=True, inline="always")
+def fetch(array, index, n):
+    """Ask the memory for array[index : index + n] before it is read: the row of the next step is far from this one."""
+    for i in range(0, n, 16):
+        _fetch(array, index + i)
+
+
 @njit(nogil=True)
 def scratch(n):
     """n float32 that start on a cache line: loads of whole lanes that straddle two lines cost twice."""

@@ -14,10 +14,15 @@ from separatrix.recurrence.operators.delta_rule import delta_rule as delta_rule_
 from separatrix.recurrence.operators.dense_scan import dense_scan as dense_scan_operator
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan as diagonal_scan_operator
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagonal_ssm_operator
+from separatrix.recurrence.operators.dictionary_scan import dictionary_scan as dictionary_scan_operator
 from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.dplr import dplr as dplr_operator
+from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
+from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
 from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
+from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
+from separatrix.recurrence.operators.longhorn import longhorn as longhorn_operator
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
 from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_scan_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
@@ -28,11 +33,16 @@ __all__ = [
     "block_scan",
     "delta_rule",
     "dense_scan",
+    "diagonal_gru",
+    "diagonal_lstm",
     "diagonal_scan",
     "diagonal_ssm",
+    "dictionary_scan",
     "dplr",
     "gram_solve",
     "linear_attention",
+    "long_convolution",
+    "longhorn",
     "low_rank_scan",
     "minmax_scan",
     "scan2d",
@@ -43,11 +53,16 @@ __all__ = [
 block_scan = direct(block_scan_operator)
 delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
+diagonal_gru = direct(diagonal_gru_operator)
+diagonal_lstm = direct(diagonal_lstm_operator)
 diagonal_scan = direct(diagonal_scan_operator)
 diagonal_ssm = direct(diagonal_ssm_operator)
+dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
 linear_attention = direct(linear_attention_operator)
+long_convolution = direct(long_convolution_operator)
+longhorn = direct(longhorn_operator)
 low_rank_scan = direct(low_rank_scan_operator)
 minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)

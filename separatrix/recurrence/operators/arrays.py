@@ -27,11 +27,6 @@ def flat(x):
     return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).numpy().ravel()
 
 
-def blank(like: Tensor) -> Tensor:
-    """A new tensor of the same shape, its numbers one after another, which the kernel will fill."""
-    return torch.empty_like(like, memory_format=torch.contiguous_format)
-
-
 def flags(reset: Tensor | None, batch: int, time: int) -> np.ndarray:
     """[batch * time] uint8"""
     return np.zeros(batch * time, np.uint8) if reset is None else flat(reset.to(torch.uint8))

@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import diagonal
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.pages import blank
 
 # Channels of a unit: wide rows read memory in order; narrower units are made when there would be too few for the threads.
 BLOCK, NARROW = 512, 128
@@ -17,7 +18,7 @@ BLOCK, NARROW = 512, 128
 def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a [B or 1, T or 1, D], x [B, T, D], state [B, D], all of one dtype."""
     B, T, D = x.shape
-    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    h, final = blank(x), blank(state)
     kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, _block(x)
     share(
         kernel,
@@ -51,7 +52,7 @@ def diagonal_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (a, x, state); that of a is empty when nobody asks."""
     B, T, D = h.shape
-    grad_x, grad_state, grad_a = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_a else 0, a.shape[1], D)
+    grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, a.shape[1], D))
     kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, _block(h)
     share(
         kernel,

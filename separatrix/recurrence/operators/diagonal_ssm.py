@@ -5,7 +5,8 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.pages import blank
 
 
 @torch.library.custom_op(
@@ -18,7 +19,7 @@ def diagonal_ssm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (B, T, D), N = u.shape, a.shape[1]
-    y, final, checkpoints = blank(u), blank(state), u.new_empty(_checkpoints(u, a, keep))
+    y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, a, keep))
     share(
         kernel.forward_shared,
         B * blocks(D, kernel.LANES),
@@ -65,7 +66,7 @@ def diagonal_ssm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (u, a, c, skip, state)."""
     (B, T, D), N = u.shape, a.shape[1]
-    grad_u, grad_skip, grad_state = u.new_empty(u.shape), u.new_empty(B, D), state.new_empty(state.shape)
+    grad_u, grad_skip, grad_state = blank(u), u.new_empty(B, D), blank(state)
     grad_a, grad_c = u.new_empty(B, N, 2, D), u.new_empty(B, N, 2, D)
     share(
         kernel.backward_shared,

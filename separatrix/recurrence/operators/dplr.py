@@ -22,7 +22,7 @@ def dplr(
     o, fed, final = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
     share(
         kernel.sweep_shared,
-        B * H * blocks(V, kernel.LANES),
+        B * H * blocks(V, kernel.PART),
         9.0 * B * T * H * K * V,
         (T, H, K, V),
         False,
@@ -75,7 +75,7 @@ def dplr_backward(
     work = 9.0 * B * T * H * K * V
     share(
         kernel.sweep_shared,
-        B * H * blocks(V, kernel.LANES),
+        B * H * blocks(V, kernel.PART),
         work,
         (T, H, K, V),
         True,

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.pages import blank
 
 
 @torch.library.custom_op(
@@ -30,7 +31,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (batch, T, channels), N = u.shape, A.shape[1]
-    y, final, checkpoints = blank(u), blank(state), u.new_empty(_checkpoints(u, A, keep))
+    y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, A, keep))
     share(
         selective.forward_shared,
         batch * blocks(channels, selective.LANES),
@@ -87,10 +88,10 @@ def selective_scan_backward(
     (batch, T, channels), N = u.shape, A.shape[1]
     group = selective.group_width(batch, channels)
     groups = blocks(channels, group)
-    grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(u.shape), state.new_empty(state.shape)
+    grad_u, grad_delta, grad_state = blank(u), blank(u), blank(state)
     grad_A, grad_D, grad_bias = u.new_empty(batch, N, channels), u.new_empty(batch, channels), u.new_empty(batch, channels)
     grad_B, grad_C = u.new_empty(groups, *B.shape), u.new_empty(groups, *C.shape)
-    grad_z = u.new_empty(0 if z is None else z.shape)
+    grad_z = blank(u, (0,) if z is None else u.shape)
     share(
         selective.backward_shared,
         batch * groups,

@@ -1,0 +1,132 @@
+"""Transitions chosen from a dictionary: every step's matrix is a mixture of K learned ones, its columns normalised.
+
+    M_t = sum_k softmax(s_t)_k D_k,   A_t[:, j] = M_t[:, j] / |M_t[:, j]|_p                                        (1)
+    h_t = A_t h_{t-1} + b_t                                                                                       (2)
+
+A dense A_t can permute, so a state of N numbers follows any automaton of N states, which no diagonal transition does in one layer.
+Columns of p-norm 1 keep products of A_t in bounds without making A_t a stochastic matrix: signs are free.
+
+Paper    Terzić et al. 2024 (SD-SSM), arXiv:2412.19350: p = 1.2.
+Departs  a column of zeros stays zero; the fused form mixes the matrices of a stretch of steps at a time and mixes them again in the
+         backward, so that nothing of size batch x time x N x N is kept.
+Cost     O(T K N²) to mix, O(T N²) to move.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.dense import Dense, dense_scan_chunked
+from separatrix.recurrence.fused import operators
+from separatrix.recurrence.plan import form, run
+
+P = 1.2  # the paper's
+
+
+def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -> Dense:
+    """Equation (1).   selection [..., K] before its softmax, dictionary [K, N, N] -> A [..., N, N]"""
+    return Dense(normalise(mixture(selection, dictionary), p))
+
+
+def mixture(selection: Tensor, dictionary: Tensor) -> Tensor:
+    """sum_k softmax(selection)_k dictionary_k   [..., N, N]"""
+    return (selection.softmax(-1) @ dictionary.flatten(1)).unflatten(-1, dictionary.shape[1:])
+
+
+def normalise(M: Tensor, p: float) -> Tensor:
+    """Columns of p-norm 1, or 0."""
+    size = M.abs().pow(p).sum(-2, keepdim=True)
+    return torch.where(size > 0, M * torch.where(size > 0, size, 1).pow(-1 / p), 0)
+
+
+def dictionary_scan(
+    selection: Tensor,
+    dictionary: Tensor,
+    b: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    p: float = P,
+) -> tuple[Tensor, Tensor]:
+    """h_t = A_t h_{t-1} + b_t,  A_t the mixture of a dictionary, its columns of p-norm 1.
+
+    selection [B, T, K] before its softmax, dictionary [K, N, N], b [B, T, N], initial_state [B, N], reset [B, T] bool, p >= 1
+    ->  h [B, T, N], final state [B, N].
+    """
+    expect_numbers("b", b, selection=selection, dictionary=dictionary, initial_state=initial_state)
+    expect_real(b=b, selection=selection, dictionary=dictionary, initial_state=initial_state)
+    expect_axes("b", b, "batch, time, state")
+    expect_axes("dictionary", dictionary, "entries, state, state")
+    (batch, time, size), entries = b.shape, dictionary.shape[0]
+    expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
+    expect_shape("selection", selection, (batch, time, entries), "batch, time, entries")
+    if initial_state is not None:
+        expect_shape("initial_state", initial_state, (batch, size), "batch, state")
+    expect_reset(reset, batch, time)
+    if not p >= 1:
+        raise ValueError(f"p is {p}, expected a norm: p >= 1")
+    return run("dictionary_scan", time, selection, dictionary, b, initial_state, reset, p)
+
+
+@form
+def dictionary_scan_recurrent(
+    selection: Tensor,
+    dictionary: Tensor,
+    b: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    p: float = P,
+) -> tuple[Tensor, Tensor]:
+    """Equations (1) and (2), read aloud."""
+    dtype = b.dtype
+    selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
+    steps = []
+    for t in range(b.shape[1]):
+        if reset is not None:
+            h = h.masked_fill(reset[:, t].unsqueeze(-1), 0)
+        h = dictionary_transition(selection[:, t], dictionary, p).apply(h) + b[:, t]
+        steps.append(h)
+    return along_time(steps, b).to(dtype), h
+
+
+@form
+def dictionary_scan_chunked(
+    selection: Tensor,
+    dictionary: Tensor,
+    b: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    p: float = P,
+) -> tuple[Tensor, Tensor]:
+    """All matrices at once, and the tree of pairs."""
+    dtype = b.dtype
+    selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
+    states, final = dense_scan_chunked(normalise(mixture(selection, dictionary), p), b, h, reset)
+    return states.to(dtype), final
+
+
+@form
+def dictionary_scan_fused(
+    selection: Tensor,
+    dictionary: Tensor,
+    b: Tensor,
+    initial_state: Tensor | None = None,
+    reset: Tensor | None = None,
+    p: float = P,
+) -> tuple[Tensor, Tensor]:
+    """In single or double precision, a stretch of steps at a time."""
+    dtype = b.dtype
+    selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
+    if b.shape[1] == 0:
+        return b.to(dtype), h
+    states, final = operators().dictionary_scan(selection, dictionary, b, h, reset, float(p))
+    return states.to(dtype), final
+
+
+def enter(selection: Tensor, dictionary: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The arguments in the working precision, and the first state."""
+    working = working_dtype(selection, dictionary, b)
+    b = b.to(working)
+    h = b.new_zeros(b.shape[0], b.shape[2]) if initial_state is None else initial_state.to(working)
+    return selection.to(working), dictionary.to(working), b, h

@@ -1,0 +1,51 @@
+"""Recurrences that keep unit variance: the gains of LRU and RG-LRU.
+
+    h_t = a h_{t-1} + sqrt(1 - |a|²) x_t            white x of variance 1 gives h of variance 1, however slow a is   (1)
+    RG-LRU    a_t = exp(-8 softplus(Λ) r_t),   h_t = a_t h_{t-1} + sqrt(1 - a_t²) (i_t x_t)                          (2)
+
+The gain is computed from log |a|, as sqrt(-expm1(2 log |a|)): for slow modes |a|² rounds to 1 and the difference would lose every digit.
+
+Paper    Orvieto et al. 2023 (LRU), arXiv:2303.06349; De et al. 2024 (Griffin), arXiv:2402.19427.
+Departs  where |a| is 1 the gain is 0 and its slope, which is infinite, counts as 0.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from separatrix.recurrence.checks import expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.diagonal import diagonal_scan
+
+
+def lru_gain(log_modulus: Tensor) -> Tensor:
+    """sqrt(1 - |a|²) from log |a| <= 0."""
+    lost = -torch.expm1(2 * log_modulus)
+    return torch.where(lost > 0, torch.where(lost > 0, lost, 1).sqrt(), 0)
+
+
+def rg_lru(
+    x: Tensor, r: Tensor, i: Tensor, lam: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, c: float = 8.0
+) -> tuple[Tensor, Tensor]:
+    """Equation (2).
+
+    x [B, T, D], the gates r (of the recurrence) and i (of the input) in (0, 1) [B, T, D], lam [D] or a shape that broadcasts to x's,
+    initial_state [B, D], reset [B, T] bool  ->  h [B, T, D], final state [B, D].
+    At the start of a sequence the gain is 1: at the first step without an initial state, and at every reset.
+    """
+    expect_numbers("x", x, r=r, i=i, lam=lam, initial_state=initial_state)
+    expect_real(x=x, r=r, i=i, lam=lam, initial_state=initial_state)
+    for name, gate in (("r", r), ("i", i)):
+        expect_shape(name, gate, tuple(x.shape), "batch, time, channels")
+    expect_reset(reset, *x.shape[:2])
+    working, dtype = working_dtype(x, r, i, lam), x.dtype
+    x, r, i, lam = (y.to(working) for y in (x, r, i, lam))
+    log_a = -c * F.softplus(lam) * r
+    gain = lru_gain(log_a)
+    if initial_state is None and x.shape[1]:
+        gain = torch.cat([torch.ones_like(gain[:, :1]), gain[:, 1:]], dim=1)
+    if reset is not None:
+        gain = gain.masked_fill(reset.unsqueeze(-1), 1)
+    h, final = diagonal_scan(log_a.exp(), gain * i * x, initial_state, reset)
+    return h.to(dtype), final

@@ -1,0 +1,119 @@
+"""`torch.ops.separatrix.longhorn`: the two updates of `kernels/longhorn.py`."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import longhorn as kernel
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+
+
+@torch.library.custom_op(
+    "separatrix::longhorn",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
+)
+def longhorn(
+    q: Tensor, k: Tensor, x: Tensor, step: Tensor, diagonal: bool, state: Tensor, reset: Tensor | None, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """o, the final state, and, to keep for the backward, the state before every CHUNK-th step.   state [B,N,D]"""
+    (B, T, D), N = x.shape, q.shape[2]
+    o, final, checkpoints = x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
+    share(
+        kernel.forward_shared,
+        B * blocks(D, kernel.LANES),
+        6.0 * B * T * D * N,
+        (T, D, N),
+        diagonal,
+        flat(q),
+        flat(k),
+        flat(x),
+        flat(step),
+        flags(reset, B, T),
+        flat(state),
+        flat(o),
+        flat(final),
+        flat(checkpoints) if keep else None,
+    )
+    return o, final, checkpoints
+
+
+def _checkpoints(x: Tensor, q: Tensor, keep: bool) -> tuple[int, ...]:
+    return (x.shape[0], blocks(x.shape[1], kernel.CHUNK), q.shape[2], x.shape[2]) if keep else (0,)
+
+
+@longhorn.register_fake
+def _(q, k, x, step, diagonal, state, reset, keep):
+    return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
+
+
+@torch.library.custom_op(
+    "separatrix::longhorn_backward",
+    mutates_args=(),
+    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, "
+    "Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def longhorn_backward(
+    grad_o: Tensor,
+    grad_final: Tensor,
+    q: Tensor,
+    k: Tensor,
+    x: Tensor,
+    step: Tensor,
+    diagonal: bool,
+    state: Tensor,
+    reset: Tensor | None,
+    checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, x, step, state)."""
+    (B, T, D), N = x.shape, q.shape[2]
+    group = kernel.group_width(B, D)
+    groups = blocks(D, group)
+    grad_q, grad_k = q.new_empty(groups, *q.shape), q.new_empty(groups, *q.shape)
+    grad_x, grad_step, grad_state = x.new_empty(x.shape), x.new_empty(x.shape), state.new_empty(state.shape)
+    share(
+        kernel.backward_shared,
+        B * groups,
+        30.0 * B * T * D * N,
+        (B, T, D, N),
+        group,
+        diagonal,
+        flat(q),
+        flat(k),
+        flat(x),
+        flat(step),
+        flags(reset, B, T),
+        flat(checkpoints),
+        flat(grad_o),
+        flat(grad_final),
+        flat(grad_q),
+        flat(grad_k),
+        flat(grad_x),
+        flat(grad_step),
+        flat(grad_state),
+    )
+    return grad_q.sum(0), grad_k.sum(0), grad_x, grad_step, grad_state
+
+
+@longhorn_backward.register_fake
+def _(grad_o, grad_final, q, k, x, step, diagonal, state, reset, checkpoints):
+    return tuple(y.new_empty(y.shape) for y in (q, k, x, step, state))
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.diagonal, state, reset, _ = inputs
+    ctx.save_for_backward(*tensors, state, reset, output[2])
+
+
+def _gradient(ctx, grad_o, grad_final, _):
+    *tensors, state, reset, checkpoints = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.longhorn import in_torch
+
+        grads = differentiable(in_torch, (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
+        return *grads, None
+    *grads, grad_state = longhorn_backward(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
+    return *grads, None, grad_state, None, None
+
+
+torch.library.register_autograd(longhorn, _gradient, setup_context=_keep)

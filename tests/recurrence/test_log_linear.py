@@ -1,0 +1,137 @@
+"""Log-linear attention: every form is the sum over levels, the state is a binary number, cut anywhere, reset anywhere."""
+
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from separatrix.recurrence import OPERATIONS, Fenwick, linear_attention, log_linear_attention
+from tests.agree import agree, cast, gradient
+from tests.recurrence.roads import BATCH, decay, randn
+
+agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
+H, K, V, LEVELS = 2, 4, 3, 9
+FORMS = OPERATIONS["log_linear_attention"]
+
+
+def example(T: int) -> tuple[Tensor, ...]:
+    """To go on after 5 and 64 steps, digits 101 and 1000000; what the other digits of the state hold is not to be read."""
+    q, k = randn(BATCH, T, 1, K), randn(BATCH, T, 1, K)
+    return q, k, randn(BATCH, T, H, V), decay(BATCH, T, H), randn(BATCH, T, H, LEVELS), randn(BATCH, H, LEVELS, K, V)
+
+
+def tensors(form, q, k, v, g, scale, S, reset=None) -> tuple[Tensor, Tensor]:
+    o, state = form(q, k, v, g, scale, Fenwick(S, torch.tensor([5, 64])), reset)
+    return o, state.S
+
+
+def in_words(q, k, v, g, scale, S) -> Tensor:
+    """Equation (1) from rest, pair by pair."""
+    rows = []
+    for t in range(v.shape[1]):
+        o = torch.zeros_like(v[:, t])
+        for s in range(t + 1):
+            weight = scale[:, t, :, (t ^ s).bit_length()] * g[:, s + 1 : t + 1].sum(1).exp() * (q[:, t] * k[:, s]).sum(-1)
+            o = o + weight.unsqueeze(-1) * v[:, s]
+        rows.append(o)
+    return torch.stack(rows, dim=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_sum_over_levels(form: str):
+    agree(lambda *x: FORMS[form](*x[:5])[0], in_words, example(37), torch.float64)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("T", [0, 1, 2, 63, 64, 65, 130])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_every_form_is_the_definition(form: str, T: int, dtype: torch.dtype):
+    fast, slow = partial(tensors, FORMS[form]), partial(tensors, FORMS["recurrent"])
+    agree(fast, slow, example(T), dtype)
+    agree(gradient(fast), gradient(slow), example(T), dtype)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("at", [0, 1, 31, 64, 99, 100])
+def test_cut_anywhere_is_whole(form: str, at: int):
+    def pieces(*values):
+        *parts, S = values
+        first, state = FORMS[form](*(x[:, :at] for x in parts), Fenwick(S, torch.tensor([5, 64])))
+        second, state = FORMS[form](*(x[:, at:] for x in parts), state)
+        assert state.position.tolist() == [105, 164]
+        return torch.cat([first, second], dim=1), state.S
+
+    values, whole = example(100), partial(tensors, FORMS["recurrent"])
+    for dtype in (torch.float64, torch.float32):
+        agree(pieces, whole, values, dtype)
+    agree(gradient(pieces), gradient(whole), values, torch.float64)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_reset_counts_anew(form: str):
+    reset = torch.zeros(BATCH, 100, dtype=torch.bool)
+    starts = [0, 10, 64, 70, 100]
+    reset[1, starts[:-1]] = True
+
+    def alone(*values):
+        *parts, S = values
+        o, state = FORMS["recurrent"](*(x[:1] for x in parts), Fenwick(S[:1], torch.tensor([5])))
+        pieces = []
+        for start, stop in pairwise(starts):
+            piece, last = FORMS["recurrent"](*(x[1:, start:stop] for x in parts))
+            pieces.append(piece)
+        return torch.cat([o, torch.cat(pieces, dim=1)]), torch.cat([state.S, last.S])
+
+    for dtype in (torch.float64, torch.float32):
+        packed = partial(tensors, FORMS[form], reset=reset)
+        agree(packed, alone, example(100), dtype)
+        agree(gradient(packed), gradient(alone), example(100), dtype)
+
+
+def test_the_state_is_a_binary_number():
+    """A digit that is 0 holds nothing; one that is 1 holds its span, here without decay."""
+    q, k, v, _, scale, _ = example(53)
+    _, (S, position) = log_linear_attention(q, k, v, None, scale)
+    assert position.tolist() == [53, 53]
+    spans = {0: (52, 53), 2: (48, 52), 4: (32, 48), 5: (0, 32)}  # 53 = 110101
+    for digit in range(LEVELS):
+        start, stop = spans.get(digit, (0, 0))
+        want = torch.einsum("bshk,bshv->bhkv", k[:, start:stop].expand(-1, -1, H, -1), v[:, start:stop])
+        torch.testing.assert_close(S[:, :, digit], want)
+
+
+def test_with_all_levels_equal_it_is_linear_attention():
+    q, k, v, g, scale, _ = example(100)
+    o, state = log_linear_attention(q, k, v, g, torch.ones_like(scale))
+    want, S = linear_attention(q, k, v, g, 1.0)
+    torch.testing.assert_close(o, want)
+    torch.testing.assert_close(state.S.sum(2), S)
+
+
+def test_the_future_cannot_touch_the_past():
+    one, two = (tuple(cast(x, torch.float32) for x in example(100)) for _ in range(2))
+    for form in FORMS.values():
+        for t in (1, 33, 64, 80):
+            changed = (*(torch.cat([x[:, :t], y[:, t:]], dim=1) for x, y in zip(one[:5], two[:5])), one[5])
+            assert torch.equal(tensors(form, *changed)[0][:, :t], tensors(form, *one)[0][:, :t])
+
+
+def test_derivatives_of_both_kinds():
+    values = [x.requires_grad_() for x in example(5)]
+    assert torch.autograd.gradgradcheck(partial(tensors, FORMS["chunked"]), values, fast_mode=True)
+    jvp = torch.func.jvp(partial(tensors, log_linear_attention), tuple(values), tuple(torch.ones_like(x) for x in values))[1]
+    assert all(x.isfinite().all() for x in jvp)
+
+
+def test_more_steps_than_levels_are_refused():
+    q, k, v, g, scale, _ = example(33)
+    with pytest.raises(ValueError, match=r"^level_scale has 6 levels, which is enough for 32 steps, and step 33 is here"):
+        log_linear_attention(q, k, v, g, scale[..., :6])
+    log_linear_attention(q, k, v, g, scale[..., :7])
+    reset = torch.zeros(BATCH, 33, dtype=torch.bool)
+    reset[:, 16] = True
+    log_linear_attention(q, k, v, g, scale[..., :6], reset=reset)
+    with pytest.raises(ValueError, match=r"^level_scale is \[2, 33, 2\], expected"):
+        log_linear_attention(q, k, v, g, scale[..., 0])
