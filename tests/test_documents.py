@@ -52,7 +52,9 @@ def test_the_table_of_mixers_is_the_registry():
 
 def test_the_table_of_operations_is_what_the_engine_has():
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    rows = {name: (forms, paper) for name, forms, paper in re.findall(r"^\| `(\w+)` \| .+? \| ([a-z0-9, ]+) \| (.+?) \|$", text, flags=re.M)}
+    rows = {
+        name: (forms, paper) for name, forms, paper in re.findall(r"^\| `(\w+)` \| .+? \| ([a-z0-9, ]+) \| (.+?) \|$", text, flags=re.M)
+    }
     assert rows.keys() == OPERATIONS.keys()
     for name, (forms, paper) in rows.items():
         assert sorted(forms.split(", ")) == sorted(OPERATIONS[name]), name

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import gated as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blank, blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 256  # channels of a unit
 
