@@ -191,6 +191,17 @@ def rows() -> tuple[Operation, ...]:
             grows=False,
         ),
         Operation(
+            "delta_product, two factors",
+            SHAPES,
+            product_inputs,
+            "BTHV",
+            first(recurrence.delta_product),
+            first(FORMS["delta_product"]["recurrent"]),
+            (packages.FLA_PRODUCT, JAX_PRODUCT),
+            matrix_work(10),
+            grows=False,
+        ),
+        Operation(
             "linear_attention, bonus (RWKV-6)",
             SHAPES,
             bonus_inputs,

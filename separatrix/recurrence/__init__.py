@@ -6,6 +6,7 @@ from separatrix.recurrence.cells import GRU, LSTM, DiagonalGRU, DiagonalLSTM, El
 from separatrix.recurrence.companion import Companion, companion_closed_loop, companion_kernel, companion_ssm, companion_state
 from separatrix.recurrence.convolution import long_convolution
 from separatrix.recurrence.delta import delta_rule
+from separatrix.recurrence.delta_product import delta_product
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
@@ -84,6 +85,7 @@ __all__ = [
     "companion_state",
     "cross_merge",
     "cross_scan",
+    "delta_product",
     "delta_rule",
     "dense_scan",
     "dense_ssm",

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
-from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
+from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -159,8 +159,4 @@ def delta_rule_fused(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    inputs, state = float32(q, k, v, beta, log_decay), state_or_rest(initial_state, v.shape[0], v.shape[2], q.shape[3], v.shape[3])
-    if v.shape[1] == 0:
-        return v, state
-    o, final, _ = operators().delta_rule(*inputs, q.shape[3] ** -0.5 if scale is None else float(scale), state, reset)
-    return o.to(v.dtype), final
+    return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2), log_decay, scale, initial_state, reset)

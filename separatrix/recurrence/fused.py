@@ -53,3 +53,24 @@ def real_single(*inputs: Tensor | None) -> str | None:
 def keys_in_cache(*inputs: Tensor | None) -> str | None:
     """For matrix states [key, value]: the first argument's last axis is the keys."""
     return "the state outgrows the cache" if inputs and inputs[0] is not None and inputs[0].shape[-1] > MOST_KEYS else double(*inputs)
+
+
+def matrix_state(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    scale: float | None,
+    initial_state: Tensor | None,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """(1) of `kernels/matrix_state.py`.   q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V], beta [B, T, n, H_v] or None"""
+    batch, time, _, heads, value = v.shape
+    state = state_or_rest(initial_state, batch, heads, q.shape[3], value)
+    if time == 0:
+        return v[:, :, 0], state
+    inputs = float32(q, k, v, beta, log_decay)
+    scale = q.shape[3] ** -0.5 if scale is None else float(scale)
+    o, final, *_ = operators().matrix_state(*inputs, scale, state, reset, will_differentiate(*inputs, state))
+    return o.to(v.dtype), final

@@ -61,6 +61,16 @@ def heads(time: int, log_decay: Tensor | None, query_heads: int = 2, delta: bool
     return {"q": q, "k": k, "v": randn(BATCH, time, H, V), **beta, "log_decay": log_decay, "initial_state": randn(BATCH, H, K, V)}
 
 
+def product(time: int, factors: int, log_decay: Tensor | None, query_heads: int = 2) -> Arguments:
+    """Keys, values and steps of several factors a token."""
+    H, K, V = 2, 4, 3
+    return heads(time, log_decay, query_heads) | {
+        "k": normalize(randn(BATCH, time, factors, query_heads, K), dim=-1),
+        "v": randn(BATCH, time, factors, H, V),
+        "beta": 2 * torch.rand(BATCH, time, factors, H, dtype=torch.float64),
+    }
+
+
 def ssd(time: int) -> Arguments:
     H, G, P, N = 4, 2, 3, 4
     return {
@@ -248,6 +258,13 @@ ROWS = {
         lambda T: {"A": randn(1, 1, 2, 2, 3).tanh() / 1.5, "x": randn(BATCH, T, 6), "initial_state": randn(BATCH, 6)},
         ("x",),
         "x",
+    ),
+    "delta product": Row("delta_product", lambda T: product(T, 2, None), ("q", "k", "v", "beta"), "v"),
+    "delta product, one decay": Row(
+        "delta_product", lambda T: product(T, 3, decay(BATCH, T, 2), 1), ("q", "k", "v", "beta", "log_decay"), "v"
+    ),
+    "delta product, decay per key": Row(
+        "delta_product", lambda T: product(T, 2, decay(BATCH, T, 2, 4)), ("q", "k", "v", "beta", "log_decay"), "v"
     ),
     "rank one": Row("dplr", lambda T: rank_one(T, None), ("r", "k", "v", "a", "b"), "v"),
     "rank one, one decay": Row("dplr", lambda T: rank_one(T, decay(BATCH, T, 2)), ("r", "log_decay", "k", "v", "a", "b"), "v"),

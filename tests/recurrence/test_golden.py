@@ -69,14 +69,8 @@ def log_linear(attention, q, k, v, g, lam) -> Pair:
     return attention(q, k, v, g, lam)
 
 
-def gated_deltaproduct(rule, q, k, v, beta, g, S0=None) -> Pair:
-    """n reflections a token are n steps, the decay before the first and the read after the last."""
-    n, none = k.shape[2], torch.zeros_like
-    every = [x.flatten(1, 2) for x in (k, v, beta)]
-    decay = torch.stack([g] + [none(g)] * (n - 1), dim=2).flatten(1, 2)
-    query = torch.stack([none(q)] * (n - 1) + [q], dim=2).flatten(1, 2)
-    o, state = rule(query, *every, decay, None, S0)
-    return o[:, n - 1 :: n], state
+def gated_deltaproduct(product, q, k, v, beta, g, S0=None) -> Pair:
+    return product(q, k, v, beta, g, None, S0)
 
 
 def longhorn(rule, q, k, x, beta, S0=None) -> Pair:
@@ -146,8 +140,8 @@ CASES: dict[str, tuple[str, Callable]] = {
     "gated_deltanet": ("delta_rule", deltanet),
     "kda": ("delta_rule", deltanet),
     "kaczmarz": ("delta_rule", kaczmarz),
-    "gated_deltaproduct_n2": ("delta_rule", gated_deltaproduct),
-    "gated_deltaproduct_n3": ("delta_rule", gated_deltaproduct),
+    "gated_deltaproduct_n2": ("delta_product", gated_deltaproduct),
+    "gated_deltaproduct_n3": ("delta_product", gated_deltaproduct),
     "longhorn_exact": ("longhorn", longhorn),
     "longhorn_diag": ("longhorn_diagonal", longhorn),
     "hgrn": ("diagonal_scan", hgrn),

@@ -34,9 +34,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     from separatrix.recurrence import AdaptiveRidge, DiagonalGRU, DiagonalLSTM
 
     heads, keys = (1, 3, 1), (1, 3, 1, 2)
-    for shape in (None, heads, keys):  # no decay, one a head, one a key dimension
-        yield "linear_attention", (ones(keys), ones(keys), ones(keys), None if shape is None else -ones(shape))
-        yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads), None if shape is None else -ones(shape))
+    yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads))  # one machine code for all matrix states
     for gate in (None, ones(heads)):
         yield "selective_scan", (ones(heads), ones(heads), -ones(1, 2), ones(1, 3, 2), ones(1, 3, 2), ones(1), gate)
     for dtype in (None, float64, complex64):

@@ -26,9 +26,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.exponential import exp
+from separatrix.recurrence.kernels.exponential import exp, row_decays
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fetch, fill, get, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.linear import row_decays
 from separatrix.recurrence.kernels.parallel import spawn
 
 CHUNK = 16  # states of [value, lanes] that fit the L2 cache together

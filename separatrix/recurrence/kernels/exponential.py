@@ -12,7 +12,21 @@ from llvmlite import ir
 from numba import njit
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import CONTRACT, INT, constant, llvm_call, pick, pieces, splat, suffix
+from separatrix.recurrence.kernels.lanes import (
+    CONTRACT,
+    INT,
+    WIDTH,
+    ZERO,
+    constant,
+    fill,
+    llvm_call,
+    load_first,
+    pick,
+    pieces,
+    splat,
+    store,
+    suffix,
+)
 
 LOG2E = np.float32(1.4426950408889634)
 
@@ -43,6 +57,14 @@ def exp2_of(typingctx, x, y):
 def exp(x):
     """e**x for x <= 88, 0 below -86.6, a NaN stays a NaN."""
     return exp2_of(x, splat(x, LOG2E))
+
+
+@njit(cache=True, nogil=True)
+def row_decays(log_decay, at, n, out):
+    """out[:n] = exp(log_decay[at : at + n]); out has room for whole lanes."""
+    zero = fill(WIDTH, ZERO)
+    for i in range(0, n, WIDTH):
+        store(out, i, exp(load_first(zero, log_decay, at + i, n - i)))
 
 
 def _fuse(builder, x, y, z):

@@ -10,7 +10,6 @@ Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fu
 """
 
 from separatrix.recurrence.operators.block_scan import block_scan as block_scan_operator
-from separatrix.recurrence.operators.delta_rule import delta_rule as delta_rule_operator
 from separatrix.recurrence.operators.dense_scan import dense_scan as dense_scan_operator
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan as diagonal_scan_operator
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm as diagonal_ssm_operator
@@ -20,10 +19,10 @@ from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
 from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
-from separatrix.recurrence.operators.linear_attention import linear_attention as linear_attention_operator
 from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
 from separatrix.recurrence.operators.longhorn import longhorn as longhorn_operator
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
+from separatrix.recurrence.operators.matrix_state import matrix_state as matrix_state_operator
 from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_scan_operator
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
@@ -31,7 +30,6 @@ from separatrix.recurrence.operators.selective_scan2d import selective_scan2d as
 
 __all__ = [
     "block_scan",
-    "delta_rule",
     "dense_scan",
     "diagonal_gru",
     "diagonal_lstm",
@@ -40,10 +38,10 @@ __all__ = [
     "dictionary_scan",
     "dplr",
     "gram_solve",
-    "linear_attention",
     "long_convolution",
     "longhorn",
     "low_rank_scan",
+    "matrix_state",
     "minmax_scan",
     "scan2d",
     "selective_scan",
@@ -51,7 +49,6 @@ __all__ = [
 ]
 
 block_scan = direct(block_scan_operator)
-delta_rule = direct(delta_rule_operator)
 dense_scan = direct(dense_scan_operator)
 diagonal_gru = direct(diagonal_gru_operator)
 diagonal_lstm = direct(diagonal_lstm_operator)
@@ -60,10 +57,10 @@ diagonal_ssm = direct(diagonal_ssm_operator)
 dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
-linear_attention = direct(linear_attention_operator)
 long_convolution = direct(long_convolution_operator)
 longhorn = direct(longhorn_operator)
 low_rank_scan = direct(low_rank_scan_operator)
+matrix_state = direct(matrix_state_operator)
 minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)

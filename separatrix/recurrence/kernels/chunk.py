@@ -1,0 +1,221 @@
+"""CHUNK steps of a matrix state at once: what its decays do to queries and keys, and the scores among them.
+
+    D[t, s] = a_{s+1} ... a_t        left at step t of what was there after step s; s = 0 is the state before, t = end the last step     (1)
+
+    reads    q_t D[t, 0]        what a query sees of the state before the chunk
+    sees    -k_t D[t, 0]        what a key sees of it, for the delta rule, which subtracts
+    writes   k_s D[end, s]      what a key leaves in the state after the chunk
+    Mq       q_t D[t, s] k_s    s <= t                                                                                  (2)
+    Mk      -k_t D[t, s] k_s    s < t
+
+(1) is always a running product of numbers in [0, 1], so nothing overflows and nothing is divided; a reset is a factor of 0. With one decay
+a head (2) is a matrix product times (1); with one a key dimension the keys fade row by row and every row meets the query.
+
+A token has n steps, each with a key, and one query after the last; it decays before the first. n is 1 but for products of delta rules.
+Steps beyond the last token have zeros for keys and queries and do not decay.
+
+Cost     CHUNK K multiply-adds a step for (2), against K V for the state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from separatrix.recurrence.kernels.exponential import exp
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
+from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile, turn
+
+CHUNK = 16
+HALF = CHUNK // 2
+SQUARE = CHUNK * CHUNK
+ONE = np.float32(1)
+
+# What decays: nothing, every state of a head alike, or each of its key dimensions.
+NOTHING, HEADS, KEYS = 0, 1, 2
+
+
+class Chunk(NamedTuple):
+    """Scratch. Rows of keys are steps, rows of queries are tokens, all padded to whole lanes; squares are CHUNK x CHUNK."""
+
+    q: np.ndarray
+    k: np.ndarray
+    reads: np.ndarray
+    sees: np.ndarray
+    writes: np.ndarray
+    fade: np.ndarray  # a_t, a row a token
+    arrive: np.ndarray  # D[t, 0], a row a step
+    leave: np.ndarray  # D[end, s]
+    passed: np.ndarray  # D[end, 0], one row
+    turned: np.ndarray  # keys, transposed
+    faded: np.ndarray  # keys on their way through the chunk
+    Dq: np.ndarray  # (1) for one decay a head
+    Dk: np.ndarray  # negative
+    Mq: np.ndarray
+    Mk: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def zeros(n):
+    x = scratch(n)
+    x[:] = 0
+    return x
+
+
+@njit(cache=True, nogil=True)
+def new_chunk(width, n, kind):
+    rows = (CHUNK + ROWS * n) * width  # a tile of queries may reach beyond the last
+    fading = rows if kind != NOTHING else 0
+    q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(rows), zeros(SQUARE), zeros(SQUARE)
+    fade[:] = 1
+    left_at(Dq, Dk, n, fade, width)
+    reads, writes = (q, k) if kind == NOTHING else (zeros(rows), zeros(rows))
+    return Chunk(
+        q,
+        k,
+        reads,
+        zeros(rows),
+        writes,
+        fade,
+        zeros(fading),
+        zeros(fading),
+        zeros(width),
+        zeros(width * CHUNK),
+        zeros(fading),
+        Dq,
+        Dk,
+        zeros(SQUARE),
+        zeros(SQUARE),
+    )
+
+
+@njit(cache=True, nogil=True)
+def left_at(Dq, Dk, n, fade, width):
+    """(1) for one decay a head, among the steps of the chunk: zero where s has not been yet, negative for keys."""
+    row, one = fill(CHUNK, ZERO), np.zeros(CHUNK, np.float32)
+    for t in range(CHUNK // n):
+        row = row * fade[t * width]
+        for s in range(t * n, t * n + n):
+            store(Dk, s * CHUNK, row * np.float32(-1))
+            one[s] = 1
+            row = row + load(row, one, 0)
+            one[s] = 0
+        store(Dq, t * CHUNK, row)
+
+
+@njit(cache=True, nogil=True)
+def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, heads, reset, t):
+    """Keys, decays and what they leave behind.  k[at :] is a row of K for every step, a stride apart; the decay of the first token stands
+    at decay[decay_at] (a number or K of them), that of the next one `heads` further; reset[t] is the first token's."""
+    pack(k, at, stride, tokens * n, K, ONE, c.k, CHUNK, width)
+    if kind == NOTHING:
+        return
+    if kind == HEADS:
+        numbers = c.passed  # room for whole lanes
+        for i in range(CHUNK // n):
+            numbers[i] = decay[decay_at + i * heads] if i < tokens else ZERO
+        store(numbers, 0, exp(load(fill(CHUNK, ZERO), numbers, 0)))
+    for d in range(0, width, LANES):
+        left = fill(LANES, ONE)
+        for i in range(CHUNK // n):
+            a = left
+            if i >= tokens:
+                a = fill(LANES, ONE)
+            elif reset[t + i]:
+                a = fill(LANES, ZERO)
+            elif kind == HEADS:
+                a = fill(LANES, c.passed[i])
+            else:
+                a = exp(load_first(left, decay, (decay_at + i * heads) * K + d, K - d))
+            store(c.fade, i * width + d, a)
+    for d in range(0, width, LANES):
+        left = fill(LANES, ONE)
+        for i in range(CHUNK // n - 1, -1, -1):
+            for s in range(i * n, i * n + n):
+                store(c.leave, s * width + d, left)
+                store(c.writes, s * width + d, left * load(left, c.k, s * width + d))
+            left = left * load(left, c.fade, i * width + d)
+        store(c.passed, d, left)
+
+
+@njit(cache=True, nogil=True)
+def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta):
+    """Queries, what they and the keys see, and the scores; after `enter_keys`."""
+    pack(q, at, stride, tokens, K, np.float32(scale), c.q, CHUNK, width)
+    if kind != NOTHING:
+        for d in range(0, width, LANES):
+            left = fill(LANES, ONE)
+            for i in range(CHUNK // n):
+                left = left * load(left, c.fade, i * width + d)
+                store(c.reads, i * width + d, left * load(left, c.q, i * width + d))
+                for s in range(i * n, i * n + n):
+                    store(c.arrive, s * width + d, left)
+                    if delta:
+                        store(c.sees, s * width + d, left * load(left, c.k, s * width + d) * -ONE)
+    elif delta:
+        for d in range(0, CHUNK * width, LANES):
+            store(c.sees, d, load(fill(LANES, ZERO), c.k, d) * -ONE)
+    if kind == KEYS:
+        _scores_of_fading_keys(c, width, n, tokens, delta)
+    else:
+        if kind == HEADS:
+            left_at(c.Dq, c.Dk, n, c.fade, width)
+        turn(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
+        scores(c.q, width, c.turned, K, tokens, n, c.Mq)
+        weigh(c.Mq, c.Dq)
+        if delta:
+            scores(c.k, width, c.turned, K, tokens * n, 1, c.Mk)
+            weigh(c.Mk, c.Dk)
+
+
+@njit(cache=True, nogil=True)
+def scores(z, width, turned, size, rows, n, into):
+    """into [rows, CHUNK] = z turned, the inner products of `size` numbers; a row is only asked for its first n (row + 1) columns."""
+    none, corner = tile(ROWS, fill(CHUNK, ZERO)), tile(HALF, fill(HALF, ZERO))
+    first = 0
+    if n == 1:
+        store_rows(into, 0, CHUNK, through(corner, z, 0, width, 1, turned, 0, CHUNK, size))
+        first = HALF
+    for r in range(first, rows, ROWS):
+        store_rows(into, r * CHUNK, CHUNK, through(none, z, r * width, width, 1, turned, 0, CHUNK, size))
+
+
+@njit(cache=True, nogil=True)
+def weigh(M, D):
+    """M <- M D, number by number."""
+    for i in range(0, SQUARE, CHUNK):
+        store(M, i, load(fill(CHUNK, ZERO), M, i) * load(fill(CHUNK, ZERO), D, i))
+
+
+@njit(cache=True, nogil=True)
+def fade_rows(x, first, last, fade, at, width):
+    """x[first : last] times one row of decays."""
+    for d in range(0, width, LANES):
+        a = load(fill(LANES, ZERO), fade, at + d)
+        for s in range(first, last):
+            store(x, s * width + d, a * load(a, x, s * width + d))
+
+
+@njit(cache=True, nogil=True)
+def product(x, i, y, j, width):
+    """x[i : i + width] · y[j : j + width]"""
+    sums = fill(LANES, ZERO)
+    for d in range(0, width, LANES):
+        sums = sums + load(sums, x, i + d) * load(sums, y, j + d)
+    return total(sums)
+
+
+@njit(cache=True, nogil=True)
+def _scores_of_fading_keys(c, width, n, tokens, delta):
+    for d in range(0, CHUNK * width, LANES):
+        store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
+    for t in range(tokens):
+        fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
+        for s in range(t * n + n):
+            c.Mq[t * CHUNK + s] = product(c.q, t * width, c.faded, s * width, width)
+        if delta:
+            for r in range(t * n, t * n + n):
+                for s in range(r):
+                    c.Mk[r * CHUNK + s] = -product(c.k, r * width, c.faded, s * width, width)

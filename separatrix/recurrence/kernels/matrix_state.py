@@ -1,0 +1,113 @@
+"""A matrix state, forward: linear attention and the delta rule are one kernel.
+
+    S'_t = diag(a_t) S_{t-1}          a_t: 1, one number a head, or one a key dimension
+    S_t  = S'_t + k_t u_tᵀ            u_t = v_t, or β_t e_t with the prediction error e_t = v_t - S'_tᵀ k_t          (1)
+    o_t  = scale · S_tᵀ q_t
+
+CHUNK steps go at once, as products of tiles (letters as in `chunk`, S the state before):
+
+    e = v + sees S + Mk u             row after row, in triangles of ROWS steps
+    o = reads S + Mq u
+    S = passed ⊙ S + writesᵀ u                                                                                     (2)
+
+so a number of the state is loaded twice and stored once in CHUNK steps, and what (1) would spend on decays is spent on vectors.
+There is one machine code for all kinds of decay and update: what differs is decided once a chunk.
+
+Cost     2 K V multiply-adds a step, 3 for the delta rule, whatever the decay, and about CHUNK (K + V) / 2 for each set of scores.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, zeros
+from separatrix.recurrence.kernels.lanes import ZERO, fill
+from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
+
+# The backward starts again from the state before every STRETCH-th chunk: the first, which is known, and the marks.
+STRETCH = 16
+
+
+@njit(cache=True, nogil=True)
+def forward(first, last, shape, q, k, v, beta, kind, decay, reset, scale, start, keep, o, error, marks, final):
+    """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H],
+    empty for linear attention; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V]; start, final [B,H,K,V];
+    marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are written if `keep`."""
+    _, T, n, G, H, K, V, part = shape
+    delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
+    c, S, u, e, out = new_chunk(width, n, kind), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
+    weight = np.zeros(CHUNK, np.float32)
+    for unit in range(first, last):
+        b, h, left = unit // (H * parts), unit // parts % H, unit % parts * part
+        group, lanes = h // (H // G), min(part, V - left)
+        pack(start, (b * H + h) * K * V + left, V, K, lanes, ONE, S, width, wide)
+        for now in range(0, T, together):
+            tokens, t = min(together, T - now), b * T + now
+            steps, values = tokens * n, (t * n * H + h) * V + left
+            if keep and now > 0 and now % stretch == 0:
+                mark = (b * H + h) * ((T - 1) // stretch) + now // stretch - 1
+                unpack(S, wide, K, lanes, ONE, marks, mark * K * V + left, V)
+            enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
+            enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
+            pack(v, values, H * V, steps, lanes, ONE, u, CHUNK, wide)
+            if delta:
+                weights(beta, t * n * H + h, H, steps, weight)
+                correct(e, u, wide, steps, c.sees, width, K, S, c.Mk, weight)
+                if keep:
+                    unpack(e, wide, steps, lanes, ONE, error, values, H * V)
+            observe(out, wide, tokens, c.reads, width, K, S, c.Mq, u, n, steps)
+            unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
+            move(S, wide, K, kind != NOTHING, c.passed, c.writes, width, u, steps)
+        unpack(S, wide, K, lanes, ONE, final, (b * H + h) * K * V + left, V)
+
+
+@njit(cache=True, nogil=True)
+def weights(beta, at, stride, steps, weight):
+    """β of the chunk's steps, zeros beyond them."""
+    for s in range(CHUNK):
+        weight[s] = beta[at + s * stride] if s < steps else ZERO
+
+
+@njit(cache=True, nogil=True)
+def correct(e, u, wide, steps, sees, width, K, S, Mk, weight):
+    """e = v + sees S + Mk u and u = β e, both [CHUNK, wide]; v comes in u."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, wide, LANES):
+        for r in range(0, steps, ROWS):
+            rows = load_rows(none, u, r * wide + d, wide)
+            rows = through(rows, sees, r * width, width, 1, S, d, wide, K)
+            rows = through(rows, Mk, r * CHUNK, CHUNK, 1, u, d, wide, r)
+            rows = solved(rows, Mk, r * CHUNK + r, CHUNK, 1, weight, r, 1)
+            store_rows(e, r * wide + d, wide, rows)
+            store_rows(u, r * wide + d, wide, scaled(rows, weight, r, 1))
+
+
+@njit(cache=True, nogil=True)
+def observe(out, wide, tokens, reads, width, K, S, Mq, u, n, steps):
+    """out = reads S + Mq u"""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, wide, LANES):
+        for r in range(0, tokens, ROWS):
+            rows = through(none, reads, r * width, width, 1, S, d, wide, K)
+            rows = through(rows, Mq, r * CHUNK, CHUNK, 1, u, d, wide, min((r + ROWS) * n, steps))
+            store_rows(out, r * wide + d, wide, rows)
+
+
+@njit(cache=True, nogil=True)
+def move(S, wide, K, fading, passed, writes, width, u, steps):
+    """S <- passed ⊙ S + writesᵀ u"""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, wide, LANES):
+        for r in range(0, K, ROWS):
+            rows = load_rows(none, S, r * wide + d, wide)
+            if fading:
+                rows = scaled(rows, passed, r, 1)
+            store_rows(S, r * wide + d, wide, through(rows, writes, r, 1, width, u, d, wide, steps))
+
+
+@njit(cache=True, nogil=True)
+def forward_shared(team, threads, first, last, args):
+    spawn(forward, team, threads, first, last, args)

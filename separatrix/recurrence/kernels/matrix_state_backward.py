@@ -1,0 +1,348 @@
+"""A matrix state, backward: every gradient from the state before a chunk and the adjoint after it.
+
+With X = dL/dS after the chunk, S the state before it, G = dL/do and the letters of `chunk`, the gradient y = dL/dv, w = dL/du of (2) in
+`matrix_state` and those of queries and keys are
+
+    w  = writes X + Mqᵀ G + Mkᵀ y                 y = β w, or w itself for linear attention; from the last step to the first
+    Pq = G uᵀ,  Pk = -y uᵀ                        what a score is worth
+    dq = arrive ⊙ (G Sᵀ) + (Pq ⊙ D) k                                                                                 (1)
+    dk = leave ⊙ (u Xᵀ) + (Pq ⊙ D)ᵀ q  -  arrive ⊙ (y Sᵀ) + (Pk ⊙ D) k + (Pk ⊙ D)ᵀ k
+    X <- passed ⊙ X + readsᵀ G + seesᵀ y                                                                              (2)
+
+The gradient of a log decay at step t is everything that passes through the decay of step t, and (1) holds it in parts: from S to X; from S
+to the readers at t and later; from the writers before t to X; from those writers to those readers, pair by pair. All four are sums along
+the chunk, so nothing is subtracted from something nearly equal.
+
+States are walked forward again from the nearest mark, one stretch at a time, and kept for every chunk of it: STRETCH times the size of
+the state for every thread, whatever the length. They are kept transposed, as (1) reads them.
+
+Cost     5 K V multiply-adds a step, 7 for the delta rule, and one transpose of X a chunk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from separatrix.recurrence.kernels.chunk import (
+    CHUNK,
+    HEADS,
+    KEYS,
+    NOTHING,
+    ONE,
+    SQUARE,
+    enter_keys,
+    enter_queries,
+    fade_rows,
+    new_chunk,
+    product,
+    scores,
+    weigh,
+    zeros,
+)
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
+from separatrix.recurrence.kernels.matrix_state import STRETCH, move, weights
+from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.tile import (
+    LANES,
+    ROWS,
+    load_rows,
+    pack,
+    padded,
+    scaled,
+    solved,
+    store_rows,
+    through,
+    tile,
+    times,
+    turn,
+    unpack,
+)
+
+
+@njit(cache=True, nogil=True)
+def backward(
+    first,
+    last,
+    shape,
+    q,
+    k,
+    v,
+    beta,
+    kind,
+    decay,
+    reset,
+    scale,
+    state,
+    error,
+    marks,
+    grad_o,
+    grad_final,
+    grad_q,
+    grad_k,
+    grad_v,
+    grad_beta,
+    grad_decay,
+    grad_start,
+):
+    """Units as in `matrix_state.forward`, whose error and marks come in.  Gradients are shaped like what they belong to, those of
+    q, k, beta and decay with one axis before all others, the parts of the values, and with a head for every head of v."""
+    B, T, n, G, H, K, V, part = shape
+    delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
+    size, rows = width * wide, CHUNK + ROWS * n
+    c, X, turned_X, states = new_chunk(width, n, kind), zeros(size), zeros(size), zeros(STRETCH * size)
+    u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
+    turned_u, Pq, Pk = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE)
+    dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
+    weight = np.ones(CHUNK, np.float32)
+    for unit in range(first, last):
+        b, h, p = unit // (H * parts), unit // parts % H, unit % parts
+        left = p * part
+        group, lanes = h // (H // G), min(part, V - left)
+        pack(grad_final, (b * H + h) * K * V + left, V, K, lanes, ONE, X, width, wide)
+        for start in range((T - 1) // stretch * stretch, -1, -stretch):
+            end = min(T, start + stretch)
+            if start == 0:
+                pack(state, (b * H + h) * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+            else:
+                mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
+                pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+            turn(turned_X, 0, wide, width, wide, states, width)
+            chunks = (end - start + together - 1) // together
+            for i in range(2 * chunks - 1):
+                back = i >= chunks - 1  # first forward to the last chunk, then backward from it
+                j = 2 * (chunks - 1) - i if back else i
+                now = start + j * together
+                tokens, t = min(together, T - now), b * T + now
+                values, grads = (t * n * H + h) * V + left, (p * B * T + t) * H + h
+                enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
+                if delta:
+                    weights(beta, t * n * H + h, H, tokens * n, weight)
+                    pack(error, values, H * V, tokens * n, lanes, ONE, e, CHUNK, wide)
+                    weigh_rows(e, weight, u, wide)
+                else:
+                    pack(v, values, H * V, tokens * n, lanes, ONE, u, CHUNK, wide)
+                if not back:
+                    move_turned(states, j * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
+                    continue
+                enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
+                pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
+                turn(X, 0, wide, width, wide, turned_X, width)
+                be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
+                unpack(y, wide, tokens * n, lanes, ONE, grad_v, values, H * V)
+                if delta:
+                    for s in range(tokens * n):
+                        grad_beta[((p * B * T + t) * n + s) * H + h] = product(w, s * wide, e, s * wide, wide)
+                # What scores, queries and keys are worth.
+                turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
+                scores(g, wide, turned_u, wide, together, n, Pq)
+                if delta:
+                    scores(y, wide, turned_u, wide, steps, 1, Pk)
+                look(dq, width, together, g, wide, ONE, states, j * size, kind != NOTHING, c.arrive, n)
+                look(dk, width, steps, u, wide, ONE, turned_X, 0, kind != NOTHING, c.leave, 1)
+                if delta:
+                    look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
+                if kind != NOTHING:
+                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta)
+                if delta:
+                    for d in range(0, steps * width, LANES):
+                        store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
+                if kind == KEYS:
+                    among_fading(ddecay, c, width, n, delta, Pq, Pk, dq, dk)
+                else:
+                    if kind == HEADS:
+                        pairs[:] = 0
+                        crossing(pairs, c.Mq, Pq, n, 1)
+                        if delta:
+                            crossing(pairs, c.Mk, Pk, n, n)
+                    weigh(Pq, c.Dq)
+                    before(dq, width, together, Pq, c.k, n)
+                    after(dk, width, steps, Pq, c.q, together, n)
+                    if delta:
+                        weigh(Pk, c.Dk)
+                        before(dk, width, steps, Pk, c.k, 1)
+                        after(dk, width, steps, Pk, c.k, steps, 1)
+                unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
+                unpack(dk, width, tokens * n, K, ONE, grad_k, ((p * B * T + t) * n * H + h) * K, H * K)
+                if kind == KEYS:
+                    unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
+                elif kind == HEADS:
+                    for i in range(tokens):
+                        grad_decay[grads + i * H] = sum_of(ddecay, i * width, width) + pairs[i]
+                # The adjoint before the chunk.
+                move(X, wide, K, kind != NOTHING, c.passed, c.reads, width, g, together)
+                if delta:
+                    move(X, wide, K, False, c.passed, c.sees, width, y, steps)
+        unpack(X, wide, K, lanes, ONE, grad_start, (b * H + h) * K * V + left, V)
+
+
+@njit(cache=True, nogil=True)
+def weigh_rows(e, weight, u, wide):
+    """u = β e"""
+    for s in range(CHUNK):
+        for d in range(s * wide, s * wide + wide, LANES):
+            store(u, d, load(fill(LANES, ZERO), e, d) * weight[s])
+
+
+@njit(cache=True, nogil=True)
+def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
+    """The next state, transposed: Sᵀ passed + uᵀ writes, behind the one at states[at :]."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, width, LANES):
+        for r in range(0, wide, ROWS):
+            here = at + r * width + d
+            rows = load_rows(none, states, here, width)
+            if fading:
+                rows = times(rows, load(fill(LANES, ZERO), passed, d))
+            rows = through(rows, u, r, 1, wide, writes, d, width, steps)
+            store_rows(states, here + wide * width, width, rows)
+
+
+@njit(cache=True, nogil=True)
+def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
+    """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention the weights are ones and there is no Mk."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    rounded = padded(steps, ROWS)
+    for d in range(0, wide, LANES):
+        for r in range(rounded - ROWS, -1, -ROWS):
+            end, token = r + ROWS - 1, r // n
+            rows = through(none, writes, end * width, -width, 1, X, d, wide, K)
+            rows = through(rows, Mq, token * CHUNK + end, -1, CHUNK, g, token * wide + d, wide, tokens - token)
+            if delta:
+                later = r + ROWS
+                rows = through(rows, Mk, later * CHUNK + end, -1, CHUNK, y, later * wide + d, wide, rounded - later)
+                rows = solved(rows, Mk, end * CHUNK + end, -1, -CHUNK, weight, end, -1)
+            store_rows(w, end * wide + d, -wide, rows)
+            store_rows(y, end * wide + d, -wide, scaled(rows, weight, end, -1))
+
+
+@njit(cache=True, nogil=True)
+def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
+    """into = sign (a B) ⊙ D, with every `apart`-th row of D.   a [rows, wide], B [wide, width] from B[b :]"""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, width, LANES):
+        for r in range(0, rows, ROWS):
+            found = times(through(none, a, r * wide, wide, 1, B, b + d, width, wide), fill(LANES, sign))
+            if fading:
+                found = times(found, load_rows(none, D, r * apart * width + d, apart * width))
+            store_rows(into, r * width + d, width, found)
+
+
+@njit(cache=True, nogil=True)
+def before(into, width, rows, P, B, n):
+    """into[r] += sum_s P[r, s] B[s], where row r has n (r + 1) columns."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, width, LANES):
+        for r in range(0, rows, ROWS):
+            found = load_rows(none, into, r * width + d, width)
+            found = through(found, P, r * CHUNK, CHUNK, 1, B, d, width, min((r + ROWS) * n, CHUNK))
+            store_rows(into, r * width + d, width, found)
+
+
+@njit(cache=True, nogil=True)
+def after(into, width, steps, P, B, rows, n):
+    """into[s] += sum_{r < rows} P[r, s] B[r], where row r has n (r + 1) columns."""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, width, LANES):
+        for s in range(0, steps, ROWS):
+            found, r = load_rows(none, into, s * width + d, width), s // n
+            found = through(found, P, r * CHUNK + s, 1, CHUNK, B, r * width + d, width, rows - r)
+            store_rows(into, s * width + d, width, found)
+
+
+@njit(cache=True, nogil=True)
+def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta):
+    """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
+    zero = fill(LANES, ZERO)
+    for d in range(0, width, LANES):
+        through_all = zero
+        for j in range(wide):
+            through_all = through_all + load(zero, states, at + j * width + d) * load(zero, turned_X, j * width + d)
+        passing = through_all * load(zero, c.passed, d)
+        for i in range(CHUNK // n - 1, -1, -1):
+            passing = passing + load(zero, c.q, i * width + d) * load(zero, dq, i * width + d)
+            if delta:
+                for s in range(i * n, i * n + n):
+                    passing = passing + load(zero, c.k, s * width + d) * load(zero, seen, s * width + d)
+            store(ddecay, i * width + d, passing)
+        passing = zero
+        for i in range(CHUNK // n):
+            store(ddecay, i * width + d, load(zero, ddecay, i * width + d) + passing)
+            for s in range(i * n, i * n + n):
+                passing = passing + load(zero, c.k, s * width + d) * load(zero, dk, s * width + d)
+
+
+@njit(cache=True, nogil=True)
+def crossing(pairs, M, P, n, each):
+    """Add to pairs[t] all M P of readers at token t or later and writers before it; `each` rows of readers are a token, n columns."""
+    zero = fill(CHUNK, ZERO)
+    sums, found = zero, np.zeros(CHUNK, np.float32)
+    for t in range(CHUNK // n - 1, -1, -1):
+        for r in range(t * each, t * each + each):
+            sums = sums + load(zero, M, r * CHUNK) * load(zero, P, r * CHUNK)
+        store(found, 0, sums)
+        pairs[t] += total(load_first(zero, found, 0, t * n))
+
+
+@njit(cache=True, nogil=True)
+def sum_of(x, at, n):
+    sums = fill(LANES, ZERO)
+    for d in range(at, at + n, LANES):
+        sums = sums + load(sums, x, d)
+    return total(sums)
+
+
+@njit(cache=True, nogil=True)
+def among_fading(ddecay, c, width, n, delta, Pq, Pk, dq, dk):
+    """The pairs inside the chunk when every key dimension fades by itself; q and k of the chunk are used up."""
+    tokens = CHUNK // n
+    for d in range(0, CHUNK * width, LANES):
+        store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
+    for t in range(tokens):  # readers, looking back at keys that fade as time goes on
+        fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
+        look_back(dq, t, Pq, ONE, c.q, c.faded, width, t, t * n + n, n, ddecay)
+        if delta:
+            for r in range(t * n, t * n + n):
+                look_back(dk, r, Pk, -ONE, c.k, c.faded, width, t, r, n, ddecay)
+    for d in range(0, CHUNK * width, LANES):
+        store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
+    for t in range(tokens - 1, -1, -1):  # writers, looking ahead at readers that fade as time goes back
+        for s in range(t * n, t * n + n):
+            look_ahead(dk, s, Pq, ONE, c.q, t, tokens, width)
+            if delta:
+                look_ahead(dk, s, Pk, -ONE, c.faded, s + 1, tokens * n, width)
+        fade_rows(c.q, t, tokens, c.fade, t * width, width)
+        fade_rows(c.faded, t * n, tokens * n, c.fade, t * width, width)
+
+
+@njit(cache=True, nogil=True)
+def look_back(into, r, P, sign, readers, faded, width, token, end, n, ddecay):
+    """into[r] += sum_{s < end} sign P[r, s] faded[s], and what of it crossed the decays between s and the reader's token."""
+    zero = fill(LANES, ZERO)
+    for d in range(0, width, LANES):
+        reader, crossed, found = load(zero, readers, r * width + d), zero, load(zero, into, r * width + d)
+        for s in range(end):
+            x = load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
+            found = found + x
+            crossed = crossed + reader * x
+            after = s // n + 1
+            if after <= token and s % n == n - 1:
+                store(ddecay, after * width + d, load(zero, ddecay, after * width + d) + crossed)
+        store(into, r * width + d, found)
+
+
+@njit(cache=True, nogil=True)
+def look_ahead(into, s, P, sign, readers, first, last, width):
+    """into[s] += sum_{first <= r < last} sign P[r, s] readers[r]"""
+    zero = fill(LANES, ZERO)
+    for d in range(0, width, LANES):
+        found = load(zero, into, s * width + d)
+        for r in range(first, last):
+            found = found + load(zero, readers, r * width + d) * (sign * P[r * CHUNK + s])
+        store(into, s * width + d, found)
+
+
+@njit(cache=True, nogil=True)
+def backward_shared(team, threads, first, last, args):
+    spawn(backward, team, threads, first, last, args)

@@ -1,0 +1,169 @@
+"""`torch.ops.separatrix.matrix_state`: linear attention, the delta rule and products of delta rules, by `kernels/matrix_state.py`."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels import matrix_state as kernel
+from separatrix.recurrence.kernels.chunk import CHUNK, HEADS, KEYS, NOTHING
+from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.kernels.tile import LANES
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
+
+# A unit of work is a head. Fewer heads than this are cut into parts of their values, which then add up their gradients.
+FEW = 4
+
+
+@torch.library.custom_op(
+    "separatrix::matrix_state",
+    mutates_args=(),
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, Tensor? reset, bool keep) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+)
+def matrix_state(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    scale: float,
+    state: Tensor,
+    reset: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """o, the final state, and, to keep for the backward, the prediction errors and some states on the way.
+
+    q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V], beta [B,T,n,H] or None for linear attention.
+    """
+    o, final, error, marks = _results(q, k, v, beta, state, keep)
+    shape, work = _shape(q, v)
+    share(
+        kernel.forward_shared,
+        state.shape[0] * state.shape[1] * blocks(shape[-2], shape[-1]),
+        work,
+        shape,
+        *_inputs(q, k, v, beta, log_decay, reset),
+        scale,
+        flat(state),
+        keep,
+        *(flat(x) for x in (o, error, marks, final)),
+    )
+    return o, final, error, marks
+
+
+def _results(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, state: Tensor, keep: bool) -> tuple[Tensor, ...]:
+    B, T, n, H, V = v.shape
+    marked = max(T - 1, 0) // (kernel.STRETCH * (CHUNK // n))
+    error = v.new_empty(v.shape if keep and beta is not None else 0)
+    marks = v.new_empty((B, H, marked, *state.shape[2:]) if keep else 0)
+    return v.new_empty(B, T, H, V), state.new_empty(state.shape), error, marks
+
+
+def _shape(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], float]:
+    """The sizes a kernel asks for, and the floating point operations of one pass."""
+    (B, T, n, H, V), (G, K) = v.shape, q.shape[2:]
+    parts = min(blocks(V, LANES), -(-FEW // (B * H))) if B * H else 1
+    return (B, T, n, G, H, K, V, blocks(blocks(V, LANES), parts) * LANES if parts > 1 else max(V, 1)), 6.0 * B * T * n * H * K * V
+
+
+def _inputs(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, reset: Tensor | None
+) -> tuple[np.ndarray | int, ...]:
+    """q, k, v, beta, what decays, decay, reset as the kernels take them. A reset is a decay, so with one there is a decay."""
+    absent = np.empty(0, np.float32)
+    batch, time, _, heads, _ = v.shape
+    if log_decay is None and reset is not None:
+        log_decay = v.new_zeros(batch, time, heads)
+    kind = NOTHING if log_decay is None else HEADS if log_decay.ndim == 3 else KEYS
+    decay = absent if log_decay is None else flat(log_decay)
+    return flat(q), flat(k), flat(v), absent if beta is None else flat(beta), kind, decay, flags(reset, batch, time)
+
+
+@matrix_state.register_fake
+def _(q, k, v, beta, log_decay, scale, state, reset, keep):
+    return _results(q, k, v, beta, state, keep)
+
+
+@torch.library.custom_op(
+    "separatrix::matrix_state_backward",
+    mutates_args=(),
+    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, "
+    "Tensor? reset, Tensor error, Tensor marks) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def matrix_state_backward(
+    grad_o: Tensor,
+    grad_final: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    scale: float,
+    state: Tensor,
+    reset: Tensor | None,
+    error: Tensor,
+    marks: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v, beta, log_decay, state); an absent input's is empty."""
+    (B, T, n, H, V), (G, K) = v.shape, q.shape[2:]
+    shape, work = _shape(q, v)
+    parts = blocks(V, shape[-1])
+    *inputs, kind, decay, resets = _inputs(q, k, v, beta, log_decay, reset)
+    grad_q, grad_k = v.new_empty(parts, B, T, H, K), v.new_empty(parts, B, T, n, H, K)
+    grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
+    grad_beta = v.new_empty(parts, *(beta.shape if beta is not None else (0,)))
+    grad_decay = v.new_empty(parts, *((B, T, H, K)[: 2 + kind] if kind else (0,)))
+    share(
+        backward_shared,
+        B * H * parts,
+        3 * work,
+        shape,
+        *inputs,
+        kind,
+        decay,
+        resets,
+        scale,
+        *(flat(x) for x in (state, error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
+    )
+    grad_q, grad_k, grad_beta, grad_decay = (x[0] if parts == 1 else x.sum(0) for x in (grad_q, grad_k, grad_beta, grad_decay))
+    if log_decay is None:
+        grad_decay = v.new_empty(0)
+    grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
+    return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_state
+
+
+@matrix_state_backward.register_fake
+def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error, marks):
+    return tuple(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, state))
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.scale, state, reset, ctx.kept = inputs
+    ctx.save_for_backward(*tensors, state, reset, *output[2:])
+
+
+def _plain(n: int, beta: Tensor | None) -> Callable:
+    """The operation in plain torch, in the letters of the operator."""
+    from separatrix.recurrence.delta_product import delta_product_chunked
+    from separatrix.recurrence.linear_attention import linear_attention_chunked
+
+    if beta is not None:
+        return delta_product_chunked
+    return lambda q, k, v, _, *others: linear_attention_chunked(q, k.squeeze(2), v.squeeze(2), *others)
+
+
+def _gradient(ctx, grad_o, grad_final, *_):
+    q, k, v, beta, log_decay, state, reset, error, marks = ctx.saved_tensors
+    inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
+    if torch.is_grad_enabled():
+        return *differentiable(_plain(k.shape[2], beta), inputs, (grad_o, grad_final)), None
+    if not ctx.kept:  # nobody had said that a gradient would be asked for
+        _, _, error, marks = matrix_state(*inputs, True)
+    *grads, grad_beta, grad_decay, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, error, marks)
+    return *grads, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None, None
+
+
+torch.library.register_autograd(matrix_state, _gradient, setup_context=_keep)
