@@ -59,7 +59,7 @@ def source(paper: Paper) -> Path:
 
 def run(paper: Paper, folder: Path = FOLDER) -> dict[str, Any]:
     """Run the claim of a paper, keep its record and figure, and return the record."""
-    text = text_of(source(paper))
+    text, of = text_of(source(paper)), {"commit": commit(), "sources": sources()}  # now: files may change while it runs
     started = time.perf_counter()
     said: Claim = importlib.import_module(paper.claim).claim()
     if not isinstance(said, Claim):
@@ -71,7 +71,7 @@ def run(paper: Paper, folder: Path = FOLDER) -> dict[str, Any]:
         "numbers": {name: [_plain(asdict(number)) for number in found] for name, found in said.numbers.items()},
         "seeds": list(said.seeds), "dtype": said.dtype,
         "seconds": round(time.perf_counter() - started, 1),
-        "machine": machine(), "versions": versions(), "commit": commit(), "sources": sources(),
+        "machine": machine(), "versions": versions(), **of,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     figure = picture(said)

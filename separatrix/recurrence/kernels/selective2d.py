@@ -46,7 +46,6 @@ from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH // 2
 CHUNK = 16
-ROUND = np.float32(12582912.0)  # adding it leaves the nearest integer in the low bits of a float32
 HALF = np.float32(0.5)
 SERIES = tuple(1.0 / (k + 2) / np.prod(np.arange(1.0, k + 1)) for k in range(8, -1, -1))  # of e' / δ²: 1 / (k! (k + 2))
 RATE, INVERSE, OWN, OTHER = 0, 1, 2, 3  # what a state needs of A, for time and for variates
@@ -55,13 +54,11 @@ RATE, INVERSE, OWN, OTHER = 0, 1, 2, 3  # what a state needs of A, for time and 
 @njit(nogil=True)
 def _hold(step, rate, inverse):
     """k and e."""
-    kept = exp2_of(step, rate)
-    whole = (step * rate + ROUND) - ROUND
-    r = step * rate - whole
+    kept, r = exp2_of(step, rate), step * rate
     p = splat(r, EXP2[0])
     for c in EXP2[1:-1]:
         p = p * r + c
-    return kept, where_negative(magnitude(whole) - HALF, p * r, kept - np.float32(1)) * inverse
+    return kept, where_negative(magnitude(r) - HALF, p * r, kept - np.float32(1)) * inverse
 
 
 @njit(nogil=True)

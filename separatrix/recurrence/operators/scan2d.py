@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import scan2d as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.pages import blank
 
 # Channels of a unit, as in diagonal_scan.
 BLOCK, NARROW = 512, 64
@@ -20,7 +21,7 @@ def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | No
     a [B or 1, T or 1, V or 1, 2, 2, D], x [B, T, V, 2 D], state [B, V, 2 D], edge [B, T, 2 D]
     """
     B, T, V, D = *x.shape[:3], x.shape[3] // 2
-    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    h, final = blank(x), blank(state)
     block = _block(x)
     share(
         kernel.forward_shared,
@@ -56,8 +57,8 @@ def scan2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (a, x, state, edge); that of a is empty when nobody asks."""
     B, T, V, D = *h.shape[:3], h.shape[3] // 2
-    grad_x, grad_state, grad_edge = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(edge.shape)
-    grad_a = h.new_empty(B if with_a else 0, *a.shape[1:])
+    grad_x, grad_state, grad_edge = blank(h), blank(state), blank(edge)
+    grad_a = blank(h, (B if with_a else 0, *a.shape[1:]))
     block = _block(h)
     share(
         kernel.backward_shared,
