@@ -5,14 +5,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from separatrix.recurrence import plan, selective_scan
+from separatrix.recurrence import OPERATIONS, plan, selective_scan
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.operators.direct import watched
-from separatrix.recurrence.plan import choose
-from tests.agree import cast
+from separatrix.recurrence.plan import _pays_from, choose
+from tests.agree import cast, is_number
 from tests.recurrence.roads import ROWS
 
-STEPPING = [name for name, row in ROWS.items() if name != "selective, complex" and row.operation not in ("diagonal_scan", "diagonal_ssm")]
+# the operations whose one step is worth a kernel; no kernel is for complex numbers
+STEPPING = [name for name, row in ROWS.items() if _pays_from.get(f"{row.operation}_fused") == 1 and name != "selective, complex"]
 
 
 class Seen(TorchDispatchMode):
@@ -65,14 +65,26 @@ def test_one_step_is_one_kernel_while_nothing_records_it(name: str):
     assert choose(row.operation, tuple(cast(x, torch.float64) for x in inputs), 1)[0] == "recurrent"
 
 
-def test_a_parameter_of_another_name_is_a_parameter():
-    class Rate(torch.nn.Parameter):
-        pass
+@pytest.mark.parametrize("name", ["delta, one decay", "attention, decay per key", "selective"])
+def test_gradients_past_the_dispatcher_and_through_it_are_one(name: str):
+    row = ROWS[name]
+    arguments = {k: cast(x, torch.float32).requires_grad_() if is_number(x) else x for k, x in row.example(20).items()}
+    leaves = [x for x in arguments.values() if is_number(x)]
 
-    class Curious(torch.Tensor):
-        pass
+    def gradients():
+        y, final = OPERATIONS[row.operation]["fused"](**arguments)
+        return torch.autograd.grad(y.square().sum() + final.sum(), leaves)
 
-    with torch.no_grad():
-        assert not watched((torch.ones(2), Rate(torch.ones(2)), None, True))
-        assert watched((torch.ones(2).as_subclass(Curious),)) and watched((torch.ones(2, device="meta"),))
-    assert watched((Rate(torch.ones(2)),))
+    past = gradients()
+    with Seen() as seen:
+        through = gradients()
+    assert any("backward" in name for name in seen.names if "separatrix" in name)
+    assert all(torch.equal(one, other) for one, other in zip(past, through))
+
+
+def test_an_output_that_nobody_used_has_no_gradient_to_give():
+    arguments = {k: cast(x, torch.float32).requires_grad_() for k, x in ROWS["delta"].example(20).items() if x is not None}
+    y, final = OPERATIONS["delta_rule"]["fused"](**arguments)
+    from_state = torch.autograd.grad(final.sum(), list(arguments.values()), retain_graph=True)
+    assert not from_state[0].any()  # queries do not move the state
+    assert torch.autograd.grad(y.sum(), arguments["q"])[0].any()
