@@ -5,6 +5,7 @@
 
 What S4 is once it is discretised (`s4`), and any other linear filter. The output is a convolution of u with K_l = c aˡ b.
 
+Paper    Gu et al. 2021 (S4), arXiv:2111.00396.
 Cost     O(T D N²) one step at a time; in chunks of C steps O(T D (C + 2N)), once O(D N³ log C) for the powers of a.
          The state is [batch, channels, N]; nothing of size batch x time x state is made.
 """
