@@ -6,7 +6,7 @@ Every structure is one of these, and an instrument that knows nothing better mak
 (A, b) then (A', b') is (A' A, A' b + b'), so all T steps are a tree of pairs; where all steps share A the tree needs only its powers
 A², A⁴, A⁸, ..., one product a level.
 
-Paper    Blelloch 1990, "Prefix sums and their applications" (the tree).
+Paper    Blelloch 1990, "Prefix sums and their applications" (the tree); Martin and Cundy 2018, arXiv:1709.04057.
 Cost     O(T N²) one by one; as a tree O(T N³) and log2(T) steps deep, O(T N² + N³ log T) where all steps share A.
 """
 
