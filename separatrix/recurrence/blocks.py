@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
@@ -130,6 +131,8 @@ class DiagonalBlocks(Transition):
     def compose(self, later: Transition) -> Transition:
         if isinstance(later, DiagonalBlocks) and later.A.shape[-3:] == self.A.shape[-3:]:
             return DiagonalBlocks(multiply(later.A, self.A))
+        if isinstance(later, Diagonal) and later.size == self.size:
+            return DiagonalBlocks(later.a.unflatten(-1, self.A.shape[-2:]).unsqueeze(-2) * self.A)
         return product(self, later)
 
     def spectrum(self) -> Tensor:

@@ -146,19 +146,20 @@ class DiagonalGRU(Cell):
 
     def parts(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, r, n = gates(x, 3)
-        z, r = torch.sigmoid(self.A[0] * h + z), torch.sigmoid(self.A[1] * h + r)
-        return z, r, torch.tanh(self.A[2] * (r * h) + n)
+        z, r = torch.sigmoid(torch.addcmul(z, self.A[0], h)), torch.sigmoid(torch.addcmul(r, self.A[1], h))
+        return z, r, torch.tanh(torch.addcmul(n, self.A[2], r * h))
 
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         z, _, n = self.parts(h, x)
-        return h + z * (n - h)
+        return torch.addcmul(h, z, n - h)
 
     def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
         z, r, n = self.parts(h, x)
-        gap = n - h
-        inner = r * (1 + self.A[1] * h * (1 - r))
-        jacobian = 1 - z + z * (gap * (1 - z) * self.A[0] + (1 - n * n) * self.A[2] * inner)
-        return h + z * gap, Diagonal(jacobian)
+        gap, kept = n - h, 1 - z
+        through = z * torch.addcmul(self.A[2], self.A[2] * n, n, value=-1)  # z (1 - n²) A_n
+        by_n = torch.addcmul(r, self.A[1] * h, torch.addcmul(r, r, r, value=-1))  # r + h r (1 - r) A_r
+        jacobian = kept * torch.addcmul(torch.ones_like(self.A[0]), z * self.A[0], gap) + through * by_n
+        return torch.addcmul(h, z, gap), Diagonal(jacobian)
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ becomes so), and where the recurrence forgets, a handful makes all of them: conv
 so a gradient is one reverse scan (implicit function theorem), whatever the iterations did.
 
 The measure is the residual: the loop's own states have |r_t| of one rounding, so states within a few roundings are as good as the loop's.
-Where a step grows the residual, as in chaotic recurrences, J is scaled by 1 - damping < 1 until it does not: the guess then improves from
-the front. Any J will do in (1), so `approximate` may cheapen it (quasi-Newton); (2) always has the true one.
+Between a guess and the solution products of J may explode though those at the solution fade (trained gates do that). An iteration that
+makes the residual grow is taken back, and J is damped, its rows scaled down until no state can grow, until the residual is a third of what
+it was; then the quadratic end follows. What is chaotic at the solution improves from the front only, about a step an iteration.
+Any J will do in (1), so `approximate` may cheapen it (quasi-Newton); (2) always has the true one.
 
-Paper    Lim et al. 2023 (DEER), arXiv:2309.12252; Danieli et al. 2025 (ParaRNN), arXiv:2510.21450; Gonzalez et al. 2024 (quasi, damped),
-         arXiv:2407.19115.
-Departs  the scan is over corrections, not states: nothing is lost to cancellation, and the last correction is small.
+Paper    Lim et al. 2023 (DEER), arXiv:2309.12252; Danieli et al. 2025 (ParaRNN), arXiv:2510.21450; Gonzalez et al. 2024, arXiv:2407.19115
+         (quasi-Newton; damping there is one number for all of J, or a Kalman smoother).
+Departs  the scan is over corrections, not states: nothing is lost to cancellation, and the last correction is small. Damping is by rows.
 Cost     O(T) evaluations of f and J and one scan an iteration; the memory of one Jacobian a step.
 """
 
@@ -25,13 +27,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
-from separatrix.recurrence.diagonal import Diagonal, Scalar
+from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.plan import form
 from separatrix.recurrence.transition import Transition, scan
 
@@ -39,9 +42,10 @@ log = logging.getLogger(__name__)
 
 # Roundings of 1 + |h| that a residual may have: f itself has a few, a matrix product some more.
 ROUNDINGS = 32
-# The least share of the Jacobian that damping leaves; below it the next guess is f of this one.
-LEAST = 1 / 16
-
+# An iteration is taken back when the mean residual grew, or the largest one by this factor.
+GREW = 1.5
+# Damped iterations go on until the largest residual is this much smaller than where an undamped one made it grow.
+LEAVE = 0.3
 # On a CPU the loop is faster for shorter sequences, and where the Jacobians of one step, all batch rows together, have more numbers.
 LONG, WIDE = 64, 512
 
@@ -85,7 +89,6 @@ def newton_scan(
     approximate: Callable[[Transition], Transition] | None = None,
     tolerance: float | None = None,
     iterations: int = 100,
-    damping: float = 0.0,
 ) -> Solution:
     """h_t = f(h_{t-1}, x_t) for all t at once; NotConverged, which carries what was reached, when that fails.
 
@@ -95,11 +98,8 @@ def newton_scan(
     approximate    makes a cheaper transition of the Jacobian, e.g. `diagonal_part`: more iterations, each less dear.
     tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (1 + |h_t|); 32 roundings of the dtype otherwise.
     iterations     how many at most.
-    damping        in [0, 1): how much of the Jacobian is left out at first. It grows while the residual grows and falls again.
     """
     expect_cell_inputs(cell, x, initial_state, reset)
-    if not 0 <= damping < 1:
-        raise ValueError(f"damping must be in [0, 1), got {damping}")
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
     wide, drive, start = enter(cell, x, initial_state)
@@ -107,7 +107,7 @@ def newton_scan(
         raise ValueError(f"guess is {list(guess.shape)}, expected [batch, time, state] = {[*x.shape[:2], cell.size]}")
     tolerance = ROUNDINGS * torch.finfo(drive.dtype).eps if tolerance is None else tolerance
     with torch.no_grad():
-        solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations, damping)
+        solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations)
     if not solution.converged:
         raise NotConverged(solution, tolerance)
     states, final = _Implicit.apply(wide, drive, start, reset, solution.states, *wide.tensors())
@@ -120,28 +120,38 @@ def before(states: Tensor, start: Tensor, reset: Tensor | None) -> Tensor:
     return h if reset is None else h.masked_fill(reset.unsqueeze(-1), 0)
 
 
-def solve(cell, x, start, reset, guess, approximate, tolerance, iterations, damping) -> Solution:
+def solve(cell, x, start, reset, guess, approximate, tolerance, iterations) -> Solution:
     """Equation (1) until the residual is small."""
     states = cell.step(x.new_zeros(*x.shape[:2], cell.size), x) if guess is None else guess.to(x.dtype)
     value, A = linearize(cell, before(states, start, reset), x)
     residual, size = measure(value, states)
-    keep, rest, history, done = 1 - damping, torch.zeros_like(start), [largest(size)], 0
+    rest, history, done, damped_above = torch.zeros_like(start), [largest(size)], 0, torch.inf
     while history[-1] > tolerance and done < iterations:
+        damped = history[-1] > damped_above
         J = A if approximate is None else approximate(A)
-        correction, _ = scan(J if keep == 1 else J.compose(Scalar(x.new_full((1, 1), keep), cell.size)), residual, rest, reset)
+        correction, _ = scan(bounded(J, residual) if damped else J, residual, rest, reset)
         candidate = states + correction
         value, later = linearize(cell, before(candidate, start, reset), x)
         new_residual, new_size = measure(value, candidate)
         done += 1
-        if keep > 0 and grew(new_size, size):
-            keep = keep / 2 if keep > LEAST else 0.0
+        if damped or (float(new_size.sum()) <= float(size.sum()) and largest(new_size) <= GREW * history[-1]):
+            states, A, residual, size = candidate, later, new_residual, new_size
         else:
-            states, A, residual, size, keep = candidate, later, new_residual, new_size, min(1.0, max(2 * keep, LEAST))
+            damped_above = LEAVE * history[-1]
         history.append(largest(size))
-        if history[-1] == torch.inf:  # without any of the Jacobian: the recurrence itself overflows
+        if history[-1] == torch.inf:  # damped, and yet: the recurrence itself overflows
             break
-    converged = history[-1] <= tolerance
-    return Solution(states, states[:, -1] if x.shape[1] else start, done, size, history, converged)
+    return Solution(states, states[:, -1] if x.shape[1] else start, done, size, history, history[-1] <= tolerance)
+
+
+def bounded(A: Transition, like: Tensor) -> Transition:
+    """A with every row scaled down until the magnitudes in it add up to at most 1: it takes no state to a larger one.
+
+    Magnitudes of the parts bound those of the matrix for every structure that is made of sums and products of them.
+    """
+    parts: dict[str, Any] = {name: x.abs() for name, x in A.tensors().items()}
+    rows = replace(A, **parts).apply(like.new_ones(like.shape))  # type: ignore[type-var]
+    return A.compose(Diagonal(1 / rows.clamp(min=1)))
 
 
 def measure(value: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,11 +165,6 @@ def largest(size: Tensor) -> float:
     if size.numel() == 0:
         return 0.0
     return float(size.nan_to_num(nan=torch.inf).amax())
-
-
-def grew(later: Tensor, size: Tensor) -> bool:
-    """Beyond what an iteration may do on its way: while the front of exact states moves on, what lies behind it may grow for a while."""
-    return not float(later.sum()) <= 10 * float(size.sum())
 
 
 def _loop_is_better(*inputs: Any) -> str | None:
