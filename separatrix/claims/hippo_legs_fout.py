@@ -65,7 +65,7 @@ def claim(seeds=(0, 1, 2, 3, 4)) -> Claim:
     ratios = {name: error[:, matched] / torch.minimum(error[:, 0], error[:, -1]) for name, error in errors.items()}
     numbers: dict[str, object] = {"basis_gap": gap}
     for name, error in errors.items():
-        numbers |= {f"{name}_matched": error[:, matched], f"{name}_of_tenfold_off": ratios[name]}
+        numbers |= {f"{name}_matched": error[:, matched], f"{name}_matched_over_tenfold_off": ratios[name]}
 
     def figure(sheet) -> None:
         axes = sheet.subplots()

@@ -141,7 +141,7 @@ def claim(seeds: tuple[int, ...] = (0, 1, 2)) -> Claim:
                 for when, now in (("initialised", weights), ("trained", later)):
                     x = drive(now, series[:LENGTH].unsqueeze(0))
                     solution, found = compare(CELLS[kind](*now[3:]), x, generator)
-                    log.info("%s %s, seed %d: %s", kind, when, seed, found)
+                    log.info("%s %s, seed %d", kind, when, seed)
                     for name, number in found.items():
                         numbers.setdefault(f"{kind}, {when}: {name}", []).append(number)
                     histories.setdefault(f"{kind}, {when}", solution.history)
