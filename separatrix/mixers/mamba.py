@@ -77,7 +77,6 @@ class Mamba(nn.Module):
         """Equation (1), the step before its bias and softplus.    u, delta, z [B, T, E], B, C [B, T, N], tail [B, d_conv - 1, E]"""
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u, tail = self.conv1d(u, tail, reset)
-        u = F.silu(u)
         r, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         return u, self.dt_proj(r), B, C, z, tail
 
