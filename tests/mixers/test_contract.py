@@ -340,7 +340,7 @@ def refused(kind: type[Exception], came: str, expected: str, layer: nn.Module, *
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["s4d", "s5", "lru"])
+@pytest.mark.parametrize("name", ["s4d", "s5", "lru", "mamba"])
 @torch.no_grad()
 def test_what_is_remembered_is_never_stale(name):
     """Whatever way the parameters change, the next step hears of it."""
