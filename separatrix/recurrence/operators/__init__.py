@@ -19,6 +19,7 @@ from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
 from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
+from separatrix.recurrence.operators.log_linear import log_linear as log_linear_operator
 from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
 from separatrix.recurrence.operators.longhorn import longhorn as longhorn_operator
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
@@ -38,6 +39,7 @@ __all__ = [
     "dictionary_scan",
     "dplr",
     "gram_solve",
+    "log_linear",
     "long_convolution",
     "longhorn",
     "low_rank_scan",
@@ -57,6 +59,7 @@ diagonal_ssm = direct(diagonal_ssm_operator)
 dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
+log_linear = direct(log_linear_operator)
 long_convolution = direct(long_convolution_operator)
 longhorn = direct(longhorn_operator)
 low_rank_scan = direct(low_rank_scan_operator)
