@@ -30,7 +30,7 @@ from separatrix.recurrence.kernels.tile import LANES, ROWS, _rows, load_rows, pa
 DIGITS = CHUNK.bit_length() - 1
 
 # The backward starts again from what digits of SPAN and more hold wherever one of them changes: the marks.
-SPAN = 16 * CHUNK
+SPAN = 4 * CHUNK
 
 
 class Steps(NamedTuple):
