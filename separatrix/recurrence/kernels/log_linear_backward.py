@@ -10,8 +10,8 @@ What passes through the decay of step t is, in parts: from the R_b to what comes
 A_b; from the R_b to readers at t and later; from the writers before t to the A_m; from those writers to those readers, pair by pair. All
 are sums, so nothing is subtracted from something nearly equal.
 
-The matrices of digits below SPAN are made again from the nearest mark, one stretch at a time: a few for every thread, and one of each larger
-digit, whatever the length. They are kept transposed, as (1) reads them.
+The matrices of digits below SPAN are made again from the nearest mark, one stretch at a time: four for every thread, and one of each
+larger digit, whatever the length. They are kept transposed, as (1) reads them.
 
 Cost     2 K V multiply-adds a step and digit that is 1, 3 K V for the new digits and one transpose a chunk.
 """
