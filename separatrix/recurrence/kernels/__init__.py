@@ -58,3 +58,4 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
     yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)
     yield "log_linear_attention", (ones(keys), ones(keys), ones(keys), None, ones(1, 3, 1, 3))
+    yield "log_scan", (ones(heads), ones(heads))
