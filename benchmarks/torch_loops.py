@@ -7,6 +7,7 @@ loops do, makes it quadratic).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -42,6 +43,11 @@ def long_convolution(kernel: Tensor, u: Tensor) -> Tensor:
     T = u.shape[1]
     spectrum = torch.fft.rfft(u, n=2 * T, dim=1) * torch.fft.rfft(kernel.T, n=2 * T, dim=0)
     return torch.fft.irfft(spectrum, n=2 * T, dim=1)[:, :T]
+
+
+def short_convolution(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    C, K = weight.shape
+    return F.silu(F.conv1d(F.pad(u.transpose(1, 2), (K - 1, 0)), weight[:, None], bias, groups=C)).transpose(1, 2)
 
 
 def diagonal_gru(A: Tensor, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Floating point operations of a floor count the leanest algorithm known, a multip
     diagonal scans       nothing to speak of: they move bytes, 3 arrays forward and 8 with the backward
     diagonal ssm         8 per complex state and step, three times that with the backward
     dense scan           2 N per state and step, three times that with the backward
+    short convolution    2 per tap, four times that with the backward; a silu is 20
     diagonal GRU         some 60 per channel and step (three gates), 120 with the backward
     long convolution     three transforms of twice the length, three times that with the backward
 """
@@ -106,6 +107,25 @@ def minmax_inputs(s: Shape) -> dict[str, Tensor]:
     """Caps above and floors below: half of the states are kept at a step. The first floor is what comes out of rest."""
     shape = s["B"], s["T"], s["D"]
     return {"a": torch.randn(shape).abs() + 0.5, "b": torch.randn(shape) - 0.5}
+
+
+def filter_inputs(s: Shape) -> dict[str, Tensor]:
+    return {"u": torch.randn(s["B"], s["T"], s["D"]), "weight": torch.randn(s["D"], s["K"]) / 2, "bias": torch.randn(s["D"])}
+
+
+def filter_work(s: Shape) -> Work:
+    channels = s["B"] * s["T"] * s["D"]
+    return Work(
+        {"forward": (2 * s["K"] + 20) * channels, "both": (8 * s["K"] + 60) * channels}, {"forward": 8 * channels, "both": 20 * channels}
+    )
+
+
+def filtered(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return recurrence.short_convolution(u, weight, bias, True)[0]
+
+
+def filtered_definition(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return FORMS["short_convolution"]["recurrent"](u, weight, bias, True)[0]
 
 
 def gru_inputs(s: Shape) -> dict[str, Tensor]:
@@ -214,6 +234,17 @@ def rows() -> tuple[Operation, ...]:
             diagonal_gru_definition,
             (torch_rival("PyTorch loop", torch_loops.diagonal_gru), jax_rival("JAX lax.scan", jax_loops.diagonal_gru)),
             gru_work,
+            grows=False,
+        ),
+        Operation(
+            "short_convolution, silu",
+            {size: shape | {"K": 4} for size, shape in WIDE.items()},
+            filter_inputs,
+            "u",
+            filtered,
+            filtered_definition,
+            (torch_rival("PyTorch conv1d", torch_loops.short_convolution), jax_rival("JAX shifted views", jax_loops.short_convolution)),
+            filter_work,
             grows=False,
         ),
     )

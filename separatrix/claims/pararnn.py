@@ -158,8 +158,8 @@ def draw(histories: dict[str, list[float]], figure: Figure) -> None:
         dash = "-" if "trained" in name else ":"
         colour = MODEL if "GRU" in name else DATA
         axes.semilogy(range(len(history)), history, dash, color=colour, linewidth=1.4)
-        above = 12 if name == "LSTM, initialised" else 0  # it ends where the other cell does
-        name_line(axes, len(history) - 1, history[-1], name, colour, dx=4, dy=above)
+        before = name == "LSTM, initialised"  # it ends where the other cell does
+        name_line(axes, len(history) - 1, history[-1], name, colour, ha="right" if before else "left", dx=-6 if before else 4)
     axes.axvline(10, color=DATA, linewidth=0.7)  # the bar
     axes.set_xlim(0, 12)
     axis_names(axes, "iteration", "largest residual")

@@ -73,7 +73,7 @@ class DeltaNet(nn.Module):
         qkv, beta, *gates = self.in_proj(x).split(self.widths, dim=-1)
         qkv, tail = self.conv1d(qkv, tail, reset)
         keys = self.n_heads * self.d_key
-        qk, v = F.silu(qkv).split([2 * keys, self.widths[0] - 2 * keys], dim=-1)
+        qk, v = qkv.split([2 * keys, self.widths[0] - 2 * keys], dim=-1)
         qk = qk.unflatten(-1, (2 * self.n_heads, self.d_key))
         # Smooth at zero, where a division by the norm has no gradient; |k| stays just below one.
         q, k = (qk * torch.rsqrt((qk * qk).sum(-1, keepdim=True) + 1e-6)).chunk(2, dim=-2)

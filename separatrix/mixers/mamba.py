@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, linear, step_bias
+from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, selective_scan
 
 
@@ -72,12 +73,16 @@ class Mamba(nn.Module):
         self.A_log = RecurrenceParameter(torch.arange(1.0, d_state + 1).log().repeat(inner, 1))
         self.D = RecurrenceParameter(torch.ones(inner))
         self.out_proj = linear(inner, d_model, generator=generator)
+        self.remembered: Remembered[tuple[Tensor]] = Remembered()
+
+    def rates(self) -> Tensor:
+        """A of (2), negative whatever its parameter is.    [E, N]"""
+        return self.remembered(lambda: (-torch.exp(self.A_log),), self.A_log)[0]
 
     def select(self, x: Tensor, tail: Tensor | None, reset: Tensor | None) -> tuple[Tensor, ...]:
         """Equation (1), the step before its bias and softplus.    u, delta, z [B, T, E], B, C [B, T, N], tail [B, d_conv - 1, E]"""
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u, tail = self.conv1d(u, tail, reset)
-        u = F.silu(u)
         r, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         return u, self.dt_proj(r), B, C, z, tail
 
@@ -85,7 +90,7 @@ class Mamba(nn.Module):
         check_input(x, self.d_model, self.in_proj.weight, reset)
         h, tail = parts(state, x.shape[0], h=(self.d_inner, self.d_state), conv=self.conv1d.tail_shape)
         u, delta, B, C, z, tail = self.select(x, tail, reset)
-        y, h = selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D, z, self.dt_proj.bias, True, h, reset)
+        y, h = selective_scan(u, delta, self.rates(), B, C, self.D, z, self.dt_proj.bias, True, h, reset)
         return self.out_proj(y), State(h=h, conv=tail)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
@@ -93,4 +98,4 @@ class Mamba(nn.Module):
         check_input(x, self.d_model, self.in_proj.weight)
         _, tail = parts(state, x.shape[0], h=(self.d_inner, self.d_state), conv=self.conv1d.tail_shape)
         delta = F.softplus(self.select(x, tail, None)[1].to(self.A_log.dtype) + self.dt_proj.bias)
-        return Diagonal(torch.exp(delta[..., None] * -torch.exp(self.A_log)))
+        return Diagonal(torch.exp(delta[..., None] * self.rates()))

@@ -83,7 +83,7 @@ class Mamba2(nn.Module):
         shared = self.n_groups * self.d_state
         z, xBC, dt = self.in_proj(x).split([self.d_inner, self.d_inner + 2 * shared, self.n_heads], dim=-1)
         xBC, tail = self.conv1d(xBC, tail, reset)
-        x, B, C = F.silu(xBC).split([self.d_inner, shared, shared], dim=-1)
+        x, B, C = xBC.split([self.d_inner, shared, shared], dim=-1)
         heads, groups = (self.n_heads, self.d_head), (self.n_groups, self.d_state)
         return x.unflatten(-1, heads), dt, B.unflatten(-1, groups), C.unflatten(-1, groups), z.unflatten(-1, heads), tail
 

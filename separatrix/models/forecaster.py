@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.initial import linear
+from separatrix.mixers.remembered import held
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.recurrence import State
 
@@ -178,9 +179,10 @@ class ForecastModel(nn.Module):
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
         """Free run: every guess is heard as if it had been measured.    -> ẑ [B, steps, C], the state after them"""
         said = []
-        for _ in range(steps):
-            said.append(cast(Tensor, state.guess))
-            _, state = self.hear(said[-1][:, None], state)
+        with held():
+            for _ in range(steps):
+                said.append(cast(Tensor, state.guess))
+                _, state = self.hear(said[-1][:, None], state)
         guess = cast(Tensor, state.guess)
         return torch.stack(said, dim=1) if said else guess.new_empty(guess.shape[0], 0, self.channels), state
 

@@ -37,6 +37,7 @@ from separatrix.recurrence.ridge import AdaptiveRidge, RidgeSolution, ridge_atte
 from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.selective2d import selective_scan2d
+from separatrix.recurrence.short_convolution import short_convolution
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient
 from separatrix.recurrence.spectral import spectral_convolution
 from separatrix.recurrence.ssd import ssd
@@ -132,6 +133,7 @@ __all__ = [
     "scan2d",
     "selective_scan",
     "selective_scan2d",
+    "short_convolution",
     "spectral_convolution",
     "ssd",
 ]

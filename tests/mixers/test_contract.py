@@ -14,6 +14,7 @@ from torch import nn
 from torch.func import functional_call
 
 from separatrix.mixers import MIXERS, build_mixer
+from separatrix.mixers.remembered import held
 from separatrix.recurrence import State
 
 D = 8
@@ -339,7 +340,7 @@ def refused(kind: type[Exception], came: str, expected: str, layer: nn.Module, *
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["s4d", "s5", "lru"])
+@pytest.mark.parametrize("name", ["s4d", "s5", "lru", "mamba"])
 @torch.no_grad()
 def test_what_is_remembered_is_never_stale(name):
     """Whatever way the parameters change, the next step hears of it."""
@@ -354,3 +355,35 @@ def test_what_is_remembered_is_never_stale(name):
     with torch.enable_grad():
         layer(x.double())[0].sum().backward()
     assert all(p.grad is not None for p in layer.parameters())
+
+
+@pytest.mark.parametrize("name", ["s4d", "s5", "lru"])
+def test_what_is_held_is_worked_out_once_and_shares_a_gradient(name):
+    """Five steps, one discretisation, the same numbers; afterwards a changed parameter is heard of."""
+    layer = CASES[name].build().double()
+    worked_out, work_out = [], layer.work_out
+    layer.work_out = lambda: worked_out.append(1) or work_out()
+    x = torch.randn(2, 5, D, dtype=torch.float64)
+
+    def steps() -> torch.Tensor:
+        said, state = [], None
+        for t in range(x.shape[1]):
+            y, state = layer(x[:, t : t + 1], state)
+            said.append(y)
+        return torch.cat(said, dim=1)
+
+    apart = steps()
+    assert len(worked_out) == 5
+    with held():
+        together = steps()
+        with torch.no_grad():
+            layer(x)  # has no graph and leaves none for the others
+        again = steps()
+    assert len(worked_out) == 7
+    assert torch.equal(apart, together) and torch.equal(together, again)
+    parameters = list(layer.parameters())
+    for one, other in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (apart, together + 0 * again))):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        layer.D.add_(1)
+        assert not torch.equal(steps(), apart)

@@ -25,6 +25,7 @@ class Row:
     timed: tuple[str, ...]  # the arguments with axes [batch, time, ...]
     driven_by: str  # the argument in which, with the initial state, everything is linear
     parts: tuple[str, ...] = ()  # of a State, the columns of the example's initial_state: [..., K, K] and [..., K, V]
+    linear: bool = True  # in what drives it
 
     def on_tensors(self, operation: Callable) -> Callable:
         """The operation, its State as one tensor."""
@@ -218,6 +219,12 @@ def companion(time: int) -> Arguments:
     }
 
 
+def filters(time: int) -> Arguments:
+    C, K = 5, 4
+    h = randn(BATCH, K - 1, C)
+    return {"u": randn(BATCH, time, C), "weight": randn(C, K), "bias": randn(C), "silu": True, "initial_state": h}
+
+
 ROWS = {
     "diagonal, real": Row(
         "diagonal_scan",
@@ -300,4 +307,6 @@ ROWS = {
     ),
     "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
     "companion": Row("companion_ssm", companion, ("u",), "u"),
+    "short convolution": Row("short_convolution", lambda T: filters(T) | {"bias": None, "silu": False}, ("u",), "u"),
+    "short convolution, silu": Row("short_convolution", filters, ("u",), "u", linear=False),
 }

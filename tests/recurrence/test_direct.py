@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from separatrix.recurrence import OPERATIONS, plan, selective_scan
 from separatrix.recurrence.fused import operators
+from separatrix.recurrence.operators.direct import watched
 from separatrix.recurrence.plan import _pays_from, choose
 from tests.agree import cast, is_number
 from tests.recurrence.roads import ROWS
@@ -36,6 +37,23 @@ def test_past_the_dispatcher_and_through_it_are_one_function():
         through = selective_scan(**arguments)
     assert "separatrix.selective_scan.default" in seen.names
     assert all(torch.equal(one, other) for one, other in zip(past, through))
+
+
+def test_parameters_of_any_class_go_past_and_tensors_that_listen_do_not():
+    class Marked(torch.nn.Parameter):
+        mark = True
+
+    class Listening(torch.nn.Parameter):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    class Subclass(torch.Tensor):
+        pass
+
+    x = torch.zeros(2)
+    assert not watched((x, torch.nn.Parameter(x), Marked(x), None, 1.0))
+    assert watched((x, Listening(x))) and watched((x, x.as_subclass(Subclass))) and watched((x, x.to("meta")))
 
 
 def test_a_profile_names_the_kernel():

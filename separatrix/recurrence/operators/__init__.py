@@ -29,6 +29,7 @@ from separatrix.recurrence.operators.minmax_scan import minmax_scan as minmax_sc
 from separatrix.recurrence.operators.scan2d import scan2d as scan2d_operator
 from separatrix.recurrence.operators.selective_scan import selective_scan as selective_scan_operator
 from separatrix.recurrence.operators.selective_scan2d import selective_scan2d as selective_scan2d_operator
+from separatrix.recurrence.operators.short_convolution import short_convolution as short_convolution_operator
 
 __all__ = [
     "block_scan",
@@ -50,6 +51,7 @@ __all__ = [
     "scan2d",
     "selective_scan",
     "selective_scan2d",
+    "short_convolution",
 ]
 
 block_scan = direct(block_scan_operator)
@@ -71,3 +73,4 @@ minmax_scan = direct(minmax_scan_operator)
 scan2d = direct(scan2d_operator)
 selective_scan = direct(selective_scan_operator)
 selective_scan2d = direct(selective_scan2d_operator)
+short_convolution = direct(short_convolution_operator)

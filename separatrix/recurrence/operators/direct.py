@@ -9,14 +9,12 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import profiler
-
-PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def direct(operator: torch.library.CustomOpDef) -> Callable[..., Any]:
@@ -55,4 +53,13 @@ def watched(inputs: tuple) -> bool:
         or profiler._is_profiler_enabled
     ):
         return True
-    return any(isinstance(x, Tensor) and (type(x) not in PLAIN or not x.is_cpu) for x in inputs)
+    return any(isinstance(x, Tensor) and not (plain(type(x)) and x.is_cpu) for x in inputs)
+
+
+@cache
+def plain(kind: type[Tensor]) -> bool:
+    """Whether torch handles tensors of this class as any others: no subclass but of parameters, and none that listens in."""
+    if not issubclass(kind, torch.nn.Parameter):
+        return kind is Tensor
+    own = {"__torch_function__", "__torch_dispatch__"}
+    return not any(own & vars(base).keys() for base in kind.__mro__[: kind.__mro__.index(torch.nn.Parameter)])
