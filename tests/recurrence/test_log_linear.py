@@ -49,7 +49,13 @@ def in_words(q, k, v, g, scale, S) -> Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_sum_over_levels(form: str):
-    agree(lambda *x: FORMS[form](*x[:5])[0], in_words, example(37), finest(form))
+    values = example(37)
+
+    def outputs(*x: Tensor) -> Tensor:
+        return FORMS[form](*x[:5])[0]
+
+    agree(outputs, in_words, values, finest(form))
+    agree(gradient(outputs), gradient(in_words), values, finest(form))
 
 
 @pytest.mark.parametrize("form, dtype", ROADS, ids=str)

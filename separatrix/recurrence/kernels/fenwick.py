@@ -120,7 +120,8 @@ def level_of(P, b, i, levels):
     return min(level, levels - 1)
 
 
-@njit(cache=True, nogil=True)
+# _nrt=False as in `chunk`: no references to the arrays of Steps are counted.
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_keys(c, width, n, k, at, stride, K, decay, decay_at, heads):
     """Keys and decays of n steps. k[at :] is a row of K for every step, a stride apart; decay, of `heads` a step, may be empty."""
     pack(k, at, stride, n, K, ONE, c.k, CHUNK, width)
@@ -137,7 +138,7 @@ def enter_keys(c, width, n, k, at, stride, K, decay, decay_at, heads):
         c.arrive[i] = left
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_stride, levels):
     """Queries, (1) and what is made of it; after `enter_keys`. scale[scale_at :] is a row of `levels` for every step, a stride apart."""
     pack(q, at, stride, n, K, ONE, c.q, CHUNK, width)
@@ -165,7 +166,7 @@ def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_strid
         store(c.M, i, load(row, c.N, i) * load(row, c.W, i))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     """(2), after `enter_queries`."""
     for i in range(n):
@@ -174,7 +175,7 @@ def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     fade_rows(c.reads, c.q, c.seen, c.weight, n, width)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_writes(c, width, P, n, after, m):
     """Left and writes for the steps that digit m of `after` takes up."""
     first = first_of(after, m)

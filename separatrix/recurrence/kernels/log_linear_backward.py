@@ -94,8 +94,8 @@ def backward(
     grad_scale,
     grad_start,
 ):
-    """Units as in `log_linear.forward`, whose marks and fades come in.  Gradients are shaped like what they belong to, those of q, k, decay
-    and scale with one axis before all others, the parts of the values, and with a head for every head of v."""
+    """Units as in `log_linear.forward`, whose marks and fades come in; grad_final may be empty.  Gradients are shaped like what they belong
+    to, those of q, k, decay and scale with one axis before all others, the parts of the values, and with a head for every head of v."""
     B, T, G, H, K, V, L, part = shape
     parts, most = (V + part - 1) // part, (T + SPAN - 2) // SPAN
     width, wide = padded(K, LANES), padded(part, LANES)
@@ -176,7 +176,8 @@ def backward(
                     for m in range(L):
                         if holds(after, m):
                             fading = ONE if new_digit(P, after, m) else f[j * L + m] * c.arrive[CHUNK - 1]
-                            pack(grad_final, (bh * L + m) * K * V + left, V, K, lanes, fading, A[m * size :], width, wide)
+                            rows = K if grad_final.size else 0
+                            pack(grad_final, (bh * L + m) * K * V + left, V, rows, lanes, fading, A[m * size :], width, wide)
                             if not new_digit(P, after, m):
                                 turn(A, m * size, wide, width, wide, turned_A, width)
                                 Z[m] = product(R, place_of(P, m) * size, turned_A, 0, size)
@@ -249,7 +250,7 @@ def levels_inside(dscale, L, x, P, n):
                 dscale[t * L + b + 1] = found
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def levels_read(dscale, L, reading, Z, c, y, P, n, m, width):
     """What the reads of digit m are worth: to λ, to the decays they come through, to Z."""
     for i in range(n):

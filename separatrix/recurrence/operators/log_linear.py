@@ -97,7 +97,7 @@ def log_linear_backward(
     marks: Tensor,
     fades: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (q, k, v, log_decay, level_scale, state); an absent input's is empty."""
+    """Gradients of (q, k, v, log_decay, level_scale, state); an absent input's is empty, and so is grad_final where nothing came."""
     shape, work = _shape(q, v, level_scale)
     B, T, G, H, K, V, L, part = shape
     parts = blocks(V, part)
@@ -141,13 +141,14 @@ def _in_torch(q, k, v, log_decay, level_scale, state, steps):
 def _gradient(ctx, grad_o, grad_final, *_):
     *inputs, marks, fades = ctx.saved_tensors
     q, _, v, log_decay, level_scale, state, _ = inputs
-    shapes = v.shape, (v.shape[0], *v.shape[2:3], level_scale.shape[3], q.shape[3], v.shape[3])
-    grads = tuple(v.new_zeros(shape) if grad is None else grad for grad, shape in zip((grad_o, grad_final), shapes))
     if torch.is_grad_enabled():
+        final = (v.shape[0], v.shape[2], level_scale.shape[3], q.shape[3], v.shape[3])
+        grads = tuple(v.new_zeros(shape) if x is None else x for x, shape in ((grad_o, v.shape), (grad_final, final)))
         return *differentiable(_in_torch, tuple(inputs), grads), None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, marks, fades = log_linear(*inputs, True)
-    *found, grad_decay, grad_scale, grad_state = _backward(*grads, *inputs, marks, fades)
+    grad_o, grad_final = torch.zeros_like(v) if grad_o is None else grad_o, v.new_empty(0) if grad_final is None else grad_final
+    *found, grad_decay, grad_scale, grad_state = _backward(grad_o, grad_final, *inputs, marks, fades)
     return *found, None if log_decay is None else grad_decay, grad_scale, None if state is None else grad_state, None, None
 
 
