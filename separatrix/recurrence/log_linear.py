@@ -24,6 +24,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_at_least_zero, expect_numbers, expect_real, expect_shape, readable
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
+from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
@@ -191,6 +192,27 @@ def log_linear_attention_chunked(
         S = decays[i] * torch.einsum("bnm,bhnkv->bhmkv", move[i], S)
         S = S + torch.einsum("bcm,bhck,bhcv->bhmkv", arrive[i], keys[i], values[i])
     return join(inside + torch.stack(outputs, dim=2), time).to(dtype), Fenwick(S, counts[:, -1])
+
+
+@form(refuses=keys_in_cache, pays_from=1)
+def log_linear_attention_fused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor | None,
+    level_scale: Tensor,
+    initial_state: Fenwick | None = None,
+    reset: Tensor | None = None,
+) -> tuple[Tensor, Fenwick]:
+    """The chunks are cut where digits carry, each row of the batch by itself."""
+    state, position = (None, v.new_zeros(v.shape[0], dtype=torch.int64)) if initial_state is None else initial_state
+    if v.shape[1] == 0:
+        S, position = start(q, v, level_scale, initial_state)
+        return v, Fenwick(S.float(), position)
+    steps = positions(v.shape[1], position, reset)
+    inputs = float32(q, k, v, log_decay, level_scale, state)
+    o, S, *_ = operators().log_linear(*inputs, steps, will_differentiate(*inputs))
+    return o.to(v.dtype), Fenwick(S, steps[:, -1] + 1)
 
 
 @form

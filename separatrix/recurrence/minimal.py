@@ -22,6 +22,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan
+from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
 
 
@@ -118,6 +119,17 @@ def log_scan_chunked(
         return log_x.to(dtype), h
     states = _tree(log_a, log_x, h.unsqueeze(1))
     return states.to(dtype), states[:, -1]
+
+
+@form(refuses=double)
+def log_scan_fused(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    rest = log_x.new_full((log_x.shape[0], *log_x.shape[2:]), -torch.inf) if initial_state is None else initial_state
+    a, x, h = log_a.float(), log_x.float(), rest.float()
+    if log_x.shape[1] == 0:
+        return log_x, h
+    rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (a, x))
+    states, final = operators().log_scan(rows, inputs, h.reshape(x.shape[0], inputs.shape[2]), reset)
+    return states.reshape(x.shape).to(log_x.dtype), final.reshape(h.shape)
 
 
 def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:

@@ -8,12 +8,20 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import OPERATIONS, Fenwick, linear_attention, log_linear_attention
+from separatrix.recurrence.plan import choose
 from tests.agree import agree, cast, gradient
 from tests.recurrence.roads import BATCH, decay, randn
 
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
 H, K, V, LEVELS = 2, 4, 3, 9
 FORMS = OPERATIONS["log_linear_attention"]
+ROADS = [
+    (form, dtype) for form in FORMS for dtype in (torch.float64, torch.float32, torch.bfloat16) if (form, dtype) != ("fused", torch.float64)
+]
+
+
+def finest(form: str) -> torch.dtype:
+    return torch.float32 if form == "fused" else torch.float64
 
 
 def example(T: int) -> tuple[Tensor, ...]:
@@ -41,12 +49,17 @@ def in_words(q, k, v, g, scale, S) -> Tensor:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_the_sum_over_levels(form: str):
-    agree(lambda *x: FORMS[form](*x[:5])[0], in_words, example(37), torch.float64)
+    values = example(37)
+
+    def outputs(*x: Tensor) -> Tensor:
+        return FORMS[form](*x[:5])[0]
+
+    agree(outputs, in_words, values, finest(form))
+    agree(gradient(outputs), gradient(in_words), values, finest(form))
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("T", [0, 1, 2, 63, 64, 65, 130])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("form, dtype", ROADS, ids=str)
+@pytest.mark.parametrize("T", [0, 1, 2, 15, 16, 17, 63, 64, 65, 130])
 def test_every_form_is_the_definition(form: str, T: int, dtype: torch.dtype):
     fast, slow = partial(tensors, FORMS[form]), partial(tensors, FORMS["recurrent"])
     agree(fast, slow, example(T), dtype)
@@ -64,9 +77,9 @@ def test_cut_anywhere_is_whole(form: str, at: int):
         return torch.cat([first, second], dim=1), state.S
 
     values, whole = example(100), partial(tensors, FORMS["recurrent"])
-    for dtype in (torch.float64, torch.float32):
+    for dtype in {torch.float32, finest(form)}:
         agree(pieces, whole, values, dtype)
-    agree(gradient(pieces), gradient(whole), values, torch.float64)
+    agree(gradient(pieces), gradient(whole), values, finest(form))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -84,7 +97,7 @@ def test_a_reset_counts_anew(form: str):
             pieces.append(piece)
         return torch.cat([o, torch.cat(pieces, dim=1)]), torch.cat([state.S, last.S])
 
-    for dtype in (torch.float64, torch.float32):
+    for dtype in {torch.float32, finest(form)}:
         packed = partial(tensors, FORMS[form], reset=reset)
         agree(packed, alone, example(100), dtype)
         agree(gradient(packed), gradient(alone), example(100), dtype)
@@ -116,6 +129,108 @@ def test_the_future_cannot_touch_the_past():
         for t in (1, 33, 64, 80):
             changed = (*(torch.cat([x[:, :t], y[:, t:]], dim=1) for x, y in zip(one[:5], two[:5])), one[5])
             assert torch.equal(tensors(form, *changed)[0][:, :t], tensors(form, *one)[0][:, :t])
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 8, 40), (1, 1, 5, 70), (2, 4, 4, 3)], ids=["", "one head, cut into parts", "heads that share"])
+@pytest.mark.parametrize("starts", [[], [0, 300], [256, 511]], ids=str)
+def test_many_stretches(shape: tuple[int, ...], starts: list[int]):
+    """Resumed inside a stretch and in a tree of several; the marks of two sequences in one row."""
+    G, H, K, V = shape
+    T, levels, position = 700, 12, torch.tensor([250, 1003])
+    reset = torch.zeros(BATCH, T, dtype=torch.bool)
+    reset[1, starts] = True
+    q, k, v, g = randn(BATCH, T, G, K), randn(BATCH, T, G, K), randn(BATCH, T, H, V), decay(BATCH, T, H) / 100
+    values = (q, k, v, g, randn(BATCH, T, H, levels), randn(BATCH, H, levels, K, V))
+
+    def road(form):
+        def call(q, k, v, g, scale, S):
+            o, state = FORMS[form](q, k, v, g, scale, Fenwick(S, position), reset)
+            return o, state.S
+
+        return call
+
+    agree(road("fused"), road("chunked"), values, torch.float32)
+    agree(gradient(road("fused")), gradient(road("chunked")), values, torch.float32)
+
+
+@pytest.mark.parametrize("T", [255, 256, 257, 511, 512, 513])
+def test_around_a_full_number(T: int):
+    """From rest, without a decay: the last digits of 2^n - 1, 2^n and 2^n + 1."""
+    q, k, v, scale = randn(1, T, 1, K), randn(1, T, 1, K), randn(1, T, 2, V), randn(1, T, 2, 11)
+
+    def road(form):
+        def call(*values):
+            o, (S, position) = FORMS[form](*values[:3], None, values[3])
+            assert position.tolist() == [T]
+            return o, S
+
+        return call
+
+    agree(road("fused"), road("chunked"), (q, k, v, scale), torch.float32)
+    agree(gradient(road("fused")), gradient(road("chunked")), (q, k, v, scale), torch.float32)
+
+
+DECAYS = {
+    "exp(-94) at every step": lambda g: torch.full_like(g, -94),
+    "exp(-94) now and then": lambda g: torch.where(torch.rand_like(g) < 0.1, -94, g / 1000),
+    "exp(-20) now and then": lambda g: torch.where(torch.rand_like(g) < 0.1, -20, g / 1000),
+    "nothing is left": lambda g: torch.where(torch.rand_like(g) < 0.1, -torch.inf, g),
+    "nothing is forgotten": torch.zeros_like,
+}
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "recurrent"])
+@pytest.mark.parametrize("kind", DECAYS)
+def test_any_decay_is_exact(form: str, kind: str):
+    q, k, v, g, scale, S = example(80)
+    values = (q, k, v, DECAYS[kind](g), scale, S)
+    fast, slow = partial(tensors, FORMS[form]), partial(tensors, FORMS["recurrent"])
+    for dtype in {torch.float32, finest(form)}:
+        agree(fast, slow, values, dtype)
+        if "now and then" in kind or kind == "nothing is forgotten":
+            agree(gradient(fast), gradient(slow), values, dtype)
+        else:  # there is no ruler for a gradient of 1e-41, nor for a nudge of infinity
+            assert all(x.isfinite().all() for x in gradient(fast)(*(cast(x, dtype) for x in values)))
+
+
+def test_the_kernel_is_seen_by_those_who_look():
+    """Compiled, exported, without numbers, under autocast, differentiated twice: one function."""
+    values = tuple(cast(x, torch.float32) for x in example(40))
+    whole = partial(tensors, log_linear_attention)
+    want = whole(*values)
+    assert choose("log_linear_attention", values[:5], 40)[0] == "fused"
+    torch._dynamo.reset()
+    for got, exact in zip(torch.compile(whole, backend="aot_eager", fullgraph=True)(*values), want):
+        torch.testing.assert_close(got, exact)
+
+    class Layer(torch.nn.Module):
+        def forward(self, *values):
+            return whole(*values)
+
+    for got, exact in zip(torch.export.export(Layer(), values).module()(*values), want):
+        torch.testing.assert_close(got, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(got, exact) for got, exact in zip(whole(*values), want))
+    hollow = log_linear_attention(*(x.to("meta") for x in values[:5]))
+    assert [x.shape for x in (hollow[0], hollow[1].S)] == [x.shape for x in want]
+
+    def second(form: str, dtype: torch.dtype) -> Tensor:
+        leaves = [x.to(dtype).requires_grad_() for x in values]
+        o, S = tensors(FORMS[form], *leaves)
+        first = torch.autograd.grad(o.square().sum() + S.square().sum(), leaves, create_graph=True)
+        return torch.cat([x.flatten() for x in torch.autograd.grad(sum(x.square().sum() for x in first), leaves)])
+
+    got, exact = second("fused", torch.float32), second("chunked", torch.float64)
+    torch.testing.assert_close(got / exact.norm(), exact / exact.norm(), rtol=0, atol=1e-5, check_dtype=False)
+
+
+def test_one_step_is_one_kernel_while_nothing_records_it():
+    values = tuple(cast(x, torch.float32) for x in example(1))
+    assert choose("log_linear_attention", values[:5], 1)[0] == "fused"
+    assert choose("log_linear_attention", (values[0].requires_grad_(), *values[1:5]), 1)[0] == "recurrent"
+    with torch.no_grad():
+        for got, want in zip(tensors(log_linear_attention, *values), tensors(FORMS["recurrent"], *values)):
+            torch.testing.assert_close(got, want)
 
 
 def test_derivatives_of_both_kinds():

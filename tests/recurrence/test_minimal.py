@@ -90,8 +90,12 @@ def test_gates_that_are_shut_to_the_last_digit():
     assert 0 < opened[0, 0, 0] < 1e-12
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+ROADS = [
+    (form, dtype) for form in FORMS for dtype in (torch.float64, torch.float32, torch.bfloat16) if (form, dtype) != ("fused", torch.float64)
+]
+
+
+@pytest.mark.parametrize("form, dtype", ROADS, ids=str)
 @pytest.mark.parametrize("T", [0, 1, 2, 63, 64, 65])
 def test_logarithms_of_a_diagonal_scan(form: str, dtype: torch.dtype, T: int):
     log_a, log_x, h = -randn(BATCH, T, 3).abs(), randn(BATCH, T, 3), randn(BATCH, 3)
@@ -120,7 +124,7 @@ def test_log_zero_is_a_number_like_any_other(form: str):
     assert all(g.isfinite().all() for g in torch.autograd.grad(states[:, -1].sum(), leaves))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "fused"])
 def test_second_derivatives_and_cuts(form: str):
     leaves = [-randn(1, 5, 2).abs(), randn(1, 5, 2), randn(1, 2)]
     leaves = [x.requires_grad_() for x in leaves]
@@ -132,6 +136,49 @@ def test_second_derivatives_and_cuts(form: str):
     second, end = log_scan(a[:, 2:], x[:, 2:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
     torch.testing.assert_close(end, last)
+
+
+@pytest.mark.parametrize("width", [1, 33, 700])
+def test_the_kernel_where_logs_are_far_apart(width: int):
+    """Steps that forget by exp(-94) or everything, numbers of exp(30) beside exp(-30); cut where it likes."""
+    T = 300
+    a = torch.where(torch.rand(BATCH, T, width) < 0.1, -94.0, -0.01) * torch.rand(BATCH, T, width, dtype=torch.float64)
+    values = (a, 10 * randn(BATCH, T, width), 10 + randn(BATCH, width))
+    reset = torch.rand(BATCH, T) < 0.02
+    fast, slow = (partial(FORMS[form], reset=reset) for form in ("fused", "recurrent"))
+    agree(fast, slow, values, torch.float32)
+    agree(gradient(fast), gradient(slow), values, torch.float32)
+
+    def pieces(a, x, h):
+        first, state = FORMS["fused"](a[:, : T // 2], x[:, : T // 2], h, reset[:, : T // 2])
+        second, state = FORMS["fused"](a[:, T // 2 :], x[:, T // 2 :], state, reset[:, T // 2 :])
+        return torch.cat([first, second], dim=1), state
+
+    single = tuple(x.float() for x in values)
+    assert all(torch.equal(got, want) for got, want in zip(pieces(*single), fast(*single)))
+
+
+def test_the_kernel_is_seen_by_those_who_look():
+    """Compiled, exported, differentiated twice: one function. A reset clears by selection: added up, a NaN would stay one."""
+    values = -randn(1, 9, 2, 2).abs().float(), randn(1, 9, 2, 2).float(), randn(1, 2, 2).float()
+    want = log_scan(*values)
+    torch._dynamo.reset()
+    for got, exact in zip(torch.compile(log_scan, backend="aot_eager", fullgraph=True)(*values), want):
+        torch.testing.assert_close(got, exact)
+
+    def second(form: str, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.to(dtype).requires_grad_() for x in values]
+        h, last = FORMS[form](*leaves)
+        first = torch.autograd.grad(h.square().sum() + last.sum(), leaves, create_graph=True)
+        return list(torch.autograd.grad(sum(x.square().sum() for x in first), leaves))
+
+    for got, exact in zip(second("fused", torch.float32), second("chunked", torch.float64)):
+        torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-5, check_dtype=False)
+    reset = torch.zeros(1, 9, dtype=torch.bool)
+    reset[:, 4] = True
+    spoilt, last = FORMS["fused"](values[0], values[1], torch.full_like(values[2], torch.nan), reset)
+    whole, end = FORMS["fused"](*values, reset)
+    assert spoilt[:, :4].isnan().all() and torch.equal(spoilt[:, 4:], whole[:, 4:]) and torch.equal(last, end)
 
 
 def test_a_reset_is_a_restart():

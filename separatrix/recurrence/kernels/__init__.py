@@ -57,4 +57,6 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "long_convolution", (ones(1, 2), ones(heads))
     cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
     yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)
+    yield "log_linear_attention", (ones(keys), ones(keys), ones(keys), None, ones(1, 3, 1, 3))
+    yield "log_scan", (ones(heads), ones(heads))
     yield "short_convolution", (ones(heads), ones(1, 4))

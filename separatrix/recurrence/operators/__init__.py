@@ -19,6 +19,8 @@ from separatrix.recurrence.operators.dplr import dplr as dplr_operator
 from separatrix.recurrence.operators.gated import diagonal_gru as diagonal_gru_operator
 from separatrix.recurrence.operators.gated import diagonal_lstm as diagonal_lstm_operator
 from separatrix.recurrence.operators.gram_solve import gram_solve as gram_solve_operator
+from separatrix.recurrence.operators.log_linear import log_linear as log_linear_operator
+from separatrix.recurrence.operators.log_scan import log_scan as log_scan_operator
 from separatrix.recurrence.operators.long_convolution import long_convolution as long_convolution_operator
 from separatrix.recurrence.operators.longhorn import longhorn as longhorn_operator
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan as low_rank_scan_operator
@@ -39,6 +41,8 @@ __all__ = [
     "dictionary_scan",
     "dplr",
     "gram_solve",
+    "log_linear",
+    "log_scan",
     "long_convolution",
     "longhorn",
     "low_rank_scan",
@@ -59,6 +63,8 @@ diagonal_ssm = direct(diagonal_ssm_operator)
 dictionary_scan = direct(dictionary_scan_operator)
 dplr = direct(dplr_operator)
 gram_solve = direct(gram_solve_operator)
+log_linear = direct(log_linear_operator)
+log_scan = direct(log_scan_operator)
 long_convolution = direct(long_convolution_operator)
 longhorn = direct(longhorn_operator)
 low_rank_scan = direct(low_rank_scan_operator)

@@ -1,0 +1,91 @@
+"""`torch.ops.separatrix.log_scan`: the diagonal scan on logarithms of `kernels/log_scan.py`."""
+
+import torch
+from torch import Tensor
+
+from separatrix.recurrence.kernels.log_scan import backward_shared, forward_shared
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.pages import blank
+
+# Channels of a unit: what a step reads stays in the L1 cache.
+BLOCK, NARROW = 512, 128
+
+
+@torch.library.custom_op(
+    "separatrix::log_scan", mutates_args=(), schema="(Tensor log_a, Tensor log_x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def log_scan(log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """All states and the last one, as logs.   log_a, log_x [B, T, D], state [B, D]; T is at least 1."""
+    B, T, D = log_x.shape
+    h, final, block = blank(log_x), blank(state), _block(log_x)
+    share(
+        forward_shared,
+        B * blocks(D, block),
+        40.0 * log_x.numel(),
+        (T, D),
+        block,
+        flat(log_a),
+        flat(log_x),
+        flags(reset, B, T),
+        *(flat(x) for x in (state, h, final)),
+    )
+    return h, final
+
+
+@log_scan.register_fake
+def _(log_a, log_x, state, reset):
+    return log_x.new_empty(log_x.shape), state.new_empty(state.shape)
+
+
+@torch.library.custom_op(
+    "separatrix::log_scan_backward",
+    mutates_args=(),
+    schema="(Tensor grad_h, Tensor grad_final, Tensor log_a, Tensor log_x, Tensor state, Tensor? reset, Tensor h) "
+    "-> (Tensor, Tensor, Tensor)",
+)
+def log_scan_backward(
+    grad_h: Tensor, grad_final: Tensor, log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of (log_a, log_x, state)."""
+    B, T, D = log_x.shape
+    grads, block = (blank(log_x), blank(log_x), blank(state)), _block(log_x)
+    share(
+        backward_shared,
+        B * blocks(D, block),
+        60.0 * log_x.numel(),
+        (T, D),
+        block,
+        flat(log_a),
+        flat(log_x),
+        flags(reset, B, T),
+        *(flat(x) for x in (state, h, grad_h, grad_final, *grads)),
+    )
+    return grads
+
+
+@log_scan_backward.register_fake
+def _(grad_h, grad_final, log_a, log_x, state, reset, h):
+    return tuple(x.new_empty(x.shape) for x in (log_a, log_x, state))
+
+
+def _block(x: Tensor) -> int:
+    return BLOCK if x.shape[0] * blocks(x.shape[2], BLOCK) >= torch.get_num_threads() else NARROW
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _gradient(ctx, grad_h, grad_final):
+    *inputs, h = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        from separatrix.recurrence.minimal import log_scan_chunked
+
+        return differentiable(log_scan_chunked, tuple(inputs), (grad_h, grad_final))
+    return *_backward(grad_h, grad_final, *inputs, h), None
+
+
+torch.library.register_autograd(log_scan, _gradient, setup_context=_keep)
+_backward = direct(log_scan_backward)
