@@ -9,7 +9,7 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.autograd import profiler
 PLAIN = (Tensor, torch.nn.Parameter)
 
 
+@cache
 def direct(operator: torch.library.CustomOpDef) -> Callable[..., Any]:
     """The operator, and past the dispatcher where that changes nothing; to autograd alone it is a function of autograd's own."""
     implementation = operator._init_fn
