@@ -98,11 +98,10 @@ def dense_scan_fused(A: Tensor, b: Tensor, initial_state: Tensor | None = None, 
     A, b, h, dtype = enter(A, b, initial_state)
     if b.shape[1] == 0:
         return b.to(dtype), h
-    size = b.shape[-1]
-    rows = A.expand(*A.shape[:2], *b.shape[2:], size).reshape(*A.shape[:2], -1, size, size)
-    inputs = b.reshape(*b.shape[:2], -1, size)
-    states, final = operators().dense_scan(rows, inputs, h.reshape(h.shape[0], -1, size), reset)
-    return states.reshape(b.shape).to(dtype), final.reshape(h.shape)
+    if A.shape[2:-1] != b.shape[2:]:
+        A = A.expand(*A.shape[:2], *b.shape[2:], b.shape[-1])
+    states, final = operators().dense_scan(A, b, h, reset)
+    return states.to(dtype), final
 
 
 def apply(A: Tensor, h: Tensor) -> Tensor:

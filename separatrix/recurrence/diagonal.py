@@ -32,11 +32,7 @@ def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, res
     expect_numbers("x", x, a=a, initial_state=initial_state)
     if x.ndim < 2:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, time, ...]")
-    try:
-        fits = torch.broadcast_shapes(a.shape, x.shape) == x.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if a.ndim > x.ndim or any(own not in (1, size) for own, size in zip(a.shape[::-1], x.shape[::-1])):
         raise ValueError(f"a is {list(a.shape)}, expected a shape that broadcasts to x's {list(x.shape)}")
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (x.shape[0], *x.shape[2:]), "batch, ...")
@@ -112,10 +108,10 @@ def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
         a, x, state = a.to(working), x.to(working), state.to(working)
     if x.shape[1] == 0:
         return x.to(dtype), state
-    rows, inputs = a.expand(*a.shape[:2], *x.shape[2:]), x
-    rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (rows, inputs))
-    h, final = operators().diagonal_scan(rows, inputs, state.reshape(x.shape[0], inputs.shape[2]), reset)
-    return h.reshape(x.shape).to(dtype), final.reshape(state.shape)
+    if a.shape[2:] != x.shape[2:]:
+        a = a.expand(*a.shape[:2], *x.shape[2:])
+    h, final = operators().diagonal_scan(a, x, state, reset)
+    return h.to(dtype), final
 
 
 def diagonal_matrix(a: Tensor) -> Tensor:
@@ -150,7 +146,8 @@ def enter(a: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, T
     if a.is_complex() or x.is_complex() or (initial_state is not None and initial_state.is_complex()):
         out = working = complex_of(real)
     a = a.to(working if a.is_complex() else real)  # a real multiplier of a complex state stays real
-    a = a.reshape(*[1] * (x.ndim - a.ndim), *a.shape)
+    if a.ndim < x.ndim:
+        a = a.reshape(*[1] * (x.ndim - a.ndim), *a.shape)
     x = x.to(working)
     h = x.new_zeros(x.shape[0], *x.shape[2:]) if initial_state is None else initial_state.to(working)
     return a, x, h, out

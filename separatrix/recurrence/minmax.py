@@ -150,8 +150,8 @@ def minmax_scan_fused(a: Tensor, b: Tensor, initial_state: Tensor | None = None,
     a, b, h, dtype = enter(a, b, initial_state)
     if b.shape[1] == 0:
         return b.to(dtype), h
-    states, final = operators().minmax_scan(a.flatten(2), b.flatten(2), h.flatten(1), reset)
-    return states.reshape(b.shape).to(dtype), final.reshape(h.shape)
+    states, final = operators().minmax_scan(a, b, h, reset)
+    return states.to(dtype), final
 
 
 def least(a: Tensor, h: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -200,7 +200,8 @@ def enter(a: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, T
     """a of every step and batch row, b, the first state, and the dtype of the states that go out; no conversion rounds."""
     out, working = b.dtype, working_dtype(a, b, initial_state)
     a, b = a.to(working), b.to(working)
-    a = a.expand(*b.shape, b.shape[-1]) if a.ndim == b.ndim + 1 else a.expand(b.shape)
+    wide = (*b.shape, b.shape[-1]) if a.ndim == b.ndim + 1 else b.shape
+    a = a if a.shape == wide else a.expand(wide)
     h = b.new_zeros(b.shape[0], *b.shape[2:]) if initial_state is None else initial_state.to(working)
     return a, b, h, out
 

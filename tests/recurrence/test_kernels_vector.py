@@ -11,6 +11,7 @@ import torch
 from agree import agree, gradient
 from numba import njit
 
+from separatrix.recurrence.dense import dense_scan_fused, dense_scan_recurrent
 from separatrix.recurrence.diagonal import diagonal_scan_recurrent
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm_recurrent
 from separatrix.recurrence.kernels import diagonal, diagonal_ssm, gates, selective
@@ -88,6 +89,20 @@ def test_diagonal(T, kind, dtype):
         fast = partial(DiagonalScan.apply, block)
         agree(fast, diagonal_scan_recurrent, inputs, dtype)
         agree(gradient(fast), gradient(diagonal_scan_recurrent), inputs, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("N", [1, 5, 16, 37])
+def test_dense_matrices_column_by_column(N, dtype):
+    """What `torch.linalg` returns is read, and its gradient written, as it lies."""
+    for shared in ((2, 9), (1, 9), (2, 1), (1, 1)):
+        A = (torch.randn(*shared, 3, N, N, dtype=torch.float64) / (2 * N**0.5)).mT
+        inputs = (A, torch.randn(2, 9, 3, N, dtype=torch.float64), torch.randn(2, 3, N, dtype=torch.float64), starts(2, 9, True))
+        agree(dense_scan_fused, dense_scan_recurrent, inputs, dtype)
+        agree(gradient(dense_scan_fused), gradient(dense_scan_recurrent), inputs, dtype)
+        matrices = A.to(dtype).requires_grad_()
+        (grad,) = torch.autograd.grad(dense_scan_fused(matrices, *(x.to(dtype) for x in inputs[1:3]))[0].sum(), matrices)
+        assert grad.mT.is_contiguous()
 
 
 def complex_of(planes):

@@ -5,11 +5,13 @@
 
 for a loss with gradient dy_t at the output h_t. The states that (2) needs are the outputs, so nothing else is kept.
 
-A matrix that changes with time is read once, and its memory sets the pace; one that all steps share stays in the L1 or L2 cache. Forward,
-rows meet the state as inner products, four rows at a time; backward, rows are added up, so both directions read A as it lies.
+A matrix that changes with time is read once, and its memory sets the pace; one that all steps share stays in the L1 or L2 cache. Both
+directions read A as it lies: where its rows are the product's rows they meet the vector as inner products, four rows at a time, else they
+are added up.
 
 Arrays   flat, all float32 or all float64.  b, h, dy, db [B,T,H,N];  start, final, dfinal, dstart [B,H,N];  reset [B,T] uint8.
          A_t of batch b and head h lies at b * a_batch + t * a_time + h * N * N: strides of 0 repeat it over batch or time.
+         Row by row, or column by column where `turned`, as solvers return matrices; dA likewise.
          dA as A [B or 1,T,H,N,N], or [B,H,N,N] summed over time where a_time is 0; None when nobody asks.
 Units    forward (batch, head); backward (group of `group` batch rows, head): rows that share the A of a step stand together.
 """
@@ -19,10 +21,11 @@ from __future__ import annotations
 from numba import njit, types
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import Lanes, constant, get, load_first, pick, pieces, splat, store_first, vector_of
+from separatrix.recurrence.kernels.lanes import Lanes, constant, fetch, get, load_first, pick, pieces, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
+PAGE = 4096  # bytes: the next matrix is asked for where it begins another page, which the hardware does not read ahead
 
 
 @intrinsic
@@ -56,6 +59,18 @@ def totals(typingctx, a, b, c, d):
     return Lanes(4, a.element)(a, b, c, d), build
 
 
+@njit(nogil=True, inline="always")
+def _step(zero, A, at, N, turned, x, i, b, k, y, j):
+    """y[j:] = A x[i:] + b[k:], N numbers each, the matrix at A[at:] row by row, or column by column where `turned`; y may be b."""
+    if turned:
+        _columns_added(zero, A, at, N, x, i, b, k, y, j)
+    else:
+        for r in range(0, N, 4):
+            rows = min(4, N - r)
+            state = _four_rows(zero, A, at + r * N, N, rows, x, i)
+            store_first(y, j + r, state + load_first(state, b, k + r, N - r), N - r)
+
+
 @njit(nogil=True)
 def _four_rows(zero, A, at, N, rows, x, i):
     """A[at:] as `rows` <= 4 rows of N numbers, each times x[i : i + N]; a missing row repeats the last."""
@@ -72,11 +87,47 @@ def _four_rows(zero, A, at, N, rows, x, i):
     return totals(s0, s1, s2, s3)
 
 
+@njit(nogil=True, inline="always")
+def _columns_added(zero, A, at, N, x, i, b, k, y, j):
+    lanes = BYTES // A.itemsize
+    for d in range(0, N, lanes):
+        n, m = N - d, at + d
+        s0, s1, s2, s3 = load_first(zero, b, k + d, n), zero, zero, zero
+        c = 0
+        while c + 4 <= N:
+            s0 = s0 + load_first(zero, A, m, n) * get(x, i + c)
+            s1 = s1 + load_first(zero, A, m + N, n) * get(x, i + c + 1)
+            s2 = s2 + load_first(zero, A, m + 2 * N, n) * get(x, i + c + 2)
+            s3 = s3 + load_first(zero, A, m + 3 * N, n) * get(x, i + c + 3)
+            m += 4 * N
+            c += 4
+        while c < N:
+            s0 = s0 + load_first(zero, A, m, n) * get(x, i + c)
+            m += N
+            c += 1
+        store_first(y, j + d, (s0 + s1) + (s2 + s3), n)
+
+
+@njit(nogil=True)
+def _outer(zero, N, x, i, y, j, dA, at, adding):
+    """dA[at:], row by row, = x[i:] y[j:]ᵀ, or that much more."""
+    lanes = BYTES // dA.itemsize
+    for d in range(0, N, lanes):
+        n = N - d
+        right = load_first(zero, y, j + d, n)
+        for r in range(N):
+            m = at + r * N + d
+            value = right * get(x, i + r)
+            if adding:
+                value = value + load_first(zero, dA, m, n)
+            store_first(dA, m, value, n)
+
+
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, a_batch, a_time, A, b, reset, start, h, final):
+def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, final):
     """Equation (1).   shape (T, H, N)"""
     T, H, N = shape
-    zero = line(b)
+    zero, far = line(b), a_time != 0 and N * N * A.itemsize <= PAGE
     for unit in range(first, last):
         batch, head = unit // H, unit % H
         before, at = start, unit * N
@@ -87,79 +138,57 @@ def forward(first, last, shape, a_batch, a_time, A, b, reset, start, h, final):
                 h[i : i + N] = b[i : i + N]
             else:
                 matrix = batch * a_batch + t * a_time + head * N * N
-                for r in range(0, N, 4):
-                    state = _four_rows(zero, A, matrix + r * N, N, min(4, N - r), before, at)
-                    store_first(h, i + r, state + load_first(state, b, i + r, N - r), N - r)
+                if far:
+                    fetch(A, matrix + a_time, N * N)
+                _step(zero, A, matrix, N, turned, before, at, b, i, h, i)
             before, at = h, i
-        for n in range(N):
-            final[unit * N + n] = before[at + n]
+        final[unit * N : unit * N + N] = before[at : at + N]
 
 
 @njit(cache=True, nogil=True)
-def backward(first, last, shape, group, a_batch, a_time, A, reset, start, h, dy, dfinal, db, dA, dstart):
-    """Equations (2).   shape (B, T, H, N)"""
+def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start, h, dy, dfinal, db, dA, dstart):
+    """Equations (2).   shape (B, T, H, N), T >= 1"""
     B, T, H, N = shape
-    zero = line(dy)
-    lanes = BYTES // dy.itemsize
+    zero, far = line(dy), a_time != 0 and N * N * A.itemsize <= PAGE
     for unit in range(first, last):
         b0, head = unit // H * group, unit % H
         for batch in range(b0, min(b0 + group, B)):
-            at = (batch * H + head) * N
-            dstart[at : at + N] = dfinal[at : at + N]  # A_{t+1}ᵀ g_{t+1}, on its way back to the start
+            at, i = (batch * H + head) * N, ((batch * T + T - 1) * H + head) * N
+            dstart[at : at + N] = 0
+            for n in range(N):
+                db[i + n] = dy[i + n] + dfinal[at + n]
         into = 0
         if dA is not None and a_time == 0:
             into = unit * N * N
             dA[into : into + N * N] = 0
         for t in range(T - 1, -1, -1):
+            if dA is not None and a_time != 0:
+                into = (((b0 if a_batch else 0) * T + t) * H + head) * N * N
             for batch in range(b0, min(b0 + group, B)):
                 row, at = batch * T + t, (batch * H + head) * N
                 i = (row * H + head) * N
-                for n in range(N):
-                    db[i + n] = dy[i + n] + dstart[at + n]
-                if dA is not None and a_time != 0:
-                    into = (((b0 if a_batch else 0) * T + t) * H + head) * N * N
+                before, past = (start, at) if t == 0 else (h, i - H * N)
                 adding = batch > b0 or a_time == 0
                 if reset[row]:
-                    dstart[at : at + N] = 0
+                    if t > 0:
+                        db[past : past + N] = dy[past : past + N]
                     if dA is not None and not adding:
                         dA[into : into + N * N] = 0
                     continue
-                before, past = (start, at) if t == 0 else (h, i - H * N)
+                if dA is not None:
+                    if far:
+                        fetch(dA, into - a_time, N * N)
+                    if turned:
+                        _outer(zero, N, before, past, db, i, dA, into, adding)
+                    else:
+                        _outer(zero, N, db, i, before, past, dA, into, adding)
                 matrix = batch * a_batch + t * a_time + head * N * N
-                for j in range(0, N, lanes):
-                    n = N - j
-                    state = load_first(zero, before, past + j, n)
-                    s0, s1, s2, s3 = zero, zero, zero, zero
-                    r = 0
-                    while r + 4 <= N:
-                        g0, g1 = splat(zero, get(db, i + r)), splat(zero, get(db, i + r + 1))
-                        g2, g3 = splat(zero, get(db, i + r + 2)), splat(zero, get(db, i + r + 3))
-                        m = r * N + j
-                        s0 = s0 + load_first(zero, A, matrix + m, n) * g0
-                        s1 = s1 + load_first(zero, A, matrix + m + N, n) * g1
-                        s2 = s2 + load_first(zero, A, matrix + m + 2 * N, n) * g2
-                        s3 = s3 + load_first(zero, A, matrix + m + 3 * N, n) * g3
-                        if dA is not None:
-                            m += into
-                            _put(dA, m, g0 * state, n, adding)
-                            _put(dA, m + N, g1 * state, n, adding)
-                            _put(dA, m + 2 * N, g2 * state, n, adding)
-                            _put(dA, m + 3 * N, g3 * state, n, adding)
-                        r += 4
-                    while r < N:
-                        g0 = splat(zero, get(db, i + r))
-                        s0 = s0 + load_first(zero, A, matrix + r * N + j, n) * g0
-                        if dA is not None:
-                            _put(dA, into + r * N + j, g0 * state, n, adding)
-                        r += 1
-                    store_first(dstart, at + j, (s0 + s1) + (s2 + s3), n)
-
-
-@njit(nogil=True)
-def _put(array, i, value, n, adding):
-    if adding:
-        value = load_first(value, array, i, n) + value
-    store_first(array, i, value, n)
+                if far:
+                    fetch(A, matrix - a_time, N * N)
+                if t == 0:
+                    _step(zero, A, matrix, N, not turned, db, i, dstart, at, dstart, at)
+                else:
+                    _step(zero, A, matrix, N, not turned, db, i, dy, past, db, past)
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from numba import njit
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
+from separatrix.recurrence.kernels.lanes import constant, count, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
 
@@ -30,6 +30,19 @@ def _where_less(nan_of):
         return then(x, y, then, otherwise), build
 
     return where_less
+
+
+@intrinsic
+def between(typingctx, a, h, b):
+    """max(min(a, h), b), a NaN where one of the three is: the processor's min and max take the second of two numbers, NaN or not."""
+
+    def build(context, builder, sig, args):
+        cap, state, floor = args
+        low = builder.select(builder.fcmp_ordered("<", cap, state), cap, state)
+        high = builder.select(builder.fcmp_ordered(">", floor, low), floor, low)
+        return builder.select(builder.fcmp_unordered("uno", cap, floor), constant(high.type, float("nan")), high)
+
+    return h(a, h, b), build
 
 
 where_capped = _where_less(0)  # (a, h, then, otherwise): a < h, or a is a NaN
@@ -54,9 +67,7 @@ def forward(first, last, shape, block, a, b, reset, start, h, final):
                 state = zero
                 if not reset[row]:
                     state = load_first(zero, before, at + d, n)
-                cap, floor = load_first(zero, a, i, n), load_first(zero, b, i, n)
-                low = where_capped(cap, state, cap, state)
-                store_first(h, i, where_lifted(low, floor, floor, low), n)
+                store_first(h, i, between(load_first(zero, a, i, n), state, load_first(zero, b, i, n)), n)
             before, at = h, row * D
         for d in range(left, right, lanes):
             store_first(final, batch * D + d, load_first(zero, before, at + d, right - d), right - d)
@@ -72,17 +83,17 @@ def backward(first, last, shape, block, a, b, reset, start, h, dy, dfinal, da, d
     for unit in range(first, last):
         batch, left = unit // blocks, unit % blocks * block
         right = min(left + block, D)
-        for d in range(left, right, lanes):
-            n, at = right - d, batch * D + d
-            carry = load_first(zero, dfinal, at, n)
-            for t in range(T - 1, -1, -1):
-                row = batch * T + t
-                i = row * D + d
+        end = left + (right - left - 1) // lanes * lanes
+        dstart[batch * D + left : batch * D + right] = dfinal[batch * D + left : batch * D + right]  # what t + 1 sends back
+        for t in range(T - 1, -1, -1):
+            row = batch * T + t
+            for d in range(end, left - 1, -lanes):  # memory from back to front, as the diagonal backward does
+                n, i, at = right - d, row * D + d, batch * D + d
                 state = zero
                 if not reset[row]:
                     state = load_first(zero, start, at, n) if t == 0 else load_first(zero, h, i - D, n)
                 cap, floor = load_first(zero, a, i, n), load_first(zero, b, i, n)
-                g = load_first(zero, dy, i, n) + carry
+                g = load_first(zero, dy, i, n) + load_first(zero, dstart, at, n)
                 low = where_capped(cap, state, cap, state)
                 below = where_lifted(low, floor, zero, g)
                 store_first(db, i, where_lifted(low, floor, g, zero), n)
@@ -90,7 +101,7 @@ def backward(first, last, shape, block, a, b, reset, start, h, dy, dfinal, da, d
                 carry = where_capped(cap, state, zero, below)
                 if reset[row]:
                     carry = zero
-            store_first(dstart, at, carry, n)
+                store_first(dstart, at, carry, n)
 
 
 @njit(cache=True, nogil=True)

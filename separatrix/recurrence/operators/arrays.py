@@ -36,6 +36,14 @@ def blocks(size: int, lanes: int = WIDTH) -> int:
     return -(-size // lanes)
 
 
+# Channels of a unit that walks rows: wide ones read memory in order, narrower ones are made when there would be too few for the threads.
+WIDE, NARROW = 512, 128
+
+
+def row_block(batch: int, channels: int) -> int:
+    return WIDE if batch * blocks(channels, WIDE) >= torch.get_num_threads() else NARROW
+
+
 def decays(log_decay: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """As (per head, per key dimension), at most one of them present."""
     return (flat(log_decay), None) if log_decay is None or log_decay.ndim == 3 else (None, flat(log_decay))

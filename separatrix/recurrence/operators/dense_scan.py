@@ -1,27 +1,32 @@
 """`torch.ops.separatrix.dense_scan`: the scan of `kernels/dense.py`, single and double precision."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import dense
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.pages import blank
 
 
 @torch.library.custom_op(
     "separatrix::dense_scan", mutates_args=(), schema="(Tensor A, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
 )
 def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All states and the last one.   A [B or 1, T or 1, H, N, N], b [B, T, H, N], state [B, H, N], all of one dtype."""
-    B, T, H, N = b.shape
-    h, final = b.new_empty(b.shape), b.new_empty(state.shape)
+    """All states and the last one.   A [B or 1, T or 1, ..., N, N], b [B, T, ..., N], state [B, ..., N], all of one dtype."""
+    B, T, H, N = _sizes(b)
+    h, final, (matrices, turned) = blank(b), blank(state), _as_it_lies(A)
     share(
         dense.forward_shared,
         B * H,
         _work(A, b),
         (T, H, N),
         *_strides(A),
-        flat(A),
+        turned,
+        flat(matrices),
         flat(b),
         flags(reset, B, T),
         flat(state),
@@ -45,11 +50,11 @@ def dense_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (A, b, state); that of A is empty when nobody asks."""
-    B, T, H, N = h.shape
-    a_batch, a_time = _strides(A)
+    B, T, H, N = _sizes(h)
+    (a_batch, a_time), (matrices, turned) = _strides(A), _as_it_lies(A)
     group = B if a_time and not a_batch else 1
-    grad_A = h.new_empty(-(-B // max(group, 1)) if with_A else 0, A.shape[1], H, N, N)
-    grad_b, grad_state = h.new_empty(h.shape), h.new_empty(state.shape)
+    grad_A = blank(h, (-(-B // max(group, 1)) if with_A else 0, *A.shape[1:]))
+    grad_b, grad_state = blank(h), blank(state)
     share(
         dense.backward_shared,
         -(-B // max(group, 1)) * H,
@@ -58,7 +63,8 @@ def dense_scan_backward(
         group,
         a_batch,
         a_time,
-        flat(A),
+        turned,
+        flat(matrices),
         flags(reset, B, T),
         flat(state),
         flat(h),
@@ -68,12 +74,15 @@ def dense_scan_backward(
         flat(grad_A) if with_A else None,
         flat(grad_state),
     )
-    return grad_A if grad_A.shape[0] in (0, A.shape[0]) else grad_A.sum(0, keepdim=True), grad_b, grad_state
+    if grad_A.shape[0] not in (0, A.shape[0]):
+        grad_A = grad_A.sum(0, keepdim=True)
+    return grad_A.mT if turned else grad_A, grad_b, grad_state
 
 
 @dense_scan_backward.register_fake
 def _(grad_h, grad_final, A, state, reset, h, with_A):
-    return h.new_empty(A.shape if with_A else (0, *A.shape[1:])), h.new_empty(h.shape), h.new_empty(state.shape)
+    grad_A = h.new_empty(A.shape[0] if with_A else 0, *A.shape[1:])
+    return grad_A.mT if _as_it_lies(A)[1] else grad_A, h.new_empty(h.shape), h.new_empty(state.shape)
 
 
 def _keep(ctx, inputs, output):
@@ -87,8 +96,19 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(dense_scan_chunked, (A, b, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
-    grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
+    grad_A, grad_b, grad_state = direct(dense_scan_backward)(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_b, grad_state, None
+
+
+def _sizes(b: Tensor) -> tuple[int, int, int, int]:
+    """Batch, time, all axes between them and the state as one, state."""
+    return b.shape[0], b.shape[1], math.prod(b.shape[2:-1]), b.shape[-1]
+
+
+def _as_it_lies(A: Tensor) -> tuple[Tensor, bool]:
+    """A, or its transpose where that is what lies in memory; and whether."""
+    turned = A.mT.is_contiguous() and not A.is_contiguous()
+    return (A.mT if turned else A), turned
 
 
 def _strides(A: Tensor) -> tuple[int, int]:

@@ -1,25 +1,25 @@
 """`torch.ops.separatrix.diagonal_scan`: the scan of `kernels/diagonal.py`, real and complex, single and double."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
-
-# Channels of a unit: wide rows read memory in order; narrower units are made when there would be too few for the threads.
-BLOCK, NARROW = 512, 128
 
 
 @torch.library.custom_op(
     "separatrix::diagonal_scan", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
 )
 def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All states and the last one.   a [B or 1, T or 1, D], x [B, T, D], state [B, D], all of one dtype."""
-    B, T, D = x.shape
+    """All states and the last one.   a [B or 1, T or 1, ...], x [B, T, ...], state [B, ...], all of one dtype."""
+    B, T, D = _sizes(x)
     h, final = blank(x), blank(state)
-    kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, _block(x)
+    kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, row_block(B, D)
     share(
         kernel,
         B * blocks(D, block),
@@ -51,9 +51,9 @@ def diagonal_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (a, x, state); that of a is empty when nobody asks."""
-    B, T, D = h.shape
-    grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, a.shape[1], D))
-    kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, _block(h)
+    B, T, D = _sizes(h)
+    grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, *a.shape[1:]))
+    kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, row_block(B, D)
     share(
         kernel,
         B * blocks(D, block),
@@ -90,18 +90,19 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(diagonal_scan_chunked, (a, x, state, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, h, with_a)
+    grad_a, grad_x, grad_state = direct(diagonal_scan_backward)(grad_h, grad_final, a, state, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, None
+
+
+def _sizes(x: Tensor) -> tuple[int, int, int]:
+    """Batch, time, and all other axes as one."""
+    return x.shape[0], x.shape[1], math.prod(x.shape[2:])
 
 
 def _strides(a: Tensor) -> tuple[int, int]:
     """How far a moves with the batch and with time, in numbers; 0 where it is shared."""
-    batch, time, D = a.shape
+    batch, time, D = _sizes(a)
     return (time * D if batch > 1 else 0), (D if time > 1 else 0)
-
-
-def _block(x: Tensor) -> int:
-    return BLOCK if x.shape[0] * blocks(x.shape[2], BLOCK) >= torch.get_num_threads() else NARROW
 
 
 def _work(x: Tensor) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import profiler
 
 
+@cache
 def direct(operator: torch.library.CustomOpDef) -> Callable[..., Any]:
     """The operator, and past the dispatcher where that changes nothing; to autograd alone it is a function of autograd's own."""
     implementation = operator._init_fn

@@ -1,28 +1,31 @@
 """`torch.ops.separatrix.minmax_scan`: the scan of `kernels/minmax.py`, single and double precision."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import minmax
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-
-BLOCK = 128  # channels of a unit: the reads of a row are long enough, and few channels still make units for every thread
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
+from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.pages import blank
 
 
 @torch.library.custom_op(
     "separatrix::minmax_scan", mutates_args=(), schema="(Tensor a, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
 )
 def minmax_scan(a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All states and the last one.   a, b [B, T, D], state [B, D], all of one dtype."""
-    B, T, D = b.shape
-    h, final = b.new_empty(b.shape), b.new_empty(state.shape)
+    """All states and the last one.   a, b [B, T, ...], state [B, ...], all of one dtype."""
+    B, T, D = *b.shape[:2], math.prod(b.shape[2:])
+    block = row_block(B, D)
+    h, final = blank(b), blank(state)
     share(
         minmax.forward_shared,
-        B * blocks(D, BLOCK),
+        B * blocks(D, block),
         20.0 * b.numel(),
         (T, D),
-        BLOCK,
+        block,
         flat(a),
         flat(b),
         flags(reset, B, T),
@@ -47,14 +50,15 @@ def minmax_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (a, b, state)."""
-    B, T, D = b.shape
-    grad_a, grad_b, grad_state = b.new_empty(b.shape), b.new_empty(b.shape), b.new_empty(state.shape)
+    B, T, D = *b.shape[:2], math.prod(b.shape[2:])
+    block = row_block(B, D)
+    grad_a, grad_b, grad_state = blank(b), blank(b), blank(state)
     share(
         minmax.backward_shared,
-        B * blocks(D, BLOCK),
+        B * blocks(D, block),
         40.0 * b.numel(),
         (T, D),
-        BLOCK,
+        block,
         flat(a),
         flat(b),
         flags(reset, B, T),
@@ -84,7 +88,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.minmax import minmax_scan_chunked
 
         return differentiable(minmax_scan_chunked, tuple(inputs), (grad_h, grad_final))
-    return *minmax_scan_backward(grad_h, grad_final, *inputs, h), None
+    return *direct(minmax_scan_backward)(grad_h, grad_final, *inputs, h), None
 
 
 torch.library.register_autograd(minmax_scan, _gradient, setup_context=_keep)

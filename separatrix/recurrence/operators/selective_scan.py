@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 
@@ -149,7 +150,7 @@ def _gradient(ctx, grad_y, grad_final, _):
     *tensors, z, bias, state, reset, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
         return *differentiable(_in_torch, (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
-    grads = selective_scan_backward(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
+    grads = direct(selective_scan_backward)(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
     *grads, grad_z, grad_bias, grad_state = grads
     return *grads, None if z is None else grad_z, grad_bias, None, grad_state, None, None
 
