@@ -34,8 +34,8 @@ STRETCH = 16
 def forward(first, last, shape, q, k, v, beta, delta, skip, kind, decay, reset, scale, start, keep, o, error, marks, final):
     """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H] or
     empty, with prediction errors if `delta`; skip [H], D, or empty; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V];
-    start, final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are
-    written if `keep`."""
+    start [B,H,K,V] or empty for rest; final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group
+    h // (H // G).  error and marks are written if `keep`."""
     _, T, n, G, H, K, V, part = shape
     weighted, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
@@ -44,7 +44,7 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, kind, decay, reset, 
     for unit in range(first, last):
         b, h, left = unit // (H * parts), unit // parts % H, unit % parts * part
         group, lanes = h // (H // G), min(part, V - left)
-        pack(start, (b * H + h) * K * V + left, V, K, lanes, ONE, S, width, wide)
+        pack(start, (b * H + h) * K * V + left, V, K if start.size else 0, lanes, ONE, S, width, wide)
         for now in range(0, T, together):
             tokens, t = min(together, T - now), b * T + now
             steps, row = tokens * n, (t * n * H + h) * V + left

@@ -105,11 +105,11 @@ def backward(
         left = p * part
         group, lanes = h // (H // G), min(part, V - left)
         skipped = ZERO
-        pack(grad_final, (b * H + h) * K * V + left, V, K, lanes, ONE, X, width, wide)
+        pack(grad_final, (b * H + h) * K * V + left, V, K if grad_final.size else 0, lanes, ONE, X, width, wide)
         for start in range((T - 1) // stretch * stretch, -1, -stretch):
             end = min(T, start + stretch)
             if start == 0:
-                pack(state, (b * H + h) * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+                pack(state, (b * H + h) * K * V + left, V, K if state.size else 0, lanes, ONE, turned_X, width, wide)
             else:
                 mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
                 pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
@@ -120,7 +120,7 @@ def backward(
                 j = 2 * (chunks - 1) - i if back else i
                 now = start + j * together
                 tokens, t = min(together, T - now), b * T + now
-                row, grads = (t * n * H + h) * V + left, (p * B * T + t) * H + h
+                row, grads, writes = (t * n * H + h) * V + left, (p * B * T + t) * H + h, (p * B * T + t) * n * H + h
                 enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
                 pack(came, row, H * V, tokens * n, lanes, ONE, values, CHUNK, wide)
                 if weighted:
@@ -139,7 +139,7 @@ def backward(
                 unpack(y, wide, tokens * n, lanes, ONE, grad_v, row, H * V)
                 if weighted:
                     for s in range(tokens * n):
-                        grad_beta[((p * B * T + t) * n + s) * H + h] = product(w, s * wide, e, s * wide, wide)
+                        grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
                 # What scores, queries and keys are worth.
                 turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
                 scores(g, wide, turned_u, wide, together, n, Pq)
@@ -170,7 +170,7 @@ def backward(
                         before(dk, width, steps, Pk, c.k, 1)
                         after(dk, width, steps, Pk, c.k, steps, 1)
                 unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
-                unpack(dk, width, tokens * n, K, ONE, grad_k, ((p * B * T + t) * n * H + h) * K, H * K)
+                unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
                 if kind == KEYS:
                     unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
                 elif kind == HEADS:
