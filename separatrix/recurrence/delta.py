@@ -159,4 +159,4 @@ def delta_rule_fused(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2), log_decay, scale, initial_state, reset)
+    return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2), log_decay, scale, initial_state, reset, delta=True)

@@ -134,7 +134,7 @@ def delta_product_fused(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return matrix_state(q, k, v, beta, log_decay, scale, initial_state, reset)
+    return matrix_state(q, k, v, beta, log_decay, scale, initial_state, reset, delta=True)
 
 
 def as_steps(

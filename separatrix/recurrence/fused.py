@@ -72,13 +72,15 @@ def matrix_state(
     scale: float | None,
     initial_state: Tensor | None,
     reset: Tensor | None,
+    skip: Tensor | None = None,
+    delta: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(1) of `kernels/matrix_state.py`.   q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V], beta [B, T, n, H_v] or None"""
+    """(1) of `kernels/matrix_state.py`, D its `skip`.   q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V], beta [B, T, n, H_v]"""
     batch, time, _, heads, value = v.shape
-    state = state_or_rest(initial_state, batch, heads, q.shape[3], value)
     if time == 0:
-        return v[:, :, 0], state
-    inputs = float32(q, k, v, beta, log_decay)
+        return v[:, :, 0], state_or_rest(initial_state, batch, heads, q.shape[3], value)
+    inputs = float32(q, k, v, beta, log_decay, skip)
+    state = None if initial_state is None else initial_state.float()
     scale = q.shape[3] ** -0.5 if scale is None else float(scale)
-    o, final, *_ = operators().matrix_state(*inputs, scale, state, reset, will_differentiate(*inputs, state))
+    o, final, *_ = operators().matrix_state(*inputs, scale, state, reset, delta, will_differentiate(*inputs, state))
     return o.to(v.dtype), final

@@ -27,11 +27,10 @@ from separatrix.recurrence.checks import (
     expect_shape,
     working_dtype,
 )
-from separatrix.recurrence.fused import keys_in_cache
+from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.linear_attention import (
     linear_attention_chunked,
     linear_attention_dense,
-    linear_attention_fused,
     linear_attention_recurrent,
 )
 from separatrix.recurrence.plan import form, run
@@ -153,7 +152,9 @@ def ssd_fused(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return through_attention(linear_attention_fused, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+    v, step, decay, start = entered(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+    y, final = matrix_state(C, B.unsqueeze(2), v.unsqueeze(2), step.unsqueeze(2), decay, 1.0, start, reset, skip=D)
+    return left(y, z, x), final.transpose(-1, -2)
 
 
 def through_attention(
@@ -171,16 +172,35 @@ def through_attention(
     reset: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The duality: (1) and (2) through one form of `linear_attention`."""
-    working = working_dtype(x, dt, A, B, C, D, z, dt_bias)
-    v, dt = x.to(working), dt.to(working)
-    if dt_bias is not None:
-        dt = dt + dt_bias.to(working)
-    if dt_softplus:
-        dt = F.softplus(dt)
-    start = None if initial_state is None else initial_state.transpose(-1, -2)
-    y, final = attention(C, B, v * dt.unsqueeze(-1), dt * A.to(working), 1.0, start, reset)
+    v, step, decay, start = entered(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+    y, final = attention(C, B, v * step.unsqueeze(-1), decay, 1.0, start, reset)
     if D is not None:
-        y = y + D.to(working).unsqueeze(-1) * v
-    if z is not None:
-        y = y * F.silu(z.to(working))
-    return y.to(x.dtype), final.transpose(-1, -2)
+        y = y + D.to(y.dtype).unsqueeze(-1) * v
+    return left(y, z, x), final.transpose(-1, -2)
+
+
+def entered(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    dt_bias: Tensor | None,
+    dt_softplus: bool,
+    initial_state: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """x, Δ and Δ A in the working precision, and the state as linear attention keeps it."""
+    working = working_dtype(x, dt, A, B, C, D, z, dt_bias)
+    step = dt.to(working)
+    if dt_bias is not None:
+        step = step + dt_bias.to(working)
+    if dt_softplus:
+        step = F.softplus(step)
+    return x.to(working), step, step * A.to(working), None if initial_state is None else initial_state.transpose(-1, -2)
+
+
+def left(y: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+    """What the gate lets through, as x came."""
+    return (y if z is None else y * F.silu(z.to(y.dtype))).to(x.dtype)

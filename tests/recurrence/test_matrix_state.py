@@ -34,6 +34,22 @@ def test_gradients_of_long_sequences_and_lone_heads(shape: tuple[int, ...], fact
     agree(gradient(fast), gradient(slow), tuple(arguments.values()), torch.float32, 8, ruler)
 
 
+def test_a_lone_head_of_ssd_is_cut_into_parts():
+    """Each part of the channels has its share of the gradients of dt, A, B, C and D."""
+    B, T, P, N = 1, 40, 70, 9
+    arguments = {
+        "x": randn(B, T, 1, P),
+        "dt": torch.rand(B, T, 1, dtype=torch.float64),
+        "A": -torch.rand(1, dtype=torch.float64),
+        "B": randn(B, T, 1, N),
+        "C": randn(B, T, 1, N),
+        "D": randn(1),
+    }
+    fast, slow = (road("ssd", form, list(arguments)) for form in ("fused", "recurrent"))
+    agree(fast, slow, tuple(arguments.values()), torch.float32, 8, ruler)
+    agree(gradient(fast), gradient(slow), tuple(arguments.values()), torch.float32, 8, ruler)
+
+
 def test_one_factor_is_the_delta_rule():
     a = {k: x if x is None else x.float() for k, x in product(30, 1, decay(2, 30, 2)).items()}
     one = {k: x.squeeze(2) if k in ("k", "v", "beta") else x for k, x in a.items()}

@@ -94,18 +94,18 @@ def new_chunk(width, n, kind):
 @njit(cache=True, nogil=True)
 def left_at(Dq, Dk, n, fade, width):
     """(1) for one decay a head, among the steps of the chunk: zero where s has not been yet, negative for keys."""
-    row, one = fill(CHUNK, ZERO), np.zeros(CHUNK, np.float32)
+    row = fill(CHUNK, ZERO)
     for t in range(CHUNK // n):
         row = row * fade[t * width]
         for s in range(t * n, t * n + n):
             store(Dk, s * CHUNK, row * np.float32(-1))
-            one[s] = 1
-            row = row + load(row, one, 0)
-            one[s] = 0
-        store(Dq, t * CHUNK, row)
+            store(Dq, t * CHUNK, row)
+            Dq[t * CHUNK + s] = 1
+            row = load(row, Dq, t * CHUNK)
 
 
-@njit(cache=True, nogil=True)
+# Without _nrt=False Numba counts the references to the arrays of a Chunk up and down, a call and an atomic each, at every use.
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, heads, reset, t):
     """Keys, decays and what they leave behind.  k[at :] is a row of K for every step, a stride apart; the decay of the first token stands
     at decay[decay_at] (a number or K of them), that of the next one `heads` further; reset[t] is the first token's."""
@@ -140,7 +140,7 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
         store(c.passed, d, left)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
 def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta):
     """Queries, what they and the keys see, and the scores; after `enter_keys`."""
     pack(q, at, stride, tokens, K, np.float32(scale), c.q, CHUNK, width)

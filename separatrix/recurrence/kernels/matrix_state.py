@@ -1,8 +1,8 @@
 """A matrix state, forward: linear attention and the delta rule are one kernel.
 
     S'_t = diag(a_t) S_{t-1}          a_t: 1, one number a head, or one a key dimension
-    S_t  = S'_t + k_t u_tᵀ            u_t = v_t, or β_t e_t with the prediction error e_t = v_t - S'_tᵀ k_t          (1)
-    o_t  = scale · S_tᵀ q_t
+    S_t  = S'_t + k_t u_tᵀ            u_t = v_t, β_t v_t, or β_t e_t with the prediction error e_t = v_t - S'_tᵀ k_t          (1)
+    o_t  = scale · S_tᵀ q_t + D v_t   D: one number a head, or none
 
 CHUNK steps go at once, as products of tiles (letters as in `chunk`, S the state before):
 
@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, zeros
-from separatrix.recurrence.kernels.lanes import ZERO, fill
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
 
@@ -31,34 +31,40 @@ STRETCH = 16
 
 
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, q, k, v, beta, kind, decay, reset, scale, start, keep, o, error, marks, final):
-    """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H],
-    empty for linear attention; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V]; start, final [B,H,K,V];
-    marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are written if `keep`."""
+def forward(first, last, shape, q, k, v, beta, delta, skip, kind, decay, reset, scale, start, keep, o, error, marks, final):
+    """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H] or
+    empty, with prediction errors if `delta`; skip [H], D, or empty; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V];
+    start [B,H,K,V] or empty for rest; final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group
+    h // (H // G).  error and marks are written if `keep`."""
     _, T, n, G, H, K, V, part = shape
-    delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    weighted, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
     c, S, u, e, out = new_chunk(width, n, kind), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
-    weight = np.zeros(CHUNK, np.float32)
+    values, weight = e if weighted else u, np.zeros(CHUNK, np.float32)
     for unit in range(first, last):
         b, h, left = unit // (H * parts), unit // parts % H, unit % parts * part
         group, lanes = h // (H // G), min(part, V - left)
-        pack(start, (b * H + h) * K * V + left, V, K, lanes, ONE, S, width, wide)
+        pack(start, (b * H + h) * K * V + left, V, K if start.size else 0, lanes, ONE, S, width, wide)
         for now in range(0, T, together):
             tokens, t = min(together, T - now), b * T + now
-            steps, values = tokens * n, (t * n * H + h) * V + left
+            steps, row = tokens * n, (t * n * H + h) * V + left
             if keep and now > 0 and now % stretch == 0:
                 mark = (b * H + h) * ((T - 1) // stretch) + now // stretch - 1
                 unpack(S, wide, K, lanes, ONE, marks, mark * K * V + left, V)
             enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
             enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
-            pack(v, values, H * V, steps, lanes, ONE, u, CHUNK, wide)
-            if delta:
+            pack(v, row, H * V, steps, lanes, ONE, values, CHUNK, wide)
+            if weighted:
                 weights(beta, t * n * H + h, H, steps, weight)
+            if delta:
                 correct(e, u, wide, steps, c.sees, width, K, S, c.Mk, weight)
                 if keep:
-                    unpack(e, wide, steps, lanes, ONE, error, values, H * V)
+                    unpack(e, wide, steps, lanes, ONE, error, row, H * V)
+            elif weighted:
+                weigh_rows(e, weight, u, wide)
             observe(out, wide, tokens, c.reads, width, K, S, c.Mq, u, n, steps)
+            if skip.size > 0:
+                add(out, skip[h], values, tokens * wide)
             unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
             move(S, wide, K, kind != NOTHING, c.passed, c.writes, width, u, steps)
         unpack(S, wide, K, lanes, ONE, final, (b * H + h) * K * V + left, V)
@@ -72,12 +78,27 @@ def weights(beta, at, stride, steps, weight):
 
 
 @njit(cache=True, nogil=True)
+def weigh_rows(e, weight, u, wide):
+    """u = β e"""
+    for s in range(CHUNK):
+        for d in range(s * wide, s * wide + wide, LANES):
+            store(u, d, load(fill(LANES, ZERO), e, d) * weight[s])
+
+
+@njit(cache=True, nogil=True)
+def add(x, a, y, n):
+    """x[:n] <- x + a y"""
+    for d in range(0, n, LANES):
+        store(x, d, load(fill(LANES, ZERO), x, d) + load(fill(LANES, ZERO), y, d) * a)
+
+
+@njit(cache=True, nogil=True)
 def correct(e, u, wide, steps, sees, width, K, S, Mk, weight):
-    """e = v + sees S + Mk u and u = β e, both [CHUNK, wide]; v comes in u."""
+    """e = v + sees S + Mk u and u = β e, both [CHUNK, wide]; v comes in e."""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, wide, LANES):
         for r in range(0, steps, ROWS):
-            rows = load_rows(none, u, r * wide + d, wide)
+            rows = load_rows(none, e, r * wide + d, wide)
             rows = through(rows, sees, r * width, width, 1, S, d, wide, K)
             rows = through(rows, Mk, r * CHUNK, CHUNK, 1, u, d, wide, r)
             rows = solved(rows, Mk, r * CHUNK + r, CHUNK, 1, weight, r, 1)

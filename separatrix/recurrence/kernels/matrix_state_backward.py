@@ -3,7 +3,7 @@
 With X = dL/dS after the chunk, S the state before it, G = dL/do and the letters of `chunk`, the gradient y = dL/dv, w = dL/du of (2) in
 `matrix_state` and those of queries and keys are
 
-    w  = writes X + Mqᵀ G + Mkᵀ y                 y = β w, or w itself for linear attention; from the last step to the first
+    w  = writes X + Mqᵀ G + Mkᵀ y                 y = β w + D G, β = 1 where there is none; from the last step to the first
     Pq = G uᵀ,  Pk = -y uᵀ                        what a score is worth
     dq = arrive ⊙ (G Sᵀ) + (Pq ⊙ D) k                                                                                 (1)
     dk = leave ⊙ (u Xᵀ) + (Pq ⊙ D)ᵀ q  -  arrive ⊙ (y Sᵀ) + (Pk ⊙ D) k + (Pk ⊙ D)ᵀ k
@@ -41,7 +41,7 @@ from separatrix.recurrence.kernels.chunk import (
     zeros,
 )
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
-from separatrix.recurrence.kernels.matrix_state import STRETCH, move, weights
+from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import (
     LANES,
@@ -69,6 +69,8 @@ def backward(
     k,
     v,
     beta,
+    delta,
+    skip,
     kind,
     decay,
     reset,
@@ -83,28 +85,31 @@ def backward(
     grad_v,
     grad_beta,
     grad_decay,
+    grad_skip,
     grad_start,
 ):
     """Units as in `matrix_state.forward`, whose error and marks come in.  Gradients are shaped like what they belong to, those of
-    q, k, beta and decay with one axis before all others, the parts of the values, and with a head for every head of v."""
+    q, k, beta and decay with one axis before all others, the parts of the values, and with a head for every head of v; that of skip
+    is a number a unit."""
     B, T, n, G, H, K, V, part = shape
-    delta, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    weighted, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
     size, rows = width * wide, CHUNK + ROWS * n
     c, X, turned_X, states = new_chunk(width, n, kind), zeros(size), zeros(size), zeros(STRETCH * size)
     u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
     turned_u, Pq, Pk = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE)
     dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
-    weight = np.ones(CHUNK, np.float32)
+    came, values, weight = error if delta else v, e if weighted else u, np.ones(CHUNK, np.float32)
     for unit in range(first, last):
         b, h, p = unit // (H * parts), unit // parts % H, unit % parts
         left = p * part
         group, lanes = h // (H // G), min(part, V - left)
-        pack(grad_final, (b * H + h) * K * V + left, V, K, lanes, ONE, X, width, wide)
+        skipped = ZERO
+        pack(grad_final, (b * H + h) * K * V + left, V, K if grad_final.size else 0, lanes, ONE, X, width, wide)
         for start in range((T - 1) // stretch * stretch, -1, -stretch):
             end = min(T, start + stretch)
             if start == 0:
-                pack(state, (b * H + h) * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
+                pack(state, (b * H + h) * K * V + left, V, K if state.size else 0, lanes, ONE, turned_X, width, wide)
             else:
                 mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
                 pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
@@ -115,14 +120,12 @@ def backward(
                 j = 2 * (chunks - 1) - i if back else i
                 now = start + j * together
                 tokens, t = min(together, T - now), b * T + now
-                values, grads = (t * n * H + h) * V + left, (p * B * T + t) * H + h
+                row, grads, writes = (t * n * H + h) * V + left, (p * B * T + t) * H + h, (p * B * T + t) * n * H + h
                 enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
-                if delta:
+                pack(came, row, H * V, tokens * n, lanes, ONE, values, CHUNK, wide)
+                if weighted:
                     weights(beta, t * n * H + h, H, tokens * n, weight)
-                    pack(error, values, H * V, tokens * n, lanes, ONE, e, CHUNK, wide)
                     weigh_rows(e, weight, u, wide)
-                else:
-                    pack(v, values, H * V, tokens * n, lanes, ONE, u, CHUNK, wide)
                 if not back:
                     move_turned(states, j * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
                     continue
@@ -130,10 +133,13 @@ def backward(
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
                 turn(X, 0, wide, width, wide, turned_X, width)
                 be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
-                unpack(y, wide, tokens * n, lanes, ONE, grad_v, values, H * V)
-                if delta:
+                if skip.size > 0:
+                    skipped += product(g, 0, values, 0, CHUNK * wide)
+                    add(y, skip[h], g, tokens * wide)
+                unpack(y, wide, tokens * n, lanes, ONE, grad_v, row, H * V)
+                if weighted:
                     for s in range(tokens * n):
-                        grad_beta[((p * B * T + t) * n + s) * H + h] = product(w, s * wide, e, s * wide, wide)
+                        grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
                 # What scores, queries and keys are worth.
                 turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
                 scores(g, wide, turned_u, wide, together, n, Pq)
@@ -164,7 +170,7 @@ def backward(
                         before(dk, width, steps, Pk, c.k, 1)
                         after(dk, width, steps, Pk, c.k, steps, 1)
                 unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
-                unpack(dk, width, tokens * n, K, ONE, grad_k, ((p * B * T + t) * n * H + h) * K, H * K)
+                unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
                 if kind == KEYS:
                     unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
                 elif kind == HEADS:
@@ -174,15 +180,9 @@ def backward(
                 move(X, wide, K, kind != NOTHING, c.passed, c.reads, width, g, together)
                 if delta:
                     move(X, wide, K, False, c.passed, c.sees, width, y, steps)
+        if skip.size > 0:
+            grad_skip[unit] = skipped
         unpack(X, wide, K, lanes, ONE, grad_start, (b * H + h) * K * V + left, V)
-
-
-@njit(cache=True, nogil=True)
-def weigh_rows(e, weight, u, wide):
-    """u = β e"""
-    for s in range(CHUNK):
-        for d in range(s * wide, s * wide + wide, LANES):
-            store(u, d, load(fill(LANES, ZERO), e, d) * weight[s])
 
 
 @njit(cache=True, nogil=True)
@@ -201,7 +201,7 @@ def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
 
 @njit(cache=True, nogil=True)
 def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
-    """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention the weights are ones and there is no Mk."""
+    """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention there is no Mk."""
     none = tile(ROWS, fill(LANES, ZERO))
     rounded = padded(steps, ROWS)
     for d in range(0, wide, LANES):

@@ -58,15 +58,14 @@ def _gradient(ctx, grad, grad_final):
 
         return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
-    weight = beta.unsqueeze(-1)
-    applied = (x, k.unsqueeze(2), (weight * k).unsqueeze(2), None, log_decay, 1.0, state.mT.contiguous(), reset)
+    keys = k.unsqueeze(2)
+    applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, 1.0, state.mT.contiguous(), reset, False)
     _, _, *kept = matrix_state(*applied, True)
-    _, grad_k, grad_write, _, grad_decay, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
-    grad_k, grad_write = grad_k.squeeze(2), grad_write.squeeze(2)
+    _, grad_k, grad_v, grad_beta, grad_decay, _, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
     return (
         y,
-        grad_k + weight * grad_write,
-        (grad_write * k).sum(-1),
+        (grad_k + grad_v).squeeze(2),
+        grad_beta.squeeze(2),
         None if log_decay is None else grad_decay,
         -(x * y).sum((0, 1) if ridge.ndim == 2 else -1),
         grad_state.mT,

@@ -1,4 +1,4 @@
-"""`torch.ops.separatrix.matrix_state`: linear attention, the delta rule and products of delta rules, by `kernels/matrix_state.py`."""
+"""`torch.ops.separatrix.matrix_state`: linear attention, SSD, the delta rule and products of delta rules, by `kernels/matrix_state.py`."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,8 @@ FEW = 2
 @torch.library.custom_op(
     "separatrix::matrix_state",
     mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, Tensor? reset, bool keep) "
+    schema="(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, Tensor? state, Tensor? reset, "
+    "bool delta, bool keep) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
 )
 def matrix_state(
@@ -30,37 +31,39 @@ def matrix_state(
     v: Tensor,
     beta: Tensor | None,
     log_decay: Tensor | None,
+    skip: Tensor | None,
     scale: float,
-    state: Tensor,
+    state: Tensor | None,
     reset: Tensor | None,
+    delta: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """o, the final state, and, to keep for the backward, the prediction errors and some states on the way.
 
-    q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V], beta [B,T,n,H] or None for linear attention.
+    q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V], beta [B,T,n,H] or None, skip [H] or None, state [B,H,K,V] or None: at rest.
     """
-    o, final, error, marks = _results(q, k, v, beta, state, keep)
+    o, final, error, marks = _results(q, v, delta, keep)
     shape, work = _shape(q, v)
     share(
         kernel.forward_shared,
-        state.shape[0] * state.shape[1] * blocks(shape[-2], shape[-1]),
+        final.shape[0] * final.shape[1] * blocks(shape[-2], shape[-1]),
         work,
         shape,
-        *_inputs(q, k, v, beta, log_decay, reset),
+        *_inputs(q, k, v, beta, delta, skip, log_decay, reset),
         scale,
-        flat(state),
+        _numbers(state),
         keep,
         *(flat(x) for x in (o, error, marks, final)),
     )
     return o, final, error, marks
 
 
-def _results(q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, state: Tensor, keep: bool) -> tuple[Tensor, ...]:
+def _results(q: Tensor, v: Tensor, delta: bool, keep: bool) -> tuple[Tensor, ...]:
     B, T, n, H, V = v.shape
     marked = max(T - 1, 0) // (kernel.STRETCH * (CHUNK // n))
-    error = v.new_empty(v.shape if keep and beta is not None else 0)
-    marks = v.new_empty((B, H, marked, *state.shape[2:]) if keep else 0)
-    return v.new_empty(B, T, H, V), state.new_empty(state.shape), error, marks
+    error = v.new_empty(v.shape if keep and delta else 0)
+    marks = v.new_empty((B, H, marked, q.shape[3], V) if keep else 0)
+    return v.new_empty(B, T, H, V), v.new_empty(B, H, q.shape[3], V), error, marks
 
 
 def _shape(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], float]:
@@ -71,53 +74,67 @@ def _shape(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], float]:
 
 
 def _inputs(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, log_decay: Tensor | None, reset: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    delta: bool,
+    skip: Tensor | None,
+    log_decay: Tensor | None,
+    reset: Tensor | None,
 ) -> tuple[np.ndarray | int, ...]:
-    """q, k, v, beta, what decays, decay, reset as the kernels take them. A reset is a decay, so with one there is a decay."""
-    absent = np.empty(0, np.float32)
+    """q, k, v, beta, delta, skip, what decays, decay, reset as the kernels take them. A reset is a decay, so with one there is a decay."""
     batch, time, _, heads, _ = v.shape
     if log_decay is None and reset is not None:
         log_decay = v.new_zeros(batch, time, heads)
     kind = NOTHING if log_decay is None else HEADS if log_decay.ndim == 3 else KEYS
-    decay = absent if log_decay is None else flat(log_decay)
-    return flat(q), flat(k), flat(v), absent if beta is None else flat(beta), kind, decay, flags(reset, batch, time)
+    return flat(q), flat(k), flat(v), _numbers(beta), delta, _numbers(skip), kind, _numbers(log_decay), flags(reset, batch, time)
+
+
+def _numbers(x: Tensor | None) -> np.ndarray:
+    """`flat`, and none of them for what is absent."""
+    return np.empty(0, np.float32) if x is None else flat(x)
 
 
 @matrix_state.register_fake
-def _(q, k, v, beta, log_decay, scale, state, reset, keep):
-    return _results(q, k, v, beta, state, keep)
+def _(q, k, v, beta, log_decay, skip, scale, state, reset, delta, keep):
+    return _results(q, v, delta, keep)
 
 
 @torch.library.custom_op(
     "separatrix::matrix_state_backward",
     mutates_args=(),
-    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, float scale, Tensor state, "
-    "Tensor? reset, Tensor error, Tensor marks) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    schema="(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, "
+    "Tensor? state, Tensor? reset, bool delta, Tensor error, Tensor marks) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def matrix_state_backward(
     grad_o: Tensor,
-    grad_final: Tensor,
+    grad_final: Tensor | None,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     beta: Tensor | None,
     log_decay: Tensor | None,
+    skip: Tensor | None,
     scale: float,
-    state: Tensor,
+    state: Tensor | None,
     reset: Tensor | None,
+    delta: bool,
     error: Tensor,
     marks: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (q, k, v, beta, log_decay, state); an absent input's is empty."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v, beta, log_decay, skip, state); an absent input's is empty."""
     (B, T, n, H, V), (G, K) = v.shape, q.shape[2:]
     shape, work = _shape(q, v)
     parts = blocks(V, shape[-1])
-    *inputs, kind, decay, resets = _inputs(q, k, v, beta, log_decay, reset)
+    *inputs, kind, decay, resets = _inputs(q, k, v, beta, delta, skip, log_decay, reset)
     several = (parts,) if parts > 1 else ()
     grad_q, grad_k = v.new_empty(*several, B, T, H, K), v.new_empty(*several, B, T, n, H, K)
-    grad_v, grad_state = v.new_empty(v.shape), state.new_empty(state.shape)
+    grad_v, grad_state = v.new_empty(v.shape), v.new_empty(B, H, K, V)
     grad_beta = v.new_empty((*several, *beta.shape) if beta is not None else 0)
     grad_decay = v.new_empty((*several, B, T, H, K)[: len(several) + 2 + kind] if kind else 0)
+    grad_skip = v.new_empty((B, H, parts) if skip is not None else 0)
     share(
         backward_shared,
         B * H * parts,
@@ -128,48 +145,58 @@ def matrix_state_backward(
         decay,
         resets,
         scale,
-        *(flat(x) for x in (state, error, marks, grad_o, grad_final, grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_state)),
+        *(_numbers(x) for x in (state, error, marks, grad_o, grad_final)),
+        *(flat(x) for x in (grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_state)),
     )
     if several:
         grad_q, grad_k, grad_beta, grad_decay = (x.sum(0) if x.numel() else x for x in (grad_q, grad_k, grad_beta, grad_decay))
     if log_decay is None:
         grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
-    return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_state
+    grad_skip = grad_skip.sum((0, 2)) if skip is not None else grad_skip
+    return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_state
 
 
 @matrix_state_backward.register_fake
-def _(grad_o, grad_final, q, k, v, beta, log_decay, scale, state, reset, error, marks):
-    return tuple(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, state))
+def _(grad_o, grad_final, q, k, v, beta, log_decay, skip, scale, state, reset, delta, error, marks):
+    (B, _, _, H, V), K = v.shape, q.shape[3]
+    return *(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, skip)), v.new_empty(B, H, K, V)
 
 
 def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, state, reset, ctx.kept = inputs
+    *tensors, ctx.scale, state, reset, ctx.delta, ctx.kept = inputs
     ctx.save_for_backward(*tensors, state, reset, *output[2:])
     ctx.set_materialize_grads(False)
 
 
-def _plain(beta: Tensor | None) -> Callable:
+def _plain(delta: bool) -> Callable:
     """The operation in plain torch, in the letters of the operator."""
     from separatrix.recurrence.delta_product import delta_product_chunked
     from separatrix.recurrence.linear_attention import linear_attention_chunked
 
-    if beta is not None:
-        return delta_product_chunked
-    return lambda q, k, v, _, *others: linear_attention_chunked(q, k.squeeze(2), v.squeeze(2), *others)
+    def rule(q, k, v, beta, log_decay, _, *others):
+        return delta_product_chunked(q, k, v, beta, log_decay, *others)
+
+    def attention(q, k, v, beta, log_decay, skip, *others):
+        u = v if beta is None else beta.unsqueeze(-1) * v
+        o, final = linear_attention_chunked(q, k.squeeze(2), u.squeeze(2), log_decay, *others)
+        return o if skip is None else o + skip.unsqueeze(-1) * v.squeeze(2), final
+
+    return rule if delta else attention
 
 
 def _gradient(ctx, grad_o, grad_final, *_):
-    q, k, v, beta, log_decay, state, reset, error, marks = ctx.saved_tensors
-    inputs = (q, k, v, beta, log_decay, ctx.scale, state, reset)
+    *tensors, state, reset, error, marks = ctx.saved_tensors
+    v, inputs = tensors[2], (*tensors, ctx.scale, state, reset)
     grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
-    grad_final = torch.zeros_like(state) if grad_final is None else grad_final
     if torch.is_grad_enabled():
-        return *differentiable(_plain(beta), inputs, (grad_o, grad_final)), None
+        grad_final = v.new_zeros(v.shape[0], v.shape[3], tensors[0].shape[3], v.shape[4]) if grad_final is None else grad_final
+        return *differentiable(_plain(ctx.delta), inputs, (grad_o, grad_final)), None, None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
-        _, _, error, marks = matrix_state(*inputs, True)
-    *grads, grad_beta, grad_decay, grad_state = _backward(grad_o, grad_final, *inputs, error, marks)
-    return *grads, None if beta is None else grad_beta, None if log_decay is None else grad_decay, None, grad_state, None, None
+        _, _, error, marks = matrix_state(*inputs, ctx.delta, True)
+    *grads, grad_state = _backward(grad_o, grad_final, *inputs, ctx.delta, error, marks)
+    grads = [None if x is None else grad for x, grad in zip(tensors, grads)]
+    return *grads, None, None if state is None else grad_state, None, None, None
 
 
 torch.library.register_autograd(matrix_state, _gradient, setup_context=_keep)
