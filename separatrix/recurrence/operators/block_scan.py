@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 
 BLOCK = 128  # channels of a unit
 
@@ -91,7 +92,7 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(plain, (A, x, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
-    grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
+    grad_A, grad_x, grad_state = direct(block_scan_backward)(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_x, grad_state, None
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 
@@ -105,7 +106,7 @@ def _gradient(ctx, grad_y, grad_final, _):
         from separatrix.recurrence.diagonal_ssm import diagonal_ssm_chunked
 
         return *differentiable(diagonal_ssm_chunked, tuple(inputs), (grad_y, grad_final)), None
-    return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
+    return *direct(diagonal_ssm_backward)(grad_y, grad_final, *inputs, checkpoints), None, None
 
 
 def _complex(planes: Tensor) -> Tensor:

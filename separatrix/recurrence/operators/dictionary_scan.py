@@ -9,6 +9,7 @@ from torch import Tensor
 
 from separatrix.recurrence.operators.arrays import differentiable
 from separatrix.recurrence.operators.dense_scan import dense_scan, dense_scan_backward
+from separatrix.recurrence.operators.direct import direct
 
 MATRICES = 2**20  # numbers of mixed matrices that are held at a time: a few megabytes
 
@@ -102,7 +103,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.dictionary import dictionary_scan_chunked
 
         return differentiable(dictionary_scan_chunked, (selection, dictionary, b, state, reset, ctx.p), (grad_h, grad_final))
-    return *dictionary_scan_backward(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
+    return *direct(dictionary_scan_backward)(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
 
 
 torch.library.register_autograd(dictionary_scan, _gradient, setup_context=_keep)

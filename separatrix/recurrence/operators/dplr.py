@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import dplr as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 
 
 @torch.library.custom_op(
@@ -137,7 +138,7 @@ def _gradient(ctx, grad_o, grad_final, _):
         from separatrix.recurrence.dplr import dplr_chunked
 
         return differentiable(dplr_chunked, (*tensors, ctx.scale, state, reset), (grad_o, grad_final))
-    *grads, grad_state = dplr_backward(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
+    *grads, grad_state = direct(dplr_backward)(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
     return *grads, None, grad_state, None
 
 

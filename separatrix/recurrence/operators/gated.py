@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import gated as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 256  # channels of a unit
@@ -137,7 +138,7 @@ def _gradient(name, backward):
     def gradient(ctx, grad_states, grad_final):
         x, *parameters, state, reset, states = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *backward(grad_states, grad_final, x, *parameters, state, reset, states), None
+            return *direct(backward)(grad_states, grad_final, x, *parameters, state, reset, states), None
         from separatrix.recurrence import cells
         from separatrix.recurrence.cell import cell_scan_recurrent
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import convolution
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 
@@ -77,7 +78,7 @@ def _gradient(ctx, grad_y):
         from separatrix.recurrence.convolution import spectra
 
         return differentiable(spectra, (kernel, x, ctx.before), (grad_y,))
-    return *long_convolution_backward(grad_y, kernel, x, ctx.before), None
+    return *direct(long_convolution_backward)(grad_y, kernel, x, ctx.before), None
 
 
 torch.library.register_autograd(long_convolution, _gradient, setup_context=_keep)

@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import longhorn as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 
 
 @torch.library.custom_op(
@@ -112,7 +113,7 @@ def _gradient(ctx, grad_o, grad_final, _):
 
         grads = differentiable(in_torch, (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
         return *grads, None
-    *grads, grad_state = longhorn_backward(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
+    *grads, grad_state = direct(longhorn_backward)(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
     return *grads, None, grad_state, None, None
 
 

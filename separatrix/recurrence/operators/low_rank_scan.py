@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import low_rank
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 
 
 @torch.library.custom_op(
@@ -96,7 +97,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.low_rank import low_rank_scan_chunked
 
         return differentiable(low_rank_scan_chunked, (diagonal, left, right, x, state, reset), (grad_h, grad_final))
-    return *low_rank_scan_backward(grad_h, grad_final, diagonal, left, right, state, reset, h), None
+    return *direct(low_rank_scan_backward)(grad_h, grad_final, diagonal, left, right, state, reset, h), None
 
 
 def _work(x: Tensor, left: Tensor) -> float:

@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import scan2d as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 # Channels of a unit, as in diagonal_scan.
@@ -98,7 +99,7 @@ def _gradient(ctx, grad_h, grad_final):
     if torch.is_grad_enabled():
         return differentiable(_plain, (a, x, state, edge, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, h, with_a)
+    grad_a, grad_x, grad_state, grad_edge = direct(scan2d_backward)(grad_h, grad_final, a, state, edge, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, grad_edge, None
 
 

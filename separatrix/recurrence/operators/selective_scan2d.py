@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import selective2d
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 
 LOG2E = 1.4426950408889634
 LEAST = 1e-30  # of |A|: below, a step takes all it is given, and 1 / A is still a number
@@ -95,7 +96,7 @@ def _gradient(ctx, grad_y, grad_final, _):
     u, delta, A, B, C, state, reset, lines = ctx.saved_tensors
     if torch.is_grad_enabled():
         return *differentiable(_plain, (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
-    return *selective_scan2d_backward(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
+    return *direct(selective_scan2d_backward)(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
 
 
 def _plain(u, delta, A, B, C, state, reset):

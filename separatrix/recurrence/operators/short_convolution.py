@@ -6,6 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import short_convolution as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.pages import blank
 
 LEAST, MOST = 64, 8  # steps of a stretch, stretches of a row: each repeats K - 1 steps of its neighbour in the backward
@@ -101,7 +102,9 @@ def _gradient(ctx, grad_y, grad_final):
         from separatrix.recurrence.short_convolution import short_convolution_chunked
 
         return differentiable(short_convolution_chunked, (u, weight, bias, ctx.silu, state, reset), (grad_y, grad_final))
-    grad_u, grad_weight, grad_bias, grad_state = short_convolution_backward(grad_y, grad_final, u, weight, bias, ctx.silu, state, reset)
+    grad_u, grad_weight, grad_bias, grad_state = direct(short_convolution_backward)(
+        grad_y, grad_final, u, weight, bias, ctx.silu, state, reset
+    )
     return grad_u, grad_weight, grad_bias, None, grad_state, None
 
 
