@@ -95,7 +95,7 @@ def convolution_inputs(s: Shape) -> dict[str, Tensor]:
 
 def dense_inputs(s: Shape) -> dict[str, Tensor]:
     B, T, N = s["B"], s["T"], s["N"]
-    return {"A": 0.9 * torch.linalg.qr(torch.randn(B, T, N, N))[0], "b": torch.randn(B, T, N)}
+    return {"A": 0.9 * torch.linalg.qr(torch.randn(B, T, N, N))[0].contiguous(), "b": torch.randn(B, T, N)}
 
 
 def dense_work(s: Shape) -> Work:

@@ -57,7 +57,7 @@ class Forecaster:
     """
 
     def __init__(
-        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 2400, d_model: int = 32,
+        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 1600, d_model: int = 32,
         layers: int = 1, settings: dict[str, Any] | None = None, random_state: int = 0,
     ):  # fmt: skip
         if mixer != MEMORYLESS and mixer not in MIXERS:

@@ -41,7 +41,8 @@ WIDE, NARROW = 512, 128
 
 
 def row_block(batch: int, channels: int) -> int:
-    return WIDE if batch * blocks(channels, WIDE) >= torch.get_num_threads() else NARROW
+    own = blocks(batch * channels, torch.get_num_threads())
+    return min(WIDE, NARROW * max(1, blocks(own, NARROW)))
 
 
 def decays(log_decay: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
