@@ -127,9 +127,8 @@ def log_scan_fused(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = 
     a, x, h = log_a.float(), log_x.float(), rest.float()
     if log_x.shape[1] == 0:
         return log_x, h
-    rows, inputs = (y.flatten(2) if y.ndim > 2 else y.unsqueeze(2) for y in (a, x))
-    states, final = operators().log_scan(rows, inputs, h.reshape(x.shape[0], inputs.shape[2]), reset)
-    return states.reshape(x.shape).to(log_x.dtype), final.reshape(h.shape)
+    states, final = operators().log_scan(a, x, h, reset)
+    return states.to(log_x.dtype), final
 
 
 def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:

@@ -306,4 +306,4 @@ def test_the_kernels_are_operators(name: str):
     x, h = (y.float().requires_grad_() for y in example(cell, 5))
     parameters = [p.float().requires_grad_() for p in cell.tensors()]
     reset = torch.zeros(BATCH, 5, dtype=torch.bool)
-    torch.library.opcheck(getattr(gated, name.replace(" ", "_")), (x, *parameters, h, reset), test_utils=OPCHECKS)
+    torch.library.opcheck(getattr(gated, name.replace(" ", "_")).definition, (x, *parameters, h, reset), test_utils=OPCHECKS)

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from separatrix.recurrence import OPERATIONS, plan, selective_scan
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.operators.direct import watched
+from separatrix.recurrence.operators.operator import watched
 from separatrix.recurrence.plan import _pays_from, choose
 from tests.agree import cast, is_number
 from tests.recurrence.roads import ROWS

@@ -21,6 +21,7 @@ BATCH, SHARED = True, False
 # operator -> its tensors: whether each has a row a batch element, and the shape of a row; other arguments as they are
 OPERATORS: dict[str, tuple] = {
     "diagonal_scan": (*[(BATCH, T, D)] * 2, (BATCH, D), None),
+    "log_scan": (*[(BATCH, T, D)] * 2, (BATCH, D), None),
     "minmax_scan": (*[(BATCH, T, D)] * 2, (BATCH, D), None),
     "selective_scan": (
         *[(BATCH, T, D)] * 2, (SHARED, D, N), *[(BATCH, T, N)] * 2, (SHARED, D), (BATCH, T, D), (SHARED, D), True,
@@ -52,7 +53,7 @@ def only_addresses():
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_last_row_of_a_long_array(name: str, only_addresses, monkeypatch):
     module = importlib.import_module(f"separatrix.recurrence.operators.{name}")
-    operator = getattr(module, name)._init_fn
+    operator = getattr(module, name).implementation
     generator = torch.Generator().manual_seed(0)
 
     def numbers(shape: tuple) -> Tensor:

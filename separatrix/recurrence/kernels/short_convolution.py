@@ -7,9 +7,9 @@ R_t, the reach, is K, or fewer where a reset lies between. The state is the inpu
 so a stretch of time depends on the K - 1 inputs before it alone: stretches are what threads share. A row of all channels is read as it
 lies in memory, and the K rows that a step needs are still in the cache.
 
-Arrays   flat float32.  u, y, dy, du [B,T,C];  taps [K,C], the oldest first, bias [C];  start, final, dfinal, dstart [B,K-1,C];
-         reset [B,T] uint8;  partial sums, to be summed over their first axis, zero when the kernel begins: dtaps [units,K,C],
-         dbias [units,C].  gated, a bool, asks for the silu.
+Arrays   flat float32.  u, y, dy, du [B,T,C];  taps [K,C], the oldest first: w_j is row K - 1 - j;  bias [C];  reset [B,T] uint8;
+         start, final, dfinal, dstart [B,K-1,C];  partial sums, to be summed over their first axis, zero when the kernel begins:
+         dtaps [units,K,C], dbias [units,C].  gated, a bool, asks for the silu.
 Units    (batch, stretch of `steps` steps).
 """
 
@@ -35,6 +35,7 @@ def _reach(reset, b, t, T, K):
     return K
 
 
+# Written into its callers: as a call of its own, references to four arrays would be counted at every step, and the registers saved.
 @njit(nogil=True, inline="always")
 def _convolved(zero, taps, bias, u, start, b, t, c, reach, T, C, K):
     out, n = load_first(zero, bias, c, C - c), C - c

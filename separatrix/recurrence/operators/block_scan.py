@@ -6,14 +6,12 @@ from torch import Tensor
 from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 BLOCK = 128  # channels of a unit
 
 
-@torch.library.custom_op(
-    "separatrix::block_scan", mutates_args=(), schema="(Tensor A, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor A, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, k, k, n], x [B, T, k, n], state [B, k, n], all of one dtype."""
     B, T, k, n = x.shape
@@ -40,11 +38,7 @@ def _(A, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::block_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)")
 def block_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,7 +86,7 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(plain, (A, x, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
-    grad_A, grad_x, grad_state = direct(block_scan_backward)(grad_h, grad_final, A, state, reset, h, with_A)
+    grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_x, grad_state, None
 
 
@@ -103,4 +97,4 @@ def _strides(A: Tensor) -> tuple[int, int]:
     return (time * size if batch > 1 else 0), (size if time > 1 else 0)
 
 
-torch.library.register_autograd(block_scan, _gradient, setup_context=_keep)
+block_scan.register_gradient(_gradient, _keep)

@@ -8,13 +8,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import dense
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op(
-    "separatrix::dense_scan", mutates_args=(), schema="(Tensor A, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor A, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, ..., N, N], b [B, T, ..., N], state [B, ..., N], all of one dtype."""
     B, T, H, N = _sizes(b)
@@ -41,11 +39,7 @@ def _(A, b, state, reset):
     return b.new_empty(b.shape), b.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::dense_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)")
 def dense_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -96,7 +90,7 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(dense_scan_chunked, (A, b, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
-    grad_A, grad_b, grad_state = direct(dense_scan_backward)(grad_h, grad_final, A, state, reset, h, with_A)
+    grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_b, grad_state, None
 
 
@@ -123,4 +117,4 @@ def _work(A: Tensor, b: Tensor) -> float:
     return b.numel() * A.shape[-1] * (4.0 if A.shape[1] > 1 else 2.0)
 
 
-torch.library.register_autograd(dense_scan, _gradient, setup_context=_keep)
+dense_scan.register_gradient(_gradient, _keep)

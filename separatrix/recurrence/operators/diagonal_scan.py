@@ -8,13 +8,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import diagonal
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_scan", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a [B or 1, T or 1, ...], x [B, T, ...], state [B, ...], all of one dtype."""
     B, T, D = _sizes(x)
@@ -42,11 +40,7 @@ def _(a, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor? reset, Tensor h, bool with_a) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor? reset, Tensor h, bool with_a) -> (Tensor, Tensor, Tensor)")
 def diagonal_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +84,7 @@ def _gradient(ctx, grad_h, grad_final):
 
         return differentiable(diagonal_scan_chunked, (a, x, state, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state = direct(diagonal_scan_backward)(grad_h, grad_final, a, state, reset, h, with_a)
+    grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, None
 
 
@@ -110,4 +104,4 @@ def _work(x: Tensor) -> float:
     return x.numel() * (40.0 if x.is_complex() else 20.0)
 
 
-torch.library.register_autograd(diagonal_scan, _gradient, setup_context=_keep)
+diagonal_scan.register_gradient(_gradient, _keep)

@@ -6,15 +6,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_ssm",
-    mutates_args=(),
-    schema="(Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
 def diagonal_ssm(
     u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,11 +44,9 @@ def _(u, a, c, skip, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_ssm_backward",
-    mutates_args=(),
-    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, Tensor checkpoints) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, Tensor checkpoints) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def diagonal_ssm_backward(
     grad_y: Tensor,
@@ -106,7 +100,7 @@ def _gradient(ctx, grad_y, grad_final, _):
         from separatrix.recurrence.diagonal_ssm import diagonal_ssm_chunked
 
         return *differentiable(diagonal_ssm_chunked, tuple(inputs), (grad_y, grad_final)), None
-    return *direct(diagonal_ssm_backward)(grad_y, grad_final, *inputs, checkpoints), None, None
+    return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
 
 
 def _complex(planes: Tensor) -> Tensor:
@@ -114,4 +108,4 @@ def _complex(planes: Tensor) -> Tensor:
     return torch.view_as_complex(planes.sum(0).permute(2, 0, 1).contiguous())
 
 
-torch.library.register_autograd(diagonal_ssm, _gradient, setup_context=_keep)
+diagonal_ssm.register_gradient(_gradient, _keep)

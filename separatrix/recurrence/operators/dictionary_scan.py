@@ -9,26 +9,21 @@ from torch import Tensor
 
 from separatrix.recurrence.operators.arrays import differentiable
 from separatrix.recurrence.operators.dense_scan import dense_scan, dense_scan_backward
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 MATRICES = 2**20  # numbers of mixed matrices that are held at a time: a few megabytes
 
 
-@torch.library.custom_op(
-    "separatrix::dictionary_scan",
-    mutates_args=(),
-    schema="(Tensor selection, Tensor dictionary, Tensor b, Tensor state, Tensor? reset, float p) -> (Tensor, Tensor)",
-)
+@operator("(Tensor selection, Tensor dictionary, Tensor b, Tensor state, Tensor? reset, float p) -> (Tensor, Tensor)")
 def dictionary_scan(
     selection: Tensor, dictionary: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, p: float
 ) -> tuple[Tensor, Tensor]:
     """All states and the last one.   selection [B, T, K], dictionary [K, N, N], b [B, T, N], state [B, N], all of one dtype."""
-    h, state = b.new_empty(b.shape), state.unsqueeze(1)
+    h = b.new_empty(b.shape)
     for part in _parts(b):
         A, _ = _normalised(selection[:, part].softmax(-1), dictionary, p)
-        states, state = dense_scan(A.unsqueeze(2), b[:, part].unsqueeze(2), state, None if reset is None else reset[:, part])
-        h[:, part] = states.squeeze(2)
-    return h, state.squeeze(1).clone()
+        h[:, part], state = dense_scan(A, b[:, part], state, None if reset is None else reset[:, part])
+    return h, state.clone()
 
 
 @dictionary_scan.register_fake
@@ -36,11 +31,9 @@ def _(selection, dictionary, b, state, reset, p):
     return b.new_empty(b.shape), state.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::dictionary_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor selection, Tensor dictionary, Tensor state, Tensor? reset, float p, Tensor h) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_h, Tensor grad_final, Tensor selection, Tensor dictionary, Tensor state, Tensor? reset, float p, Tensor h) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def dictionary_scan_backward(
     grad_h: Tensor,
@@ -55,21 +48,19 @@ def dictionary_scan_backward(
     """Gradients of (selection, dictionary, b, state)."""
     entries = dictionary.flatten(1)
     grad_selection, grad_entries, grad_b = selection.new_empty(selection.shape), torch.zeros_like(entries), h.new_empty(h.shape)
-    grad_state = grad_final.unsqueeze(1)
+    grad_state = grad_final
     for part in reversed(_parts(h)):
         weights = selection[:, part].softmax(-1)
         A, length = _normalised(weights, dictionary, p)
-        before = (state if part.start == 0 else h[:, part.start - 1]).unsqueeze(1)
+        before = state if part.start == 0 else h[:, part.start - 1]
         flags = None if reset is None else reset[:, part]
-        grads = dense_scan_backward(grad_h[:, part].unsqueeze(2), grad_state, A.unsqueeze(2), before, flags, h[:, part].unsqueeze(2), True)
-        G, grad_state = grads[0].squeeze(2), grads[2]
-        grad_b[:, part] = grads[1].squeeze(2)
+        G, grad_b[:, part], grad_state = dense_scan_backward(grad_h[:, part], grad_state, A, before, flags, h[:, part], True)
         along = (G * A).sum(-2, keepdim=True)
         G = ((G - along * A.sign() * A.abs().pow(p - 1)) / length).flatten(2)
         grad_entries += weights.flatten(0, 1).T @ G.flatten(0, 1)
         grad_weights = G @ entries.T
         grad_selection[:, part] = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
-    return grad_selection, grad_entries.view(dictionary.shape), grad_b, grad_state.squeeze(1).clone()
+    return grad_selection, grad_entries.view(dictionary.shape), grad_b, grad_state.clone()
 
 
 @dictionary_scan_backward.register_fake
@@ -103,7 +94,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.dictionary import dictionary_scan_chunked
 
         return differentiable(dictionary_scan_chunked, (selection, dictionary, b, state, reset, ctx.p), (grad_h, grad_final))
-    return *direct(dictionary_scan_backward)(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
+    return *dictionary_scan_backward(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
 
 
-torch.library.register_autograd(dictionary_scan, _gradient, setup_context=_keep)
+dictionary_scan.register_gradient(_gradient, _keep)

@@ -6,14 +6,12 @@ from torch import Tensor
 from separatrix.recurrence.kernels import dplr as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 
-@torch.library.custom_op(
-    "separatrix::dplr",
-    mutates_args=(),
-    schema="(Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, Tensor state, Tensor? reset) "
-    "-> (Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, Tensor state, Tensor? reset) "
+    "-> (Tensor, Tensor, Tensor)"
 )
 def dplr(
     r: Tensor, log_decay: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, scale: float, state: Tensor, reset: Tensor | None
@@ -49,11 +47,9 @@ def _(r, log_decay, k, v, a, b, scale, state, reset):
     return v.new_empty(v.shape), state.new_empty(state.shape), v.new_empty(v.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::dplr_backward",
-    mutates_args=(),
-    schema="(Tensor grad_o, Tensor grad_final, Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, "
-    "Tensor state, Tensor? reset, Tensor fed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_o, Tensor grad_final, Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, "
+    "Tensor state, Tensor? reset, Tensor fed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def dplr_backward(
     grad_o: Tensor,
@@ -138,8 +134,8 @@ def _gradient(ctx, grad_o, grad_final, _):
         from separatrix.recurrence.dplr import dplr_chunked
 
         return differentiable(dplr_chunked, (*tensors, ctx.scale, state, reset), (grad_o, grad_final))
-    *grads, grad_state = direct(dplr_backward)(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
+    *grads, grad_state = dplr_backward(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
     return *grads, None, grad_state, None
 
 
-torch.library.register_autograd(dplr, _gradient, setup_context=_keep)
+dplr.register_gradient(_gradient, _keep)

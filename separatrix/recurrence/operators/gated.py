@@ -6,7 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import gated as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 256  # channels of a unit
@@ -18,9 +18,7 @@ def _block(x: Tensor) -> int:
     return BLOCK if x.shape[0] * blocks(width, BLOCK) >= torch.get_num_threads() else 2 * kernel.LANES
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_gru", mutates_args=(), schema="(Tensor x, Tensor A, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor x, Tensor A, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def diagonal_gru(x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], state [B, N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
@@ -43,11 +41,8 @@ def _(x, A, state, reset):
     return x.new_empty(*x.shape[:2], A.shape[1]), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_gru_backward",
-    mutates_args=(),
-    schema="(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor state, Tensor? reset, Tensor states) "
-    "-> (Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor state, Tensor? reset, Tensor states) -> (Tensor, Tensor, Tensor)"
 )
 def diagonal_gru_backward(
     grad_states: Tensor, grad_final: Tensor, x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, states: Tensor
@@ -73,9 +68,7 @@ def _(grad_states, grad_final, x, A, state, reset, states):
     return x.new_empty(x.shape), x.new_empty(A.shape), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_lstm", mutates_args=(), schema="(Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def diagonal_lstm(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], C [2, N], state [B, 2 N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
@@ -98,11 +91,9 @@ def _(x, A, C, state, reset):
     return x.new_empty(*x.shape[:2], 2 * A.shape[1]), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::diagonal_lstm_backward",
-    mutates_args=(),
-    schema="(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset, Tensor states) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset, Tensor states) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def diagonal_lstm_backward(
     grad_states: Tensor, grad_final: Tensor, x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None, states: Tensor
@@ -138,7 +129,7 @@ def _gradient(name, backward):
     def gradient(ctx, grad_states, grad_final):
         x, *parameters, state, reset, states = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return *direct(backward)(grad_states, grad_final, x, *parameters, state, reset, states), None
+            return *backward(grad_states, grad_final, x, *parameters, state, reset, states), None
         from separatrix.recurrence import cells
         from separatrix.recurrence.cell import cell_scan_recurrent
 
@@ -151,5 +142,5 @@ def _gradient(name, backward):
     return gradient
 
 
-torch.library.register_autograd(diagonal_gru, _gradient("DiagonalGRU", diagonal_gru_backward), setup_context=_keep)
-torch.library.register_autograd(diagonal_lstm, _gradient("DiagonalLSTM", diagonal_lstm_backward), setup_context=_keep)
+diagonal_gru.register_gradient(_gradient("DiagonalGRU", diagonal_gru_backward), _keep)
+diagonal_lstm.register_gradient(_gradient("DiagonalLSTM", diagonal_lstm_backward), _keep)

@@ -6,15 +6,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import gram
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
 from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
+from separatrix.recurrence.operators.operator import operator
 
 
-@torch.library.custom_op(
-    "separatrix::gram_solve",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor beta, Tensor? log_decay, Tensor ridge, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
-)
+@operator("(Tensor q, Tensor k, Tensor beta, Tensor? log_decay, Tensor ridge, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def gram_solve(
     q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, state: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -62,7 +58,7 @@ def _gradient(ctx, grad, grad_final):
     keys = k.unsqueeze(2)
     applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, 1.0, state.mT.contiguous(), reset, False)
     _, _, *kept = matrix_state(*applied, True)
-    _, grad_k, grad_v, grad_beta, grad_decay, _, grad_state = direct(matrix_state_backward)(-y, grad_final.mT.contiguous(), *applied, *kept)
+    _, grad_k, grad_v, grad_beta, grad_decay, _, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
     return (
         y,
         (grad_k + grad_v).squeeze(2),
@@ -74,4 +70,4 @@ def _gradient(ctx, grad, grad_final):
     )
 
 
-torch.library.register_autograd(gram_solve, _gradient, setup_context=_keep)
+gram_solve.register_gradient(_gradient, _keep)

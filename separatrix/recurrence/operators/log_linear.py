@@ -10,17 +10,15 @@ from separatrix.recurrence.kernels.log_linear_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flat, per_group
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
 
 
-@torch.library.custom_op(
-    "separatrix::log_linear",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, Tensor steps, bool keep) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, Tensor steps, bool keep) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def log_linear(
     q: Tensor,
@@ -78,11 +76,9 @@ def _(q, k, v, log_decay, level_scale, state, steps, keep):
     return _results(q, v, level_scale, keep)
 
 
-@torch.library.custom_op(
-    "separatrix::log_linear_backward",
-    mutates_args=(),
-    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, "
-    "Tensor steps, Tensor marks, Tensor fades) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, "
+    "Tensor steps, Tensor marks, Tensor fades) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def log_linear_backward(
     grad_o: Tensor,
@@ -148,9 +144,8 @@ def _gradient(ctx, grad_o, grad_final, *_):
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, marks, fades = log_linear(*inputs, True)
     grad_o, grad_final = torch.zeros_like(v) if grad_o is None else grad_o, v.new_empty(0) if grad_final is None else grad_final
-    *found, grad_decay, grad_scale, grad_state = _backward(grad_o, grad_final, *inputs, marks, fades)
+    *found, grad_decay, grad_scale, grad_state = log_linear_backward(grad_o, grad_final, *inputs, marks, fades)
     return *found, None if log_decay is None else grad_decay, grad_scale, None if state is None else grad_state, None, None
 
 
-torch.library.register_autograd(log_linear, _gradient, setup_context=_keep)
-_backward = direct(log_linear_backward)
+log_linear.register_gradient(_gradient, _keep)

@@ -1,25 +1,22 @@
 """`torch.ops.separatrix.log_scan`: the diagonal scan on logarithms of `kernels/log_scan.py`."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels.log_scan import backward_shared, forward_shared
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
-# Channels of a unit: what a step reads stays in the L1 cache.
-BLOCK, NARROW = 512, 128
 
-
-@torch.library.custom_op(
-    "separatrix::log_scan", mutates_args=(), schema="(Tensor log_a, Tensor log_x, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor log_a, Tensor log_x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def log_scan(log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """All states and the last one, as logs.   log_a, log_x [B, T, D], state [B, D]; T is at least 1."""
-    B, T, D = log_x.shape
-    h, final, block = blank(log_x), blank(state), _block(log_x)
+    """All states and the last one, as logs.   log_a, log_x [B, T, ...], state [B, ...]; T is at least 1."""
+    B, T, D = *log_x.shape[:2], math.prod(log_x.shape[2:])
+    h, final, block = blank(log_x), blank(state), row_block(B, D)
     share(
         forward_shared,
         B * blocks(D, block),
@@ -39,18 +36,15 @@ def _(log_a, log_x, state, reset):
     return log_x.new_empty(log_x.shape), state.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::log_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor log_a, Tensor log_x, Tensor state, Tensor? reset, Tensor h) "
-    "-> (Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_h, Tensor grad_final, Tensor log_a, Tensor log_x, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)"
 )
 def log_scan_backward(
     grad_h: Tensor, grad_final: Tensor, log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (log_a, log_x, state)."""
-    B, T, D = log_x.shape
-    grads, block = (blank(log_x), blank(log_x), blank(state)), _block(log_x)
+    B, T, D = *log_x.shape[:2], math.prod(log_x.shape[2:])
+    grads, block = (blank(log_x), blank(log_x), blank(state)), row_block(B, D)
     share(
         backward_shared,
         B * blocks(D, block),
@@ -70,10 +64,6 @@ def _(grad_h, grad_final, log_a, log_x, state, reset, h):
     return tuple(x.new_empty(x.shape) for x in (log_a, log_x, state))
 
 
-def _block(x: Tensor) -> int:
-    return BLOCK if x.shape[0] * blocks(x.shape[2], BLOCK) >= torch.get_num_threads() else NARROW
-
-
 def _keep(ctx, inputs, output):
     ctx.save_for_backward(*inputs, output[0])
 
@@ -84,8 +74,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.minimal import log_scan_chunked
 
         return differentiable(log_scan_chunked, tuple(inputs), (grad_h, grad_final))
-    return *_backward(grad_h, grad_final, *inputs, h), None
+    return *log_scan_backward(grad_h, grad_final, *inputs, h), None
 
 
-torch.library.register_autograd(log_scan, _gradient, setup_context=_keep)
-_backward = direct(log_scan_backward)
+log_scan.register_gradient(_gradient, _keep)

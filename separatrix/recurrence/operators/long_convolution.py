@@ -6,11 +6,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import convolution
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op("separatrix::long_convolution", mutates_args=(), schema="(Tensor kernel, Tensor x, int before) -> Tensor")
+@operator("(Tensor kernel, Tensor x, int before) -> Tensor")
 def long_convolution(kernel: Tensor, x: Tensor, before: int) -> Tensor:
     """y [B, T, D] of x [B, before + T, D], kernel [D, L]."""
     (B, steps, D), taps = x.shape, kernel.shape[1]
@@ -34,11 +34,7 @@ def _(kernel, x, before):
     return x.new_empty(x.shape[0], x.shape[1] - before, x.shape[2])
 
 
-@torch.library.custom_op(
-    "separatrix::long_convolution_backward",
-    mutates_args=(),
-    schema="(Tensor grad_y, Tensor kernel, Tensor x, int before) -> (Tensor, Tensor)",
-)
+@operator("(Tensor grad_y, Tensor kernel, Tensor x, int before) -> (Tensor, Tensor)")
 def long_convolution_backward(grad_y: Tensor, kernel: Tensor, x: Tensor, before: int) -> tuple[Tensor, Tensor]:
     """Gradients of (kernel, x)."""
     (B, steps, D), taps = x.shape, kernel.shape[1]
@@ -78,7 +74,7 @@ def _gradient(ctx, grad_y):
         from separatrix.recurrence.convolution import spectra
 
         return differentiable(spectra, (kernel, x, ctx.before), (grad_y,))
-    return *direct(long_convolution_backward)(grad_y, kernel, x, ctx.before), None
+    return *long_convolution_backward(grad_y, kernel, x, ctx.before), None
 
 
-torch.library.register_autograd(long_convolution, _gradient, setup_context=_keep)
+long_convolution.register_gradient(_gradient, _keep)

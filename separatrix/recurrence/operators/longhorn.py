@@ -6,14 +6,10 @@ from torch import Tensor
 from separatrix.recurrence.kernels import longhorn as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 
-@torch.library.custom_op(
-    "separatrix::longhorn",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
 def longhorn(
     q: Tensor, k: Tensor, x: Tensor, step: Tensor, diagonal: bool, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,11 +44,9 @@ def _(q, k, x, step, diagonal, state, reset, keep):
     return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
 
 
-@torch.library.custom_op(
-    "separatrix::longhorn_backward",
-    mutates_args=(),
-    schema="(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, "
-    "Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, "
+    "Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def longhorn_backward(
     grad_o: Tensor,
@@ -113,8 +107,8 @@ def _gradient(ctx, grad_o, grad_final, _):
 
         grads = differentiable(in_torch, (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
         return *grads, None
-    *grads, grad_state = direct(longhorn_backward)(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
+    *grads, grad_state = longhorn_backward(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
     return *grads, None, grad_state, None, None
 
 
-torch.library.register_autograd(longhorn, _gradient, setup_context=_keep)
+longhorn.register_gradient(_gradient, _keep)

@@ -6,14 +6,10 @@ from torch import Tensor
 from separatrix.recurrence.kernels import low_rank
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 
-@torch.library.custom_op(
-    "separatrix::low_rank_scan",
-    mutates_args=(),
-    schema="(Tensor diagonal, Tensor left, Tensor right, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
-)
+@operator("(Tensor diagonal, Tensor left, Tensor right, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   diagonal, x [B, T, H, N], left, right [B, T, H, N, r], state [B, H, N], all of one dtype."""
     B, T, H, N = x.shape
@@ -40,11 +36,9 @@ def _(diagonal, left, right, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::low_rank_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor diagonal, Tensor left, Tensor right, Tensor state, Tensor? reset, Tensor h) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_h, Tensor grad_final, Tensor diagonal, Tensor left, Tensor right, Tensor state, Tensor? reset, Tensor h) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def low_rank_scan_backward(
     grad_h: Tensor,
@@ -97,7 +91,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.low_rank import low_rank_scan_chunked
 
         return differentiable(low_rank_scan_chunked, (diagonal, left, right, x, state, reset), (grad_h, grad_final))
-    return *direct(low_rank_scan_backward)(grad_h, grad_final, diagonal, left, right, state, reset, h), None
+    return *low_rank_scan_backward(grad_h, grad_final, diagonal, left, right, state, reset, h), None
 
 
 def _work(x: Tensor, left: Tensor) -> float:
@@ -105,4 +99,4 @@ def _work(x: Tensor, left: Tensor) -> float:
     return x.numel() * (20.0 + 10.0 * left.shape[-1])
 
 
-torch.library.register_autograd(low_rank_scan, _gradient, setup_context=_keep)
+low_rank_scan.register_gradient(_gradient, _keep)

@@ -12,18 +12,16 @@ from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
 
 
-@torch.library.custom_op(
-    "separatrix::matrix_state",
-    mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, Tensor? state, Tensor? reset, "
+@operator(
+    "(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, Tensor? state, Tensor? reset, "
     "bool delta, bool keep) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def matrix_state(
     q: Tensor,
@@ -101,12 +99,10 @@ def _(q, k, v, beta, log_decay, skip, scale, state, reset, delta, keep):
     return _results(q, v, delta, keep)
 
 
-@torch.library.custom_op(
-    "separatrix::matrix_state_backward",
-    mutates_args=(),
-    schema="(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, "
+@operator(
+    "(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, "
     "Tensor? state, Tensor? reset, bool delta, Tensor error, Tensor marks) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def matrix_state_backward(
     grad_o: Tensor,
@@ -194,10 +190,9 @@ def _gradient(ctx, grad_o, grad_final, *_):
         return *differentiable(_plain(ctx.delta), inputs, (grad_o, grad_final)), None, None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, error, marks = matrix_state(*inputs, ctx.delta, True)
-    *grads, grad_state = _backward(grad_o, grad_final, *inputs, ctx.delta, error, marks)
+    *grads, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, ctx.delta, error, marks)
     grads = [None if x is None else grad for x, grad in zip(tensors, grads)]
     return *grads, None, None if state is None else grad_state, None, None, None
 
 
-torch.library.register_autograd(matrix_state, _gradient, setup_context=_keep)
-_backward = direct(matrix_state_backward)
+matrix_state.register_gradient(_gradient, _keep)

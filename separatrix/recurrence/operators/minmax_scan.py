@@ -8,13 +8,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import minmax
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op(
-    "separatrix::minmax_scan", mutates_args=(), schema="(Tensor a, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor a, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def minmax_scan(a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a, b [B, T, ...], state [B, ...], all of one dtype."""
     B, T, D = *b.shape[:2], math.prod(b.shape[2:])
@@ -41,11 +39,7 @@ def _(a, b, state, reset):
     return b.new_empty(b.shape), b.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::minmax_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor b, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor grad_h, Tensor grad_final, Tensor a, Tensor b, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)")
 def minmax_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,7 +82,7 @@ def _gradient(ctx, grad_h, grad_final):
         from separatrix.recurrence.minmax import minmax_scan_chunked
 
         return differentiable(minmax_scan_chunked, tuple(inputs), (grad_h, grad_final))
-    return *direct(minmax_scan_backward)(grad_h, grad_final, *inputs, h), None
+    return *minmax_scan_backward(grad_h, grad_final, *inputs, h), None
 
 
-torch.library.register_autograd(minmax_scan, _gradient, setup_context=_keep)
+minmax_scan.register_gradient(_gradient, _keep)

@@ -6,16 +6,14 @@ from torch import Tensor
 from separatrix.recurrence.kernels import scan2d as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 # Channels of a unit, as in diagonal_scan.
 BLOCK, NARROW = 512, 64
 
 
-@torch.library.custom_op(
-    "separatrix::scan2d", mutates_args=(), schema="(Tensor a, Tensor x, Tensor state, Tensor edge, Tensor? reset) -> (Tensor, Tensor)"
-)
+@operator("(Tensor a, Tensor x, Tensor state, Tensor edge, Tensor? reset) -> (Tensor, Tensor)")
 def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last line; no axis is empty.
 
@@ -47,11 +45,9 @@ def _(a, x, state, edge, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::scan2d_backward",
-    mutates_args=(),
-    schema="(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor edge, Tensor? reset, Tensor h, bool with_a) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor edge, Tensor? reset, Tensor h, bool with_a) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def scan2d_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
@@ -99,7 +95,7 @@ def _gradient(ctx, grad_h, grad_final):
     if torch.is_grad_enabled():
         return differentiable(_plain, (a, x, state, edge, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state, grad_edge = direct(scan2d_backward)(grad_h, grad_final, a, state, edge, reset, h, with_a)
+    grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, grad_edge, None
 
 
@@ -131,4 +127,4 @@ def _work(x: Tensor) -> float:
     return x.numel() * 60.0
 
 
-torch.library.register_autograd(scan2d, _gradient, setup_context=_keep)
+scan2d.register_gradient(_gradient, _keep)

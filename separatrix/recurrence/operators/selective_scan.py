@@ -6,15 +6,13 @@ from torch import Tensor
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@torch.library.custom_op(
-    "separatrix::selective_scan",
-    mutates_args=(),
-    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, bool softplus, Tensor state, "
-    "Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, bool softplus, Tensor state, "
+    "Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)"
 )
 def selective_scan(
     u: Tensor,
@@ -62,12 +60,10 @@ def _(u, delta, A, B, C, D, z, bias, softplus, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
 
 
-@torch.library.custom_op(
-    "separatrix::selective_scan_backward",
-    mutates_args=(),
-    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, "
+@operator(
+    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, "
     "bool soft, Tensor state, Tensor? reset, Tensor checkpoints) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def selective_scan_backward(
     grad_y: Tensor,
@@ -150,7 +146,7 @@ def _gradient(ctx, grad_y, grad_final, _):
     *tensors, z, bias, state, reset, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
         return *differentiable(_in_torch, (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
-    grads = direct(selective_scan_backward)(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
+    grads = selective_scan_backward(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
     *grads, grad_z, grad_bias, grad_state = grads
     return *grads, None if z is None else grad_z, grad_bias, None, grad_state, None, None
 
@@ -161,4 +157,4 @@ def _in_torch(u, delta, A, B, C, D, z, bias, soft, state, reset):
     return selective_scan_chunked(u, delta, A, B, C, D, z, bias, soft, state, reset)
 
 
-torch.library.register_autograd(selective_scan, _gradient, setup_context=_keep)
+selective_scan.register_gradient(_gradient, _keep)

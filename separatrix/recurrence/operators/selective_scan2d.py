@@ -6,17 +6,13 @@ from torch import Tensor
 from separatrix.recurrence.kernels import selective2d
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 
 LOG2E = 1.4426950408889634
 LEAST = 1e-30  # of |A|: below, a step takes all it is given, and 1 / A is still a number
 
 
-@torch.library.custom_op(
-    "separatrix::selective_scan2d",
-    mutates_args=(),
-    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)",
-)
+@operator("(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
 def selective_scan2d(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,11 +43,9 @@ def _(u, delta, A, B, C, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
 
 
-@torch.library.custom_op(
-    "separatrix::selective_scan2d_backward",
-    mutates_args=(),
-    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? reset, Tensor lines) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? reset, Tensor lines) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def selective_scan2d_backward(
     grad_y: Tensor, grad_final: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, reset: Tensor | None, lines: Tensor
@@ -96,7 +90,7 @@ def _gradient(ctx, grad_y, grad_final, _):
     u, delta, A, B, C, state, reset, lines = ctx.saved_tensors
     if torch.is_grad_enabled():
         return *differentiable(_plain, (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
-    return *direct(selective_scan2d_backward)(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
+    return *selective_scan2d_backward(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
 
 
 def _plain(u, delta, A, B, C, state, reset):
@@ -116,4 +110,4 @@ def _checkpoints(u: Tensor, state: Tensor, keep: bool) -> Tensor:
     return u.new_empty(u.shape[0] if keep else 0, -(-u.shape[1] // selective2d.CHUNK), *state.shape[1:])
 
 
-torch.library.register_autograd(selective_scan2d, _gradient, setup_context=_keep)
+selective_scan2d.register_gradient(_gradient, _keep)

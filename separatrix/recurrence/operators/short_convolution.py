@@ -6,7 +6,7 @@ from torch import Tensor
 from separatrix.recurrence.kernels import short_convolution as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.direct import direct
+from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
 
 LEAST, MOST = 64, 8  # steps of a stretch, stretches of a row: each repeats K - 1 steps of its neighbour in the backward
@@ -16,11 +16,7 @@ def _steps(time: int) -> int:
     return max(LEAST, blocks(time, MOST))
 
 
-@torch.library.custom_op(
-    "separatrix::short_convolution",
-    mutates_args=(),
-    schema="(Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) -> (Tensor, Tensor)",
-)
+@operator("(Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
 def short_convolution(u: Tensor, weight: Tensor, bias: Tensor, silu: bool, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """y and the final state.   u [B, T, C], weight [C, K], bias [C], state [B, K - 1, C]"""
     (B, T, C), K = u.shape, weight.shape[1]
@@ -49,11 +45,9 @@ def _(u, weight, bias, silu, state, reset):
     return u.new_empty(u.shape), state.new_empty(state.shape)
 
 
-@torch.library.custom_op(
-    "separatrix::short_convolution_backward",
-    mutates_args=(),
-    schema="(Tensor grad_y, Tensor grad_final, Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+@operator(
+    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 def short_convolution_backward(
     grad_y: Tensor, grad_final: Tensor, u: Tensor, weight: Tensor, bias: Tensor, silu: bool, state: Tensor, reset: Tensor | None
@@ -102,10 +96,8 @@ def _gradient(ctx, grad_y, grad_final):
         from separatrix.recurrence.short_convolution import short_convolution_chunked
 
         return differentiable(short_convolution_chunked, (u, weight, bias, ctx.silu, state, reset), (grad_y, grad_final))
-    grad_u, grad_weight, grad_bias, grad_state = direct(short_convolution_backward)(
-        grad_y, grad_final, u, weight, bias, ctx.silu, state, reset
-    )
+    grad_u, grad_weight, grad_bias, grad_state = short_convolution_backward(grad_y, grad_final, u, weight, bias, ctx.silu, state, reset)
     return grad_u, grad_weight, grad_bias, None, grad_state, None
 
 
-torch.library.register_autograd(short_convolution, _gradient, setup_context=_keep)
+short_convolution.register_gradient(_gradient, _keep)
