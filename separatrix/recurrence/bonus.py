@@ -4,8 +4,8 @@
     S_t = diag(exp g_t) S_{t-1} + k_t v_tᵀ
 
 S_{t-1} meets q_t before it fades. Linear attention reads S_t; asked with the queries of the next step it reads what (1) wants, one step
-early, so every form of it becomes a form of (1) by moving its outputs one step later. The first query meets the initial state, and a query
-at a reset meets nothing but its own pair.
+early, so a form of it becomes a form of (1) by moving its outputs one step later. The first query meets the initial state, and a query at a
+reset meets nothing but its own pair. The kernel does without: its queries can read early.
 
 Paper    Peng et al. 2024 (RWKV-5 and 6), arXiv:2404.05892.
 Cost     that of linear attention and O(B T H (K + V)).

@@ -73,13 +73,17 @@ def matrix_state(
     initial_state: Tensor | None,
     reset: Tensor | None,
     skip: Tensor | None = None,
+    bonus: Tensor | None = None,
     delta: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(1) of `kernels/matrix_state.py`, D its `skip`.   q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V], beta [B, T, n, H_v]"""
+    """(1) of `kernels/matrix_state.py`, D its `skip`.   q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V], beta [B, T, n, H_v]
+
+    With a bonus [H_v, K] every key dimension decays by itself: log_decay [B, T, H_v, K].
+    """
     batch, time, _, heads, value = v.shape
     if time == 0:
         return v[:, :, 0], state_or_rest(initial_state, batch, heads, q.shape[3], value)
-    inputs = float32(q, k, v, beta, log_decay, skip)
+    inputs = float32(q, k, v, beta, log_decay, skip, bonus)
     state = None if initial_state is None else initial_state.float()
     scale = q.shape[3] ** -0.5 if scale is None else float(scale)
     o, final, *_ = operators().matrix_state(*inputs, scale, state, reset, delta, will_differentiate(*inputs, state))

@@ -128,7 +128,6 @@ def linear_attention_dense(
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-@with_bonus
 def linear_attention_fused(
     q: Tensor,
     k: Tensor,
@@ -137,5 +136,9 @@ def linear_attention_fused(
     scale: float | None = None,
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
+    bonus: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), None, log_decay, scale, initial_state, reset)
+    if bonus is not None and (log_decay is None or log_decay.ndim == 3):
+        each = q.new_zeros(*v.shape[:3]) if log_decay is None else log_decay
+        log_decay = each.unsqueeze(-1).expand(-1, -1, -1, q.shape[3])
+    return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), None, log_decay, scale, initial_state, reset, bonus=bonus)

@@ -34,6 +34,27 @@ def test_gradients_of_long_sequences_and_lone_heads(shape: tuple[int, ...], fact
     agree(gradient(fast), gradient(slow), tuple(arguments.values()), torch.float32, 8, ruler)
 
 
+@pytest.mark.parametrize("decays", ["none", "head", "key"])
+def test_a_bonus_across_stretches_parts_and_shared_keys(decays: str):
+    """Queries read before their step decays and writes, and at a reset find their own pair alone."""
+    B, T, K, V = 1, 600, 5, 70
+    reset = torch.zeros(B, T, dtype=torch.bool)
+    reset[:, [0, 15, 16, 300]] = True
+    arguments = {
+        "q": randn(B, T, 1, K),
+        "k": randn(B, T, 1, K),
+        "v": randn(B, T, 2, V),
+        "log_decay": {"none": None, "head": decay(B, T, 2), "key": decay(B, T, 2, K)}[decays],
+        "initial_state": randn(B, 2, K, V),
+        "reset": reset,
+        "bonus": randn(2, K),
+    }
+    arguments = {name: x for name, x in arguments.items() if x is not None}
+    fast, slow = (road("linear_attention", form, list(arguments)) for form in ("fused", "recurrent"))
+    agree(fast, slow, tuple(arguments.values()), torch.float32, 8, ruler)
+    agree(gradient(fast), gradient(slow), tuple(arguments.values()), torch.float32, 8, ruler)
+
+
 def test_a_lone_head_of_ssd_is_cut_into_parts():
     """Each part of the channels has its share of the gradients of dt, A, B, C and D."""
     B, T, P, N = 1, 40, 70, 9

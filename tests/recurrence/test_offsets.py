@@ -29,7 +29,7 @@ OPERATORS: dict[str, tuple] = {
     ),
     "short_convolution": ((BATCH, T, D), (SHARED, D, 4), (SHARED, D), True, (BATCH, 3, D), None),
     "matrix_state": (
-        (BATCH, T, 1, N), (BATCH, T, 1, 1, N), (BATCH, T, 1, 1, D), (BATCH, T, 1, 1), (BATCH, T, 1), None, 0.5,
+        (BATCH, T, 1, N), (BATCH, T, 1, 1, N), (BATCH, T, 1, 1, D), (BATCH, T, 1, 1), (BATCH, T, 1), None, None, 0.5,
         (BATCH, 1, N, D), None, True, False,
     ),
     "dplr": (*[(BATCH, T, 1, N)] * 3, (BATCH, T, 1, D), *[(BATCH, T, 1, N)] * 2, 0.5, (BATCH, 1, N, D), None),

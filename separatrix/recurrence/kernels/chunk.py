@@ -8,6 +8,9 @@
     Mq       q_t D[t, s] k_s    s <= t                                                                                  (2)
     Mk      -k_t D[t, s] k_s    s < t
 
+An early query reads before its step decays and writes: D[t - 1, s] where (2) says D[t, s], nothing of the past where the step is a reset,
+and Mq[t, t] = q_t (w ⊙ k_t) with a weight of its own.
+
 (1) is always a running product of numbers in [0, 1], so nothing overflows and nothing is divided; a reset is a factor of 0. With one decay
 a head (2) is a matrix product times (1); with one a key dimension the keys fade row by row and every row meets the query.
 
@@ -55,6 +58,7 @@ class Chunk(NamedTuple):
     Dk: np.ndarray  # negative
     Mq: np.ndarray
     Mk: np.ndarray
+    own: np.ndarray  # w ⊙ k_t, a row a step, for early queries
 
 
 @njit(cache=True, nogil=True)
@@ -65,7 +69,7 @@ def zeros(n):
 
 
 @njit(cache=True, nogil=True)
-def new_chunk(width, n, kind):
+def new_chunk(width, n, kind, early):
     rows = (CHUNK + ROWS * n) * width  # a tile of queries may reach beyond the last
     fading = rows if kind != NOTHING else 0
     q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(rows), zeros(SQUARE), zeros(SQUARE)
@@ -88,6 +92,7 @@ def new_chunk(width, n, kind):
         Dk,
         zeros(SQUARE),
         zeros(SQUARE),
+        zeros(rows if early else 0),
     )
 
 
@@ -141,24 +146,26 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
 
 
 @njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
-def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta):
-    """Queries, what they and the keys see, and the scores; after `enter_keys`."""
+def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, early, reset, t):
+    """Queries, what they and the keys see, and the scores; after `enter_keys`. Early ones are for decays of the kind KEYS and tokens of
+    one step, with c.own in place; reset[t] is the first token's."""
     pack(q, at, stride, tokens, K, np.float32(scale), c.q, CHUNK, width)
     if kind != NOTHING:
         for d in range(0, width, LANES):
             left = fill(LANES, ONE)
             for i in range(CHUNK // n):
-                left = left * load(left, c.fade, i * width + d)
-                store(c.reads, i * width + d, left * load(left, c.q, i * width + d))
+                before, left = left, left * load(left, c.fade, i * width + d)
+                seen = before if early and i < tokens and not reset[t + i] else left
+                store(c.reads, i * width + d, seen * load(left, c.q, i * width + d))
                 for s in range(i * n, i * n + n):
-                    store(c.arrive, s * width + d, left)
+                    store(c.arrive, s * width + d, seen)
                     if delta:
                         store(c.sees, s * width + d, left * load(left, c.k, s * width + d) * -ONE)
     elif delta:
         for d in range(0, CHUNK * width, LANES):
             store(c.sees, d, load(fill(LANES, ZERO), c.k, d) * -ONE)
     if kind == KEYS:
-        _scores_of_fading_keys(c, width, n, tokens, delta)
+        _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, t)
     else:
         if kind == HEADS:
             left_at(c.Dq, c.Dk, n, c.fade, width)
@@ -208,14 +215,29 @@ def product(x, i, y, j, width):
 
 
 @njit(cache=True, nogil=True)
-def _scores_of_fading_keys(c, width, n, tokens, delta):
+def _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, first):
     for d in range(0, CHUNK * width, LANES):
         store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
     for t in range(tokens):
-        fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
+        waits = early and not reset[first + t]
+        if not waits:
+            fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
         for s in range(t * n + n):
             c.Mq[t * CHUNK + s] = product(c.q, t * width, c.faded, s * width, width)
+        if early:
+            c.Mq[t * CHUNK + t] = product(c.q, t * width, c.own, t * width, width)
+        if waits:
+            fade_rows(c.faded, 0, t, c.fade, t * width, width)
         if delta:
             for r in range(t * n, t * n + n):
                 for s in range(r):
                     c.Mk[r * CHUNK + s] = -product(c.k, r * width, c.faded, s * width, width)
+
+
+@njit(cache=True, nogil=True)
+def weigh_keys(c, width, tokens, weight):
+    """c.own, for early queries: every key times the weight, one row."""
+    for d in range(0, width, LANES):
+        w = load(fill(LANES, ZERO), weight, d)
+        for t in range(tokens):
+            store(c.own, t * width + d, w * load(w, c.k, t * width + d))

@@ -4,6 +4,8 @@
     S_t  = S'_t + k_t u_tᵀ            u_t = v_t, β_t v_t, or β_t e_t with the prediction error e_t = v_t - S'_tᵀ k_t          (1)
     o_t  = scale · S_tᵀ q_t + D v_t   D: one number a head, or none
 
+With a bonus w, a row of K numbers a head, a query is early: o_t = scale · (S_{t-1} + (w ⊙ k_t) u_tᵀ)ᵀ q_t.
+
 CHUNK steps go at once, as products of tiles (letters as in `chunk`, S the state before):
 
     e = v + sees S + Mk u             row after row, in triangles of ROWS steps
@@ -21,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, zeros
+from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, weigh_keys, zeros
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
@@ -31,20 +33,22 @@ STRETCH = 16
 
 
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, q, k, v, beta, delta, skip, kind, decay, reset, scale, start, keep, o, error, marks, final):
+def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, reset, scale, start, keep, o, error, marks, final):
     """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H] or
-    empty, with prediction errors if `delta`; skip [H], D, or empty; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V];
-    start [B,H,K,V] or empty for rest; final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group
-    h // (H // G).  error and marks are written if `keep`."""
+    empty, with prediction errors if `delta`; skip [H], D, or empty; bonus [H,K], w, or empty, only with n = 1, decays of every key
+    dimension and no prediction errors; decay empty, [B,T,H] or [B,T,H,K], as `kind` says; o [B,T,H,V]; start [B,H,K,V] or empty for
+    rest; final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are
+    written if `keep`."""
     _, T, n, G, H, K, V, part = shape
-    weighted, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    weighted, early, parts, together = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
-    c, S, u, e, out = new_chunk(width, n, kind), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
-    values, weight = e if weighted else u, np.zeros(CHUNK, np.float32)
+    c, S, u, e, out = new_chunk(width, n, kind, early), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
+    values, weight, own = e if weighted else u, np.zeros(CHUNK, np.float32), zeros(width)
     for unit in range(first, last):
         b, h, left = unit // (H * parts), unit // parts % H, unit % parts * part
         group, lanes = h // (H // G), min(part, V - left)
         pack(start, (b * H + h) * K * V + left, V, K if start.size else 0, lanes, ONE, S, width, wide)
+        pack(bonus, h * K, K, 1 if early else 0, K, ONE, own, 1, width)
         for now in range(0, T, together):
             tokens, t = min(together, T - now), b * T + now
             steps, row = tokens * n, (t * n * H + h) * V + left
@@ -52,7 +56,9 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, kind, decay, reset, 
                 mark = (b * H + h) * ((T - 1) // stretch) + now // stretch - 1
                 unpack(S, wide, K, lanes, ONE, marks, mark * K * V + left, V)
             enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
-            enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
+            if early:
+                weigh_keys(c, width, tokens, own)
+            enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
             pack(v, row, H * V, steps, lanes, ONE, values, CHUNK, wide)
             if weighted:
                 weights(beta, t * n * H + h, H, steps, weight)

@@ -33,13 +33,14 @@ from separatrix.recurrence.kernels.chunk import (
     SQUARE,
     enter_keys,
     enter_queries,
-    fade_rows,
     new_chunk,
     product,
     scores,
     weigh,
+    weigh_keys,
     zeros,
 )
+from separatrix.recurrence.kernels.fading import among_fading, own_pairs
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
 from separatrix.recurrence.kernels.parallel import spawn
@@ -71,6 +72,7 @@ def backward(
     beta,
     delta,
     skip,
+    bonus,
     kind,
     decay,
     reset,
@@ -86,18 +88,19 @@ def backward(
     grad_beta,
     grad_decay,
     grad_skip,
+    grad_bonus,
     grad_start,
 ):
     """Units as in `matrix_state.forward`, whose error and marks come in.  Gradients are shaped like what they belong to, those of
     q, k, beta and decay with one axis before all others, the parts of the values, and with a head for every head of v; that of skip
-    is a number a unit."""
+    is a number a unit, that of the bonus a row."""
     B, T, n, G, H, K, V, part = shape
-    weighted, parts, together = beta.size > 0, (V + part - 1) // part, CHUNK // n
+    weighted, early, parts, together = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
     size, rows = width * wide, CHUNK + ROWS * n
-    c, X, turned_X, states = new_chunk(width, n, kind), zeros(size), zeros(size), zeros(STRETCH * size)
+    c, X, turned_X, states = new_chunk(width, n, kind, early), zeros(size), zeros(size), zeros(STRETCH * size)
     u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
-    turned_u, Pq, Pk = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE)
+    turned_u, Pq, Pk, own, down = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE), zeros(width), zeros(width)
     dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
     came, values, weight = error if delta else v, e if weighted else u, np.ones(CHUNK, np.float32)
     for unit in range(first, last):
@@ -105,6 +108,8 @@ def backward(
         left = p * part
         group, lanes = h // (H // G), min(part, V - left)
         skipped = ZERO
+        pack(bonus, h * K, K, 1 if early else 0, K, ONE, own, 1, width)
+        down[:] = 0
         pack(grad_final, (b * H + h) * K * V + left, V, K if grad_final.size else 0, lanes, ONE, X, width, wide)
         for start in range((T - 1) // stretch * stretch, -1, -stretch):
             end = min(T, start + stretch)
@@ -129,7 +134,9 @@ def backward(
                 if not back:
                     move_turned(states, j * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
                     continue
-                enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta)
+                if early:
+                    weigh_keys(c, width, tokens, own)
+                enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
                 turn(X, 0, wide, width, wide, turned_X, width)
                 be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
@@ -150,12 +157,14 @@ def backward(
                 if delta:
                     look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
                 if kind != NOTHING:
-                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta)
+                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
                 if delta:
                     for d in range(0, steps * width, LANES):
                         store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
+                if early:
+                    own_pairs(c, width, tokens, reset, t, Pq, own, dq, dk, down)
                 if kind == KEYS:
-                    among_fading(ddecay, c, width, n, delta, Pq, Pk, dq, dk)
+                    among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk)
                 else:
                     if kind == HEADS:
                         pairs[:] = 0
@@ -182,6 +191,8 @@ def backward(
                     move(X, wide, K, False, c.passed, c.sees, width, y, steps)
         if skip.size > 0:
             grad_skip[unit] = skipped
+        if early:
+            unpack(down, width, 1, K, ONE, grad_bonus, unit * K, K)
         unpack(X, wide, K, lanes, ONE, grad_start, (b * H + h) * K * V + left, V)
 
 
@@ -252,7 +263,7 @@ def after(into, width, steps, P, B, rows, n):
 
 
 @njit(cache=True, nogil=True)
-def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta):
+def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
     """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
     zero = fill(LANES, ZERO)
     for d in range(0, width, LANES):
@@ -261,11 +272,11 @@ def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta)
             through_all = through_all + load(zero, states, at + j * width + d) * load(zero, turned_X, j * width + d)
         passing = through_all * load(zero, c.passed, d)
         for i in range(CHUNK // n - 1, -1, -1):
-            passing = passing + load(zero, c.q, i * width + d) * load(zero, dq, i * width + d)
+            later, passing = passing, passing + load(zero, c.q, i * width + d) * load(zero, dq, i * width + d)
             if delta:
                 for s in range(i * n, i * n + n):
                     passing = passing + load(zero, c.k, s * width + d) * load(zero, seen, s * width + d)
-            store(ddecay, i * width + d, passing)
+            store(ddecay, i * width + d, later if early else passing)
         passing = zero
         for i in range(CHUNK // n):
             store(ddecay, i * width + d, load(zero, ddecay, i * width + d) + passing)
@@ -291,58 +302,6 @@ def sum_of(x, at, n):
     for d in range(at, at + n, LANES):
         sums = sums + load(sums, x, d)
     return total(sums)
-
-
-@njit(cache=True, nogil=True)
-def among_fading(ddecay, c, width, n, delta, Pq, Pk, dq, dk):
-    """The pairs inside the chunk when every key dimension fades by itself; q and k of the chunk are used up."""
-    tokens = CHUNK // n
-    for d in range(0, CHUNK * width, LANES):
-        store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
-    for t in range(tokens):  # readers, looking back at keys that fade as time goes on
-        fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
-        look_back(dq, t, Pq, ONE, c.q, c.faded, width, t, t * n + n, n, ddecay)
-        if delta:
-            for r in range(t * n, t * n + n):
-                look_back(dk, r, Pk, -ONE, c.k, c.faded, width, t, r, n, ddecay)
-    for d in range(0, CHUNK * width, LANES):
-        store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
-    for t in range(tokens - 1, -1, -1):  # writers, looking ahead at readers that fade as time goes back
-        for s in range(t * n, t * n + n):
-            look_ahead(dk, s, Pq, ONE, c.q, t, tokens, width)
-            if delta:
-                look_ahead(dk, s, Pk, -ONE, c.faded, s + 1, tokens * n, width)
-        fade_rows(c.q, t, tokens, c.fade, t * width, width)
-        fade_rows(c.faded, t * n, tokens * n, c.fade, t * width, width)
-
-
-@njit(cache=True, nogil=True)
-def look_back(into, r, P, sign, readers, faded, width, token, end, n, ddecay):
-    """into[r] += sum_{s < end} sign P[r, s] faded[s], and what of it crossed the decays between s and the reader's token."""
-    zero = fill(LANES, ZERO)
-    for d in range(0, width, LANES):
-        reader, crossed, found = load(zero, readers, r * width + d), zero, load(zero, into, r * width + d)
-        for earlier in range(token):
-            for s in range(earlier * n, earlier * n + n):
-                x = load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
-                found = found + x
-                crossed = crossed + reader * x
-            at = (earlier + 1) * width + d
-            store(ddecay, at, load(zero, ddecay, at) + crossed)
-        for s in range(token * n, end):
-            found = found + load(zero, faded, s * width + d) * (sign * P[r * CHUNK + s])
-        store(into, r * width + d, found)
-
-
-@njit(cache=True, nogil=True)
-def look_ahead(into, s, P, sign, readers, first, last, width):
-    """into[s] += sum_{first <= r < last} sign P[r, s] readers[r]"""
-    zero = fill(LANES, ZERO)
-    for d in range(0, width, LANES):
-        found = load(zero, into, s * width + d)
-        for r in range(first, last):
-            found = found + load(zero, readers, r * width + d) * (sign * P[r * CHUNK + s])
-        store(into, s * width + d, found)
 
 
 @njit(cache=True, nogil=True)

@@ -56,9 +56,9 @@ def _gradient(ctx, grad, grad_final):
         return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
     keys = k.unsqueeze(2)
-    applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, 1.0, state.mT.contiguous(), reset, False)
+    applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, None, 1.0, state.mT.contiguous(), reset, False)
     _, _, *kept = matrix_state(*applied, True)
-    _, grad_k, grad_v, grad_beta, grad_decay, _, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
+    _, grad_k, grad_v, grad_beta, grad_decay, _, _, grad_state = matrix_state_backward(-y, grad_final.mT.contiguous(), *applied, *kept)
     return (
         y,
         (grad_k + grad_v).squeeze(2),

@@ -19,9 +19,8 @@ FEW = 2
 
 
 @operator(
-    "(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, Tensor? state, Tensor? reset, "
-    "bool delta, bool keep) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
+    "(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, Tensor? bonus, float scale, "
+    "Tensor? state, Tensor? reset, bool delta, bool keep) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 def matrix_state(
     q: Tensor,
@@ -30,6 +29,7 @@ def matrix_state(
     beta: Tensor | None,
     log_decay: Tensor | None,
     skip: Tensor | None,
+    bonus: Tensor | None,
     scale: float,
     state: Tensor | None,
     reset: Tensor | None,
@@ -38,7 +38,7 @@ def matrix_state(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """o, the final state, and, to keep for the backward, the prediction errors and some states on the way.
 
-    q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V], beta [B,T,n,H] or None, skip [H] or None, state [B,H,K,V] or None: at rest.
+    q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V]; beta [B,T,n,H], skip [H], bonus [H,K] or None; state [B,H,K,V] or None: at rest.
     """
     o, final, error, marks = _results(q, v, delta, keep)
     shape, work = _shape(q, v)
@@ -47,7 +47,7 @@ def matrix_state(
         final.shape[0] * final.shape[1] * blocks(shape[-2], shape[-1]),
         work,
         shape,
-        *_inputs(q, k, v, beta, delta, skip, log_decay, reset),
+        *_inputs(q, k, v, beta, delta, skip, bonus, log_decay, reset),
         scale,
         _numbers(state),
         keep,
@@ -78,15 +78,17 @@ def _inputs(
     beta: Tensor | None,
     delta: bool,
     skip: Tensor | None,
+    bonus: Tensor | None,
     log_decay: Tensor | None,
     reset: Tensor | None,
 ) -> tuple[np.ndarray | int, ...]:
-    """q, k, v, beta, delta, skip, what decays, decay, reset as the kernels take them. A reset is a decay, so with one there is a decay."""
+    """All but the states as the kernels take them, "what decays" before the decays. A reset is a decay, so with one there is a decay."""
     batch, time, _, heads, _ = v.shape
     if log_decay is None and reset is not None:
         log_decay = v.new_zeros(batch, time, heads)
     kind = NOTHING if log_decay is None else HEADS if log_decay.ndim == 3 else KEYS
-    return flat(q), flat(k), flat(v), _numbers(beta), delta, _numbers(skip), kind, _numbers(log_decay), flags(reset, batch, time)
+    numbers = _numbers(beta), delta, _numbers(skip), _numbers(bonus), kind, _numbers(log_decay)
+    return flat(q), flat(k), flat(v), *numbers, flags(reset, batch, time)
 
 
 def _numbers(x: Tensor | None) -> np.ndarray:
@@ -95,14 +97,14 @@ def _numbers(x: Tensor | None) -> np.ndarray:
 
 
 @matrix_state.register_fake
-def _(q, k, v, beta, log_decay, skip, scale, state, reset, delta, keep):
+def _(q, k, v, beta, log_decay, skip, bonus, scale, state, reset, delta, keep):
     return _results(q, v, delta, keep)
 
 
 @operator(
-    "(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, float scale, "
-    "Tensor? state, Tensor? reset, bool delta, Tensor error, Tensor marks) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, Tensor? bonus, "
+    "float scale, Tensor? state, Tensor? reset, bool delta, Tensor error, Tensor marks) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def matrix_state_backward(
     grad_o: Tensor,
@@ -113,24 +115,26 @@ def matrix_state_backward(
     beta: Tensor | None,
     log_decay: Tensor | None,
     skip: Tensor | None,
+    bonus: Tensor | None,
     scale: float,
     state: Tensor | None,
     reset: Tensor | None,
     delta: bool,
     error: Tensor,
     marks: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (q, k, v, beta, log_decay, skip, state); an absent input's is empty."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (q, k, v, beta, log_decay, skip, bonus, state); an absent input's is empty."""
     (B, T, n, H, V), (G, K) = v.shape, q.shape[2:]
     shape, work = _shape(q, v)
     parts = blocks(V, shape[-1])
-    *inputs, kind, decay, resets = _inputs(q, k, v, beta, delta, skip, log_decay, reset)
+    *inputs, kind, decay, resets = _inputs(q, k, v, beta, delta, skip, bonus, log_decay, reset)
     several = (parts,) if parts > 1 else ()
     grad_q, grad_k = v.new_empty(*several, B, T, H, K), v.new_empty(*several, B, T, n, H, K)
     grad_v, grad_state = v.new_empty(v.shape), v.new_empty(B, H, K, V)
     grad_beta = v.new_empty((*several, *beta.shape) if beta is not None else 0)
     grad_decay = v.new_empty((*several, B, T, H, K)[: len(several) + 2 + kind] if kind else 0)
     grad_skip = v.new_empty((B, H, parts) if skip is not None else 0)
+    grad_bonus = v.new_empty((B, H, parts, K) if bonus is not None else 0)
     share(
         backward_shared,
         B * H * parts,
@@ -142,21 +146,21 @@ def matrix_state_backward(
         resets,
         scale,
         *(_numbers(x) for x in (state, error, marks, grad_o, grad_final)),
-        *(flat(x) for x in (grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_state)),
+        *(flat(x) for x in (grad_q, grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_bonus, grad_state)),
     )
     if several:
         grad_q, grad_k, grad_beta, grad_decay = (x.sum(0) if x.numel() else x for x in (grad_q, grad_k, grad_beta, grad_decay))
     if log_decay is None:
         grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
-    grad_skip = grad_skip.sum((0, 2)) if skip is not None else grad_skip
-    return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_state
+    grad_skip, grad_bonus = (x.sum((0, 2)) if x.numel() else x for x in (grad_skip, grad_bonus))
+    return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_bonus, grad_state
 
 
 @matrix_state_backward.register_fake
-def _(grad_o, grad_final, q, k, v, beta, log_decay, skip, scale, state, reset, delta, error, marks):
+def _(grad_o, grad_final, q, k, v, beta, log_decay, skip, bonus, scale, state, reset, delta, error, marks):
     (B, _, _, H, V), K = v.shape, q.shape[3]
-    return *(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, skip)), v.new_empty(B, H, K, V)
+    return *(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, skip, bonus)), v.new_empty(B, H, K, V)
 
 
 def _keep(ctx, inputs, output):
@@ -170,12 +174,12 @@ def _plain(delta: bool) -> Callable:
     from separatrix.recurrence.delta_product import delta_product_chunked
     from separatrix.recurrence.linear_attention import linear_attention_chunked
 
-    def rule(q, k, v, beta, log_decay, _, *others):
+    def rule(q, k, v, beta, log_decay, skip, bonus, *others):
         return delta_product_chunked(q, k, v, beta, log_decay, *others)
 
-    def attention(q, k, v, beta, log_decay, skip, *others):
+    def attention(q, k, v, beta, log_decay, skip, bonus, *others):
         u = v if beta is None else beta.unsqueeze(-1) * v
-        o, final = linear_attention_chunked(q, k.squeeze(2), u.squeeze(2), log_decay, *others)
+        o, final = linear_attention_chunked(q, k.squeeze(2), u.squeeze(2), log_decay, *others, bonus)
         return o if skip is None else o + skip.unsqueeze(-1) * v.squeeze(2), final
 
     return rule if delta else attention
