@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, decay_log, linear, step_bias
+from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import Householder, State, delta_rule
 
 
@@ -65,7 +66,7 @@ class DeltaNet(nn.Module):
         if gated:
             self.A_log = RecurrenceParameter(decay_log(n_heads, generator))
             self.dt_bias = RecurrenceParameter(step_bias(n_heads, (1e-3, 1e-1), generator))
-        self.norm = nn.RMSNorm(self.d_value, eps=1e-5)
+        self.norm = RMSNorm(self.d_value)
         self.out_proj = linear(values, d_model, generator=generator)
 
     def select(self, x: Tensor, tail: Tensor | None, reset: Tensor | None):
@@ -89,8 +90,7 @@ class DeltaNet(nn.Module):
         h, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value), conv=self.conv1d.tail_shape)
         q, k, v, beta, log_decay, z, tail = self.select(x, tail, reset)
         o, h = delta_rule(q, k, v, beta, log_decay, initial_state=h, reset=reset)
-        o = self.norm(o.to(self.norm.weight.dtype))
-        return self.out_proj((o if z is None else o * F.silu(z)).flatten(-2)), State(h=h, conv=tail)
+        return self.out_proj(self.norm(o.to(self.norm.weight.dtype), z).flatten(-2)), State(h=h, conv=tail)
 
     def transition(self, x: Tensor, state: State | None = None) -> Householder:
         """exp(g_t)(I - β_t k_t k_tᵀ), on the key axis of h; the convolution's tail, a window of the input, has none.    [B, T, H]"""

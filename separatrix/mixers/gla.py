@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_positive, linear
+from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import Diagonal, State, linear_attention
 
 
@@ -55,7 +56,7 @@ class GatedLinearAttention(nn.Module):
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.decay_proj = linear(gate_rank, keys, generator=generator)
         self.decay_bias = RecurrenceParameter(torch.zeros(keys))
-        self.norm = nn.RMSNorm(self.d_value, eps=1e-5)
+        self.norm = RMSNorm(self.d_value)
         self.out_proj = linear(values, d_model, generator=generator)
 
     def select(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -71,7 +72,7 @@ class GatedLinearAttention(nn.Module):
         (h,) = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value))
         q, k, log_decay, v, z = self.select(x)
         o, h = linear_attention(q, k, v, log_decay, initial_state=h, reset=reset)
-        return self.out_proj((self.norm(o.to(self.norm.weight.dtype)) * F.silu(z)).flatten(-2)), State(h=h)
+        return self.out_proj(self.norm(o.to(self.norm.weight.dtype), z).flatten(-2)), State(h=h)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """exp(g_t), on the key axis of the state.    [B, T, H, K]"""

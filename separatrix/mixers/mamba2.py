@@ -19,20 +19,8 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, decay_log, linear, step_bias
+from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import Scalar, State, ssd
-
-
-class GroupNorm(nn.Module):
-    """RMS norm of each group of channels, one weight a channel.    [..., channels]"""
-
-    def __init__(self, channels: int, n_groups: int, eps: float = 1e-5):
-        super().__init__()
-        self.group, self.eps = channels // n_groups, eps
-        self.weight = nn.Parameter(torch.ones(channels))
-
-    def forward(self, y: Tensor) -> Tensor:
-        y = y.to(self.weight.dtype)
-        return F.rms_norm(y.unflatten(-1, (-1, self.group)), (self.group,), eps=self.eps).flatten(-2) * self.weight
 
 
 class Mamba2(nn.Module):
@@ -75,7 +63,7 @@ class Mamba2(nn.Module):
         self.dt_bias = RecurrenceParameter(step_bias(heads, dt_range, generator))
         self.A_log = RecurrenceParameter(decay_log(heads, generator))
         self.D = RecurrenceParameter(torch.ones(heads))
-        self.norm = GroupNorm(inner, n_groups)
+        self.norm = RMSNorm(inner, groups=n_groups)
         self.out_proj = linear(inner, d_model, generator=generator)
 
     def select(self, x: Tensor, tail: Tensor | None, reset: Tensor | None) -> tuple[Tensor, ...]:
@@ -92,7 +80,7 @@ class Mamba2(nn.Module):
         h, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_head, self.d_state), conv=self.conv1d.tail_shape)
         u, dt, B, C, z, tail = self.select(x, tail, reset)
         y, h = ssd(u, dt, -torch.exp(self.A_log), B, C, self.D, z, self.dt_bias, True, h, reset)
-        return self.out_proj(self.norm(y.flatten(-2))), State(h=h, conv=tail)
+        return self.out_proj(self.norm(y.flatten(-2).to(self.norm.weight.dtype))), State(h=h, conv=tail)
 
     def transition(self, x: Tensor, state: State | None = None) -> Scalar:
         """exp(Δ_t A) of h; the convolution's tail is a window of the input and has none.    [B, T, H]"""

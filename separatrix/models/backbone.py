@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts_of_layers
 from separatrix.mixers.initial import linear
+from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import State, Transition
 
 
@@ -54,9 +55,9 @@ class Block(nn.Module):
 
     def __init__(self, d_model: int, mixer: nn.Module, d_ff: int | None, eps: float, generator: Generator | None):
         super().__init__()
-        self.norm = nn.RMSNorm(d_model, eps=eps)
+        self.norm = RMSNorm(d_model, eps=eps)
         self.mixer = mixer
-        self.mlp = None if d_ff is None else nn.Sequential(nn.RMSNorm(d_model, eps=eps), SwiGLU(d_model, d_ff, generator=generator))
+        self.mlp = None if d_ff is None else nn.Sequential(RMSNorm(d_model, eps=eps), SwiGLU(d_model, d_ff, generator=generator))
 
     def forward(self, x: Tensor, state: State | None, reset: Tensor | None) -> tuple[Tensor, State]:
         y, state = self.mixer(self.norm(x), state, reset)
@@ -90,7 +91,7 @@ class Backbone(nn.Module):
                 raise ValueError(f"mixers[{i}] has d_model = {width} but the backbone has {d_model}. Build it with {d_model}.")
         self.d_model = d_model
         self.layers = nn.ModuleList(Block(d_model, mixer, d_ff, eps, generator) for mixer in mixers)
-        self.norm = nn.RMSNorm(d_model, eps=eps)
+        self.norm = RMSNorm(d_model, eps=eps)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.norm.weight, reset)

@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.initial import linear
+from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.recurrence import State
@@ -111,7 +112,7 @@ class ForecastModel(nn.Module):
         RMSNorm leaves vectors no longer than sqrt(D) times its weights, so |V e| <= sqrt(D) |V * weight|.
         """
         norm = getattr(self.backbone, "norm", None)
-        if not isinstance(norm, nn.RMSNorm) or norm.weight is None:
+        if not isinstance(norm, RMSNorm):
             return None
         V, c = self.head.weight.double(), self.head.bias.double()
         reach = self.d_model**0.5 * torch.linalg.vector_norm(V * norm.weight.double(), dim=1)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
+from separatrix.mixers.norm import RMSNorm
 from separatrix.models.backbone import SwiGLU
 from separatrix.recurrence import State
 
@@ -26,10 +27,8 @@ class Pointwise(nn.Module):
     def __init__(self, d_model: int, *, layers: int = 2, d_ff: int = 64, generator: Generator | None = None):
         super().__init__()
         self.d_model = d_model
-        self.maps = nn.ModuleList(
-            nn.Sequential(nn.RMSNorm(d_model, eps=1e-5), SwiGLU(d_model, d_ff, generator=generator)) for _ in range(layers)
-        )
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        self.maps = nn.ModuleList(nn.Sequential(RMSNorm(d_model), SwiGLU(d_model, d_ff, generator=generator)) for _ in range(layers))
+        self.norm = RMSNorm(d_model)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         for residual in self.maps:

@@ -16,14 +16,16 @@ def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: No
     from torch.utils import _pytree as pytree
 
     from separatrix.recurrence import OPERATIONS
+    from separatrix.recurrence.norm import rms_norm
 
-    calls = list(_combinations())
-    for done, (operation, arguments) in enumerate(calls):
+    calls = [(operation, OPERATIONS[operation]["fused"], arguments) for operation, arguments in _combinations()]
+    calls.append(("rms_norm", rms_norm, (torch.ones(1, 2), torch.ones(1, 2))))
+    for done, (operation, function, arguments) in enumerate(calls):
         progress(operation, done, len(calls))
         leaves = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) else x for x in arguments]
-        sum(x.abs().sum() for x in pytree.tree_leaves(OPERATIONS[operation]["fused"](*leaves))).backward()
+        sum(x.abs().sum() for x in pytree.tree_leaves(function(*leaves))).backward()
         with torch.no_grad():
-            OPERATIONS[operation]["fused"](*arguments)
+            function(*arguments)
     return len(calls)
 
 

@@ -24,6 +24,7 @@ from separatrix.recurrence.operators.longhorn import longhorn
 from separatrix.recurrence.operators.low_rank_scan import low_rank_scan
 from separatrix.recurrence.operators.matrix_state import matrix_state
 from separatrix.recurrence.operators.minmax_scan import minmax_scan
+from separatrix.recurrence.operators.rms_norm import rms_norm
 from separatrix.recurrence.operators.scan2d import scan2d
 from separatrix.recurrence.operators.selective_scan import selective_scan
 from separatrix.recurrence.operators.selective_scan2d import selective_scan2d
@@ -46,6 +47,7 @@ __all__ = [
     "low_rank_scan",
     "matrix_state",
     "minmax_scan",
+    "rms_norm",
     "scan2d",
     "selective_scan",
     "selective_scan2d",

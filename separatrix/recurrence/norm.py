@@ -1,0 +1,35 @@
+"""The norm around a recurrence, with the gate that often follows it.
+
+    y = w x / (mean x² + eps)^(1/2),    times silu(z) where there is a gate z                                      (1)
+
+On a CPU torch composes a norm of half a dozen operations, and its backward of twice as many. Here it is one kernel; whoever has to see
+inside (other devices and precisions, `torch.func`, `torch.compile`, which fuses by itself) gets the plain form.
+
+Paper    Zhang and Sennrich 2019, arXiv:1910.07467.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from separatrix.recurrence.fused import operators
+from separatrix.recurrence.plan import transformed
+
+
+def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]"""
+    inputs = (x, weight) if z is None else (x, weight, z)
+    if all(a.is_cpu and a.dtype is torch.float32 for a in inputs) and not torch.compiler.is_compiling() and transformed() is None:
+        return operators().rms_norm(x, weight, z, eps)
+    return rms_norm_plain(x, weight, z, eps)
+
+
+def rms_norm_plain(x: Tensor, weight: Tensor, z: Tensor | None, eps: float) -> Tensor:
+    size = weight.shape[1:]
+    if len(weight) == 1:
+        y = F.rms_norm(x, size, weight[0], eps)
+    else:
+        y = F.rms_norm(x.unflatten(-1, weight.shape), size, None, eps).flatten(-2) * weight.flatten()
+    return y if z is None else y * F.silu(z)
