@@ -50,6 +50,16 @@ def short_convolution(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.silu(F.conv1d(F.pad(u.transpose(1, 2), (K - 1, 0)), weight[:, None], bias, groups=C)).transpose(1, 2)
 
 
+def plrnn(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
+    """z <- A z + W relu(z) + x"""
+    z = x.new_zeros(x.shape[0], x.shape[2])
+    rows = []
+    for now in x.unbind(1):
+        z = A * z + z.relu() @ W.T + now
+        rows.append(z)
+    return torch.stack(rows, dim=1)
+
+
 def diagonal_gru(A: Tensor, x: Tensor) -> Tensor:
     """z, r = sigmoid(A h + x), n = tanh(A_n r h + x_n), h <- (1 - z) h + z n, every channel alone"""
     h = x.new_zeros(x.shape[0], A.shape[1])

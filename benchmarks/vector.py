@@ -145,6 +145,24 @@ def diagonal_gru_definition(A: Tensor, x: Tensor) -> Tensor:
     return FORMS["cell_scan"]["recurrent"](recurrence.DiagonalGRU(A), x)[0]
 
 
+def plrnn_inputs(s: Shape) -> dict[str, Tensor]:
+    A, W = torch.rand(s["N"]) / 2, torch.randn(s["N"], s["N"]) / (4 * s["N"] ** 0.5)
+    return {"A": A, "W": W, "x": torch.randn(s["B"], s["T"], s["N"])}
+
+
+def plrnn_work(s: Shape) -> Work:
+    numbers = s["B"] * s["T"] * s["N"]
+    return Work({"forward": 2 * s["N"] * numbers, "both": 6 * s["N"] * numbers}, {"forward": 8 * numbers, "both": 24 * numbers})
+
+
+def plrnn(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
+    return recurrence.cell_scan(recurrence.PLRNN(A, W, torch.zeros_like(A)), x)[0]
+
+
+def plrnn_definition(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
+    return FORMS["cell_scan"]["recurrent"](recurrence.PLRNN(A, W, torch.zeros_like(A)), x)[0]
+
+
 def rows() -> tuple[Operation, ...]:
     scan = FORMS["diagonal_scan"]["recurrent"]
     return (
@@ -234,6 +252,17 @@ def rows() -> tuple[Operation, ...]:
             diagonal_gru_definition,
             (torch_rival("PyTorch loop", torch_loops.diagonal_gru), jax_rival("JAX lax.scan", jax_loops.diagonal_gru)),
             gru_work,
+            grows=False,
+        ),
+        Operation(
+            "cell_scan, PLRNN",
+            {"S": dict(B=16, T=256, N=32), "L": dict(B=16, T=2048, N=64)},
+            plrnn_inputs,
+            "x",
+            plrnn,
+            plrnn_definition,
+            (torch_rival("PyTorch loop", torch_loops.plrnn), jax_rival("JAX lax.scan", jax_loops.plrnn)),
+            plrnn_work,
             grows=False,
         ),
         Operation(

@@ -14,16 +14,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.dense import Dense
-from separatrix.recurrence.fused import double
+from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition
+
+
+class Operands(NamedTuple):
+    """A cell whose units all hear each other, as the kernel knows it: the letters of `kernels/dense_cell.py`."""
+
+    kind: str  # elman, gru, lstm, plrnn
+    W: Tensor  # [P, L]
+    V: Tensor | None = None  # [L, n]
+    vectors: tuple[Tensor, ...] = ()  # [n] each
+    slopes: Tensor | None = None  # [bases]
+    shifts: Tensor | None = None  # [bases, L]
+    linear: int = 0
+    clipped: bool = False
+    observed: int = 0
+
+
+# All states and the last one, of (x, state, reset), in float32.
+Kernel = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 class Cell(ABC):
@@ -42,6 +60,22 @@ class Cell(ABC):
     @abstractmethod
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         """f(h, x).   h [..., N], x [..., M] -> [..., N]"""
+
+    def operands(self) -> Operands | None:
+        """What the kernel of dense cells needs to know of this one, or None: it is not of their kinds."""
+        return None
+
+    def kernel(self) -> Kernel | None:
+        """The loop over this cell, compiled, or None."""
+        given = self.operands()
+        if given is None:
+            return None
+        kind, W, V, vectors, *rest = given
+
+        def run_kernel(x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+            return operators().dense_cell(kind, x, W, V, torch.stack(vectors) if vectors else None, *rest, state, reset)
+
+        return run_kernel
 
     def tensors(self) -> list[Tensor]:
         """Its parameters, those of a cell inside it too, in the order of their fields."""
@@ -118,12 +152,14 @@ def cell_scan_recurrent(cell: Cell, x: Tensor, initial_state: Tensor | None = No
     return along_time(steps, x.new_zeros(x.shape[0], 0, cell.size)).to(out), h
 
 
-# All states and the last one in float32, of (cell, x, state, reset), by the type of the cell; a cell with a kernel enters it here.
-KERNELS: dict[type[Cell], Callable[..., tuple[Tensor, Tensor]]] = {}
+# Past so many weights a step reads them from memory, and a matrix product over all rows of the batch reads them once.
+MOST_WEIGHTS = 2**20
 
 
 def _no_kernel(*inputs: Any) -> str | None:
-    if inputs and type(inputs[0]) not in KERNELS:
+    if inputs and (dense := inputs[0].operands()) is not None and sum(W.numel() for W in dense[1:3] if W is not None) > MOST_WEIGHTS:
+        return "the weights outgrow the cache"
+    if inputs and inputs[0].kernel() is None:
         return f"there is no kernel for {type(inputs[0]).__name__}"
     return double(*inputs, *(inputs[0].tensors() if inputs else []))
 
@@ -134,7 +170,7 @@ def cell_scan_fused(cell: Any, x: Tensor, initial_state: Tensor | None = None, r
     out, (cell, x, h) = x.dtype, enter(cell, x, initial_state)
     if x.shape[1] == 0:
         return x.new_zeros(*x.shape[:2], cell.size, dtype=out), h
-    states, final = KERNELS[type(cell)](cell, x, h, reset)
+    states, final = cell.kernel()(x, h, reset)
     return states.to(out), final
 
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.blocks import DiagonalBlocks
-from separatrix.recurrence.cell import KERNELS, Cell
+from separatrix.recurrence.cell import Cell, Kernel, Operands
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.fused import operators
@@ -55,6 +55,9 @@ class Elman(Cell):
     def width(self) -> int:
         return self.U.shape[0]
 
+    def operands(self) -> Operands:
+        return Operands("elman", self.U)
+
     def step(self, h: Tensor, x: Tensor) -> Tensor:
         return torch.tanh(h @ self.U.T + x)
 
@@ -77,6 +80,9 @@ class GRU(Cell):
     @property
     def width(self) -> int:
         return self.U.shape[0]
+
+    def operands(self) -> Operands:
+        return Operands("gru", self.U, vectors=(self.d,))
 
     def parts(self, h: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         (r, z, n), (from_r, from_z, m) = gates(x, 3), gates(h @ self.U.T, 3)
@@ -108,6 +114,9 @@ class LSTM(Cell):
     @property
     def width(self) -> int:
         return self.U.shape[0]
+
+    def operands(self) -> Operands:
+        return Operands("lstm", self.U)
 
     def parts(self, state: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         h, c = state.chunk(2, dim=-1)
@@ -144,6 +153,9 @@ class DiagonalGRU(Cell):
     def width(self) -> int:
         return self.A.numel()
 
+    def kernel(self) -> Kernel:
+        return lambda x, state, reset: operators().diagonal_gru(x, self.A, state, reset)
+
     def parts(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, r, n = gates(x, 3)
         z, r = torch.sigmoid(torch.addcmul(z, self.A[0], h)), torch.sigmoid(torch.addcmul(r, self.A[1], h))
@@ -177,6 +189,9 @@ class DiagonalLSTM(Cell):
     def width(self) -> int:
         return self.A.numel()
 
+    def kernel(self) -> Kernel:
+        return lambda x, state, reset: operators().diagonal_lstm(x, self.A, self.C, state, reset)
+
     def parts(self, state: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         h, before = state.chunk(2, dim=-1)
         f, g, o = gates(x, 3)
@@ -198,7 +213,3 @@ class DiagonalLSTM(Cell):
         read = o * (1 - s * s) + gate * self.C[1]
         entries = [gate * self.A[2] + read * c_by_h, read * c_by_c, c_by_h, c_by_c]
         return torch.cat([o * s, c], dim=-1), DiagonalBlocks(torch.stack(entries, dim=-2).unflatten(-2, (2, 2)))
-
-
-KERNELS[DiagonalGRU] = lambda cell, x, state, reset: operators().diagonal_gru(x, cell.A, state, reset)
-KERNELS[DiagonalLSTM] = lambda cell, x, state, reset: operators().diagonal_lstm(x, cell.A, cell.C, state, reset)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.cell import Cell, cell_scan, linearize
+from separatrix.recurrence.cell import Cell, Operands, cell_scan, linearize
 from separatrix.recurrence.checks import expect_axes, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.transition import Transition
@@ -37,6 +37,13 @@ class Forced(Cell):
     @property
     def width(self) -> int:
         return self.cell.width + self.observed + 1
+
+    def operands(self) -> Operands | None:
+        inner = self.cell.operands()
+        # The kernel pulls units, not what an LSTM remembers.
+        if inner is None or inner.observed or self.observed > (self.size // 2 if inner.kind == "lstm" else self.size):
+            return None
+        return inner._replace(observed=self.observed)
 
     def pull(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The state that is fed in, and what is left of the one before, [..., N] both."""

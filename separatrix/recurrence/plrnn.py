@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.cell import Cell
+from separatrix.recurrence.cell import Cell, Operands
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.transition import Transition
 
@@ -46,6 +46,9 @@ class PLRNN(Cell):
     @property
     def width(self) -> int:
         return self.A.shape[0]
+
+    def operands(self) -> Operands:
+        return Operands("plrnn", self.W, vectors=(self.A, self.h), linear=self.linear)
 
     def step(self, z: Tensor, x: Tensor) -> Tensor:
         active = torch.cat([z[..., : self.linear], z[..., self.linear :].relu()], dim=-1)
@@ -74,6 +77,9 @@ class DendriticPLRNN(Cell):
     @property
     def width(self) -> int:
         return self.A.shape[0]
+
+    def operands(self) -> Operands:
+        return Operands("plrnn", self.W, None, (self.A, self.h), self.alpha, self.theta.T, clipped=self.clipped)
 
     def step(self, z: Tensor, x: Tensor) -> Tensor:
         bases = (z.unsqueeze(-1) + self.theta).relu()
@@ -106,6 +112,9 @@ class ShallowPLRNN(Cell):
     @property
     def width(self) -> int:
         return self.A.shape[0]
+
+    def operands(self) -> Operands:
+        return Operands("plrnn", self.W1, self.W2, (self.A, self.h1), shifts=self.h2.unsqueeze(0), clipped=self.clipped)
 
     def step(self, z: Tensor, x: Tensor) -> Tensor:
         hidden = z @ self.W2.T

@@ -52,6 +52,9 @@ CELLS: dict[str, Callable[[], Any]] = {
     "shallow": lambda: ShallowPLRNN(torch.rand(N).double() / 2, weights(N, 7) / 2, randn(N), weights(7, N), randn(7)),
     "shallow, clipped": lambda: ShallowPLRNN(torch.rand(N).double() / 2, weights(N, 7), randn(N), weights(7, N), randn(7), True),
     "forced": lambda: Forced(plrnn(), 3),
+    "forced, shallow": lambda: Forced(CELLS["shallow, clipped"](), N),
+    "forced, lstm": lambda: Forced(LSTM(weights(4 * N, N)), 3),
+    "forced, what an lstm remembers": lambda: Forced(LSTM(weights(4 * N, N)), 7),
     "a user's own": lambda: Kicked(randn(N) / 3),
 }
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import (
+    GRU,
+    LSTM,
     OPERATIONS,
     Cell,
     Dense,
@@ -20,6 +22,7 @@ from separatrix.recurrence import (
     DiagonalBlocks,
     DiagonalGRU,
     Elman,
+    Forced,
     NotConverged,
     ShallowPLRNN,
     cell_scan,
@@ -31,7 +34,7 @@ from separatrix.recurrence import (
 )
 from separatrix.recurrence.plan import choose, objection
 from tests.agree import agree, gradient
-from tests.recurrence.cells import CELLS, example
+from tests.recurrence.cells import CELLS, Kicked, example, weights
 from tests.recurrence.roads import BATCH, randn
 
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
@@ -41,6 +44,9 @@ FORMS = OPERATIONS["cell_scan"]
 STRUCTURE = {"diagonal gru": Diagonal, "diagonal lstm": DiagonalBlocks}
 
 OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
+
+# Cells with a kernel of their own, one of every kind.
+COMPILED = ["diagonal gru", "diagonal lstm", "elman", "gru", "lstm", "plrnn", "dendritic", "forced, shallow"]
 
 every_cell = pytest.mark.parametrize("name", CELLS)
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -240,15 +246,16 @@ def test_what_does_not_fit_is_refused(change: dict, message: str):
     [
         (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float32, "fused", "one compiled kernel"),
         (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float64, "newton", "not fused: the kernels keep their state in float32"),
-        (Elman(torch.zeros(8, 8)), (1, 100, 8), torch.float32, "newton", "there is no kernel for Elman"),
+        (Elman(torch.zeros(8, 8)), (1, 100, 8), torch.float32, "fused", "one compiled kernel"),
+        (Kicked(torch.zeros(8)), (1, 100, 8), torch.float32, "newton", "there is no kernel for Kicked"),
         (
             Elman(torch.zeros(8, 8)),
             (9, 100, 8),
-            torch.float32,
+            torch.float64,
             "recurrent",
             "Jacobians of 576 numbers a step cost more than",
         ),
-        (Elman(torch.zeros(8, 8)), (1, 20, 8), torch.float32, "recurrent", "20 steps are a short loop"),
+        (Elman(torch.zeros(8, 8)), (1, 20, 8), torch.float64, "recurrent", "20 steps are a short loop"),
     ],
 )
 def test_the_plan_says_which_form_and_why(cell: Cell, shape: tuple, dtype: torch.dtype, chosen: str, why: str):
@@ -280,7 +287,7 @@ def test_forward_derivatives_are_the_backward_ones(name: str):
     torch.testing.assert_close(forward, (torch.func.grad(loss)(x) * direction).sum())
 
 
-@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+@pytest.mark.parametrize("name", COMPILED)
 def test_the_kernels_compile_and_export(name: str):
     """As one operation of a graph."""
     torch._dynamo.reset()
@@ -307,3 +314,30 @@ def test_the_kernels_are_operators(name: str):
     parameters = [p.float().requires_grad_() for p in cell.tensors()]
     reset = torch.zeros(BATCH, 5, dtype=torch.bool)
     torch.library.opcheck(getattr(gated, name.replace(" ", "_")).definition, (x, *parameters, h, reset), test_utils=OPCHECKS)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "almost linear", "dendritic, clipped", "forced, shallow"])
+def test_the_kernel_of_dense_cells_is_an_operator(name: str):
+    from separatrix.recurrence.operators import dense_cell
+
+    cell = CELLS[name]()
+    x, h = (y.float().requires_grad_() for y in example(cell, 5))
+    kind, W, V, vectors, *rest = cell.with_tensors([p.float().requires_grad_() for p in cell.tensors()]).operands()
+    inputs = (kind, x, W, V, torch.stack(vectors) if vectors else None, *rest, h, torch.zeros(BATCH, 5, dtype=torch.bool))
+    torch.library.opcheck(dense_cell.definition, inputs, test_utils=OPCHECKS)
+
+
+WIDE = {
+    "elman": lambda n: Elman(weights(n, n)),
+    "gru": lambda n: GRU(weights(3 * n, n), randn(n)),
+    "lstm": lambda n: LSTM(weights(4 * n, n)),
+    "forced": lambda n: Forced(ShallowPLRNN(torch.rand(n).double() / 2, weights(n, 50) / 2, randn(n), weights(50, n), randn(50)), n - 3),
+}
+
+
+@pytest.mark.parametrize("make", WIDE.values(), ids=WIDE.keys())
+def test_more_units_than_lanes_and_more_rows_than_a_tile(make: Callable):
+    cell, B, T = make(37), 11, 8
+    inputs = (randn(B, T, cell.width) / 2, randn(B, cell.size), *cell.tensors())
+    agree(road(cell, "fused"), road(cell, "recurrent"), inputs, torch.float32)
+    agree(gradient(road(cell, "fused")), gradient(road(cell, "recurrent")), inputs, torch.float32)

@@ -33,7 +33,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     """One small call for every set of arguments that has machine code of its own."""
     from torch import complex64, float64, ones
 
-    from separatrix.recurrence import AdaptiveRidge, DiagonalGRU, DiagonalLSTM
+    from separatrix.recurrence import AdaptiveRidge, DiagonalGRU, DiagonalLSTM, Elman
 
     heads, keys = (1, 3, 1), (1, 3, 1, 2)
     yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads))  # one machine code for all matrix states
@@ -55,6 +55,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
         vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
         yield "low_rank_scan", (vectors, columns, columns, vectors)
     yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
+    yield "cell_scan", (Elman(ones(1, 1)), ones(heads))  # one machine code for all dense cells
     yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))
     yield "long_convolution", (ones(1, 2), ones(heads))
     cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)

@@ -10,6 +10,7 @@ Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fu
 """
 
 from separatrix.recurrence.operators.block_scan import block_scan
+from separatrix.recurrence.operators.dense_cell import dense_cell
 from separatrix.recurrence.operators.dense_scan import dense_scan
 from separatrix.recurrence.operators.diagonal_scan import diagonal_scan
 from separatrix.recurrence.operators.diagonal_ssm import diagonal_ssm
@@ -32,6 +33,7 @@ from separatrix.recurrence.operators.short_convolution import short_convolution
 
 __all__ = [
     "block_scan",
+    "dense_cell",
     "dense_scan",
     "diagonal_gru",
     "diagonal_lstm",

@@ -1,0 +1,227 @@
+"""`torch.ops.separatrix.dense_cell`: the cells of `kernels/dense_cell.py`.
+
+The kernel does what goes along time, the states and their adjoint; what weights get of them is a product for all steps at once.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from separatrix.recurrence.kernels import dense_cell as kernel
+from separatrix.recurrence.kernels.parallel import share
+from separatrix.recurrence.kernels.tile import LANES, ROWS
+from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
+from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.pages import blank
+
+KINDS = {"elman": kernel.ELMAN, "gru": kernel.GRU, "lstm": kernel.LSTM, "plrnn": kernel.PLRNN}
+
+
+def _shape(kind: str, x: Tensor, W: Tensor, V: Tensor | None, observed: int, state: Tensor) -> tuple[int, ...]:
+    """(B, T, n, k, L, P, observed) of the kernel."""
+    parts = 2 if kind == "lstm" else 1
+    return *x.shape[:2], state.shape[1] // parts, parts, W.shape[1], W.shape[0], observed
+
+
+def _work(shape: tuple[int, ...], V: Tensor | None) -> float:
+    B, T, n, _, L, P, _ = shape
+    return 2.0 * B * T * (P * L + 20 * P + (0 if V is None else L * n))
+
+
+def _matrix(W: Tensor | None) -> np.ndarray:
+    """Rows padded to whole lanes; none of them for what is absent."""
+    return np.empty(0, np.float32) if W is None else flat(F.pad(W.detach(), (0, -W.shape[1] % LANES)))
+
+
+def _elementwise(
+    vectors: Tensor | None, slopes: Tensor | None, shifts: Tensor | None, linear: int, clipped: bool, L: int
+) -> tuple[np.ndarray | np.float32, ...]:
+    """vectors, slopes, shifts, leak and clip as the kernel takes them."""
+    none = np.empty(0, np.float32)
+    leak = np.zeros(L, np.float32)
+    leak[:linear] = 1
+    alpha = np.ones(1, np.float32) if slopes is None else flat(slopes)
+    theta = np.zeros(alpha.size * L, np.float32) if shifts is None else flat(shifts)
+    clip = np.float32(alpha.sum() if clipped else 0)
+    return none if vectors is None else flat(vectors), alpha, theta, leak, clip
+
+
+@operator(
+    "(str kind, Tensor x, Tensor W, Tensor? V, Tensor? vectors, Tensor? slopes, Tensor? shifts, int linear, bool clipped, int observed, "
+    "Tensor state, Tensor? reset) -> (Tensor, Tensor)"
+)
+def dense_cell(
+    kind: str,
+    x: Tensor,
+    W: Tensor,
+    V: Tensor | None,
+    vectors: Tensor | None,
+    slopes: Tensor | None,
+    shifts: Tensor | None,
+    linear: int,
+    clipped: bool,
+    observed: int,
+    state: Tensor,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """All states and the last one.
+
+    x [B, T, P], with y and κ behind it where units are observed; W [P, L], V [L, n], vectors [1 or 2, n], slopes [bases],
+    shifts [bases, L]; the first `linear` units are not rectified; state [B, n], for an LSTM h and c side by side.
+    """
+    shape = _shape(kind, x, W, V, observed, state)
+    states, final = x.new_empty(*x.shape[:2], state.shape[1]), blank(state)
+    share(
+        kernel.forward_shared,
+        blocks(shape[0], ROWS),
+        _work(shape, V),
+        shape,
+        KINDS[kind],
+        flat(x),
+        _matrix(W.T),
+        _matrix(None if V is None else V.T),
+        *_elementwise(vectors, slopes, shifts, linear, clipped, W.shape[1]),
+        flags(reset, *x.shape[:2]),
+        *map(flat, (state, states, final)),
+    )
+    return states, final
+
+
+@dense_cell.register_fake
+def _(kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, reset):
+    return x.new_empty(*x.shape[:2], state.shape[1]), state.new_empty(state.shape)
+
+
+@operator(
+    "(Tensor grad_states, Tensor grad_final, str kind, Tensor x, Tensor W, Tensor? V, Tensor? vectors, Tensor? slopes, Tensor? shifts, "
+    "int linear, bool clipped, int observed, Tensor state, Tensor? reset, Tensor states) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+def dense_cell_backward(
+    grad_states: Tensor,
+    grad_final: Tensor,
+    kind: str,
+    x: Tensor,
+    W: Tensor,
+    V: Tensor | None,
+    vectors: Tensor | None,
+    slopes: Tensor | None,
+    shifts: Tensor | None,
+    linear: int,
+    clipped: bool,
+    observed: int,
+    state: Tensor,
+    reset: Tensor | None,
+    states: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (x, W, V, vectors, slopes, shifts, state); that of an absent input is empty."""
+    shape = _shape(kind, x, W, V, observed, state)
+    P, n = W.shape[0], shape[2]
+    before = torch.cat([state.unsqueeze(1), states[:, :-1]], dim=1)
+    if reset is not None:
+        before = before.masked_fill(reset.unsqueeze(-1), 0)
+    fed = before
+    if observed:
+        seen = torch.lerp(before[..., :observed], x[..., P:-1], x[..., -1:])
+        fed = torch.cat([seen, before[..., observed:]], dim=-1)
+    h = fed[..., :n]
+    heard = x.new_empty(0)
+    if kind == "plrnn":
+        heard = h if V is None else h @ V.T
+    elif kind != "elman":
+        heard = h @ W.T
+    grad_x, grad_state = blank(x), blank(state)
+    by_p = x.new_empty((*x.shape[:2], P) if kind == "gru" else 0)
+    by_a = x.new_empty(heard.shape if kind == "plrnn" else 0)
+    share(
+        kernel.backward_shared,
+        blocks(shape[0], ROWS),
+        2 * _work(shape, V),
+        shape,
+        KINDS[kind],
+        flat(x),
+        _matrix(W),
+        _matrix(V),
+        *_elementwise(vectors, slopes, shifts, linear, clipped, W.shape[1]),
+        flags(reset, *x.shape[:2]),
+        *map(flat, (heard, fed, before, states, grad_states, grad_final, grad_x, by_p, by_a, grad_state)),
+    )
+    if kind != "gru":
+        by_p = grad_x[..., :P]
+    by_V = by_vectors = by_slopes = by_shifts = x.new_empty(0)
+    active = h
+    if kind == "plrnn":
+        active, by_slopes, by_shifts, by_V = _activation(h, heard, by_a, V, slopes, shifts, linear, clipped)
+        by_vectors = torch.stack([(by_p * h).sum((0, 1)), by_p.sum((0, 1))])
+    elif kind == "gru":
+        by_vectors = by_p[..., 2 * n :].sum((0, 1)).unsqueeze(0)
+    return grad_x, by_p.flatten(0, 1).T @ active.flatten(0, 1), by_V, by_vectors, by_slopes, by_shifts, grad_state
+
+
+def _activation(
+    h: Tensor, s: Tensor, by_a: Tensor, V: Tensor | None, slopes: Tensor | None, shifts: Tensor | None, linear: int, clipped: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """a = φ(s), and the gradients of α, θ and V, one basis after another."""
+    empty = s.new_empty(0)
+    alpha = s.new_ones(1) if slopes is None else slopes
+    positive = s.relu()
+    a, slope = torch.zeros_like(s), torch.zeros_like(s)
+    by_slopes, by_shifts = alpha.new_empty(alpha.shape), s.new_empty(len(alpha), s.shape[-1])
+    for base, weight in enumerate(alpha):
+        shifted = s if shifts is None else s + shifts[base]
+        on, value = (shifted > 0).to(s.dtype) * weight, shifted.relu()
+        if clipped:
+            value = value - positive
+        a, slope = a + weight * value, slope + on
+        by_slopes[base], by_shifts[base] = (by_a * value).sum(), (by_a * on).sum((0, 1))
+    if clipped:
+        slope = slope - alpha.sum() * (s > 0).to(s.dtype)
+    if linear:
+        a = torch.cat([s[..., :linear], a[..., linear:]], dim=-1)
+        slope = torch.cat([torch.ones_like(s[..., :linear]), slope[..., linear:]], dim=-1)
+    by_V = empty if V is None else (by_a * slope).flatten(0, 1).T @ h.flatten(0, 1)
+    return a, empty if slopes is None else by_slopes, empty if shifts is None else by_shifts, by_V
+
+
+@dense_cell_backward.register_fake
+def _(grad_states, grad_final, kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, reset, states):
+    given = (x.new_empty(0) if p is None else p.new_empty(p.shape) for p in (V, vectors, slopes, shifts))
+    return x.new_empty(x.shape), W.new_empty(W.shape), *given, state.new_empty(state.shape)
+
+
+def _keep(ctx, inputs, output):
+    ctx.kind, x, *parameters, ctx.linear, ctx.clipped, ctx.observed, state, reset = inputs
+    ctx.save_for_backward(x, *parameters, state, reset, output[0])
+
+
+def _gradient(ctx, grad_states, grad_final):
+    x, *parameters, state, reset, states = ctx.saved_tensors
+    options = ctx.linear, ctx.clipped, ctx.observed
+    inputs = ctx.kind, x, *parameters, *options, state, reset
+    if torch.is_grad_enabled():
+        return differentiable(_loop, inputs, (grad_states, grad_final))
+    grad_x, *grads, grad_state = dense_cell_backward(grad_states, grad_final, *inputs, states)
+    grads = [None if p is None else grad for p, grad in zip(parameters, grads)]
+    return None, grad_x, *grads, None, None, None, grad_state, None
+
+
+def _loop(kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, reset):
+    """The operation in plain torch, in the letters of the operator."""
+    from separatrix.recurrence import cells, plrnn
+    from separatrix.recurrence.cell import Cell, cell_scan_recurrent
+    from separatrix.recurrence.forcing import Forced
+
+    cell: Cell
+    if kind != "plrnn":
+        cell = {"elman": cells.Elman, "gru": cells.GRU, "lstm": cells.LSTM}[kind](W, *([] if vectors is None else vectors))
+    elif V is not None:
+        cell = plrnn.ShallowPLRNN(vectors[0], W, vectors[1], V, shifts[0], clipped)
+    elif slopes is not None:
+        cell = plrnn.DendriticPLRNN(vectors[0], W, vectors[1], slopes, shifts.T, clipped)
+    else:
+        cell = plrnn.PLRNN(vectors[0], W, vectors[1], linear)
+    return cell_scan_recurrent(Forced(cell, observed) if observed else cell, x, state, reset)
+
+
+dense_cell.register_gradient(_gradient, _keep)
