@@ -9,5 +9,5 @@ exact.py        right before fast: every rival against the definition in float64
 measure.py      time, interleaved between rivals; memory, each in a process of its own
 growth.py       time and memory against length
 steps.py        the latency of one token
-page.py         the table of docs/benchmarks.md, with the bars met and not met
+page.py         the table of docs/benchmarks.md or benchmarks-large.md, with the bars met and not met
 """

@@ -1,7 +1,7 @@
 """python -m benchmarks [--large] [--threads N] [--seconds S] [--only PART] [--peer-path NAME=CHECKOUT] [--resume]
 
 Measures every operation and layer beside its rivals, one token of every mixer, and growth with length; writes the results as JSON after
-every row and the table to docs/benchmarks.md at the end. `--resume` goes on from a JSON that was cut short.
+every row and the table to docs/benchmarks.md (docs/benchmarks-large.md) at the end. `--resume` goes on from a JSON that was cut short.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Speed, side by side with peers and with the machine's limits.")
-    parser.add_argument("--large", action="store_true", help="the large shapes too (tens of minutes)")
+    parser.add_argument("--large", action="store_true", help="the large shapes instead (half an hour); no steps, no growth")
     parser.add_argument("--threads", type=int, default=2, help="threads of everyone (default 2)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of calls for each rival and direction (default 1)")
     parser.add_argument("--only", default="", metavar="PART", help="only rows whose name contains PART; 'steps' and 'growth' are rows too")
@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-memory", action="store_true", help="time only")
     parser.add_argument("--resume", action="store_true", help="keep the rows that the JSON of this commit and machine already has")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "benchmarks" / "results.json", metavar="FILE")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="default docs/benchmarks.md, none with --only")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="default docs/benchmarks[-large].md, none with --only")
     return parser.parse_args()
 
 
@@ -62,19 +62,20 @@ def main() -> int:
             _save(options.json, results)
         return found[name]
 
-    for size in ("S", "L") if options.large else ("S",):
-        for name, operation in ROWS.items():
-            if options.only in name and size in operation.shapes:
-                row = keep(size, name, lambda: measure(operation, operation.shapes[size], limits, options.seconds, scale, paths))  # noqa: B023
-                say(f"{time.perf_counter() - started:5.0f} s  {size} {name}: {page.in_a_line(row)}")
-    if options.only in "steps":
+    size = "L" if options.large else "S"
+    for name, operation in ROWS.items():
+        if options.only in name and size in operation.shapes:
+            row = keep(size, name, lambda: measure(operation, operation.shapes[size], limits, options.seconds, scale, paths))  # noqa: B023
+            say(f"{time.perf_counter() - started:5.0f} s  {size} {name}: {page.in_a_line(row)}")
+    if options.only in "steps" and not options.large:
         keep("steps", "rows", lambda: steps.step_times(options.seconds / 4))
         say(f"{time.perf_counter() - started:5.0f} s  one token: {steps.summary(results['steps']['rows'])}")
     for name, operation in OPERATIONS.items():
-        if operation.grows and (options.only in name or options.only in "growth"):
+        if operation.grows and not options.large and (options.only in name or options.only in "growth"):
             row = keep("growth", name, lambda: _attempt(growth.grow, operation, scale))  # noqa: B023
             say(f"{time.perf_counter() - started:5.0f} s  {name} against length: {page.growth_in_a_line(row)}")
-    written = options.page or (None if options.only else ROOT / "docs" / "benchmarks.md")
+    usual = ROOT / "docs" / ("benchmarks-large.md" if options.large else "benchmarks.md")
+    written = options.page or (None if options.only else usual)
     if written is not None:
         written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(page.render(results))

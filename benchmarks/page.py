@@ -100,8 +100,9 @@ def _machine(results: dict[str, Any]) -> str:
     here, limits = results["machine"], results["limits"]
     rates = ", ".join(f"{rate / 1e9:.0f} GB/s at {size}" for size, rate in limits["bandwidth"].items())
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    command = "python -m benchmarks" + (" --large" if "L" in results else "")
     return (
-        f"Made by `python -m benchmarks` at {here['commit']} on {here['processor']} ({here['system']}, {here['simd']}), "
+        f"Made by `{command}` at {here['commit']} on {here['processor']} ({here['system']}, {here['simd']}), "
         f"{here['threads']} threads, float32.\n"
         f"Multiply-adds: {limits['flops'] / 1e9:.0f} GFLOP/s ({limits['how']}); bandwidth: {rates}.\n"
         f"Packages: {versions}, Python {here['python']}.\n"
