@@ -92,6 +92,27 @@ def close(got: Tensor, want: Tensor) -> None:
 
 
 @every_form
+def test_what_is_broken_in_one_row_stays_there(name: str, form: str, dtype: torch.dtype):
+    """A NaN in a row of the batch reaches no output and no gradient of another: the rows of a kernel share its scratch."""
+    row = ROWS[name]
+    arguments = {key: cast(x, dtype) for key, x in row.example(21).items()}
+    own = [key for key in (*row.timed, "initial_state") if is_number(arguments[key]) and arguments[key].shape[0] == BATCH]
+
+    def results(values: Arguments) -> list[Tensor | None]:
+        leaves = {key: x.clone().requires_grad_() if key in own else x for key, x in values.items()}
+        y, final = named(row, form)(**leaves)
+        return [y, final, *torch.autograd.grad(y.abs().sum() + final.abs().sum(), [leaves[key] for key in own], allow_unused=True)]
+
+    want = results(arguments)
+    for key in own:
+        poisoned = arguments[key].clone()
+        poisoned[0].view(-1)[poisoned[0].numel() // 4] = torch.nan
+        for got, exact in zip(results(arguments | {key: poisoned}), want):
+            if exact is not None:
+                torch.testing.assert_close(got[1:], exact[1:])
+
+
+@every_form
 def test_one_by_one_is_all_at_once(name: str, form: str, dtype: torch.dtype):
     row = ROWS[name]
     arguments = row.example(17)

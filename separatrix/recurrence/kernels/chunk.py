@@ -175,6 +175,14 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
         if delta:
             scores(c.k, width, c.turned, K, tokens * n, 1, c.Mk)
             weigh(c.Mk, c.Dk)
+    forget(c.Mq, tokens)
+    forget(c.Mk, tokens * n)
+
+
+@njit(cache=True, nogil=True)
+def forget(M, rows):
+    """Zeros from that row on. What meets zeros there must be finite, whatever sequence was here before."""
+    M[rows * CHUNK :] = ZERO
 
 
 @njit(cache=True, nogil=True)
