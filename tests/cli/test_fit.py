@@ -173,7 +173,10 @@ def test_two_reports_side_by_side(tmp_path):
 
 def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):
     words = ["fit", "lynx", "--steps", "300", "--no-report"]  # far more than go by before the interrupt arrives
-    process = subprocess.Popen([*SEPARATRIX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*SEPARATRIX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background of a shell is born deaf to it
+    )  # fmt: skip
     metrics = here / "runs" / "lynx-s4d" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and len(metrics.read_text().splitlines()) > 52) and time.monotonic() < deadline:
