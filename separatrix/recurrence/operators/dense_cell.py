@@ -165,21 +165,27 @@ def _activation(
     """a = φ(s), and the gradients of α, θ and V, one basis after another."""
     empty = s.new_empty(0)
     alpha = s.new_ones(1) if slopes is None else slopes
-    positive = s.relu()
-    a, slope = torch.zeros_like(s), torch.zeros_like(s)
     by_slopes, by_shifts = alpha.new_empty(alpha.shape), s.new_empty(len(alpha), s.shape[-1])
+    a, slope = torch.zeros_like(s), empty if V is None else torch.zeros_like(s)
     for base, weight in enumerate(alpha):
         shifted = s if shifts is None else s + shifts[base]
-        on, value = (shifted > 0).to(s.dtype) * weight, shifted.relu()
+        value = shifted.relu()
         if clipped:
-            value = value - positive
-        a, slope = a + weight * value, slope + on
-        by_slopes[base], by_shifts[base] = (by_a * value).sum(), (by_a * on).sum((0, 1))
-    if clipped:
-        slope = slope - alpha.sum() * (s > 0).to(s.dtype)
+            value -= s.relu()
+        a.addcmul_(value, weight)
+        if slopes is not None:
+            by_slopes[base] = (by_a * value).sum()
+        if shifts is not None:
+            on = (shifted > 0).to(s.dtype) * weight
+            by_shifts[base] = (by_a * on).sum((0, 1))
+        if V is not None:
+            slope.addcmul_((shifted > 0).to(s.dtype), weight)
+    if V is not None and clipped:
+        slope.addcmul_((s > 0).to(s.dtype), alpha.sum(), value=-1)
     if linear:
-        a = torch.cat([s[..., :linear], a[..., linear:]], dim=-1)
-        slope = torch.cat([torch.ones_like(s[..., :linear]), slope[..., linear:]], dim=-1)
+        a[..., :linear] = s[..., :linear]
+        if V is not None:
+            slope[..., :linear] = 1
     by_V = empty if V is None else (by_a * slope).flatten(0, 1).T @ h.flatten(0, 1)
     return a, empty if slopes is None else by_slopes, empty if shifts is None else by_shifts, by_V
 
