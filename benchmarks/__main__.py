@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,24 +56,24 @@ def main() -> int:
         f"{results['limits']['bandwidth']['768 MB'] / 1e9:.0f} GB/s from memory"
     )
 
-    def keep(section: str, name: str, make) -> Any:
+    def keep(section: str, name: str, make: Callable[..., Any], *inputs: Any) -> Any:
         found = results.setdefault(section, {})
         if name not in found:
-            found[name] = make()
+            found[name] = make(*inputs)
             _save(options.json, results)
         return found[name]
 
     size = "L" if options.large else "S"
     for name, operation in ROWS.items():
         if options.only in name and size in operation.shapes:
-            row = keep(size, name, lambda: measure(operation, operation.shapes[size], limits, options.seconds, scale, paths))  # noqa: B023
+            row = keep(size, name, measure, operation, operation.shapes[size], limits, options.seconds, scale, paths)
             say(f"{time.perf_counter() - started:5.0f} s  {size} {name}: {page.in_a_line(row)}")
     if options.only in "steps" and not options.large:
-        keep("steps", "rows", lambda: steps.step_times(options.seconds / 4))
+        keep("steps", "rows", steps.step_times, options.seconds / 4)
         say(f"{time.perf_counter() - started:5.0f} s  one token: {steps.summary(results['steps']['rows'])}")
     for name, operation in OPERATIONS.items():
         if operation.grows and not options.large and (options.only in name or options.only in "growth"):
-            row = keep("growth", name, lambda: _attempt(growth.grow, operation, scale))  # noqa: B023
+            row = keep("growth", name, _attempt, growth.grow, operation, scale)
             say(f"{time.perf_counter() - started:5.0f} s  {name} against length: {page.growth_in_a_line(row)}")
     usual = ROOT / "docs" / ("benchmarks-large.md" if options.large else "benchmarks.md")
     written = options.page or (None if options.only else usual)

@@ -47,6 +47,14 @@ Kernel = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 class Cell(ABC):
     """The promises of every cell: a frozen dataclass of tensors (and of cells). `...` are any leading axes, [batch] or [batch, time]."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """A subclass with a step of its own is another cell: what its parent says of kernels and Jacobians does not hold for it."""
+        super().__init_subclass__(**kwargs)
+        if "step" in vars(cls):
+            for name in ("operands", "kernel", "linearize"):
+                if name not in vars(cls) and hasattr(cls, name):
+                    setattr(cls, name, getattr(Cell, name, None))
+
     @property
     @abstractmethod
     def size(self) -> int:
@@ -157,11 +165,14 @@ MOST_WEIGHTS = 2**20
 
 
 def _no_kernel(*inputs: Any) -> str | None:
-    if inputs and (dense := inputs[0].operands()) is not None and sum(W.numel() for W in dense[1:3] if W is not None) > MOST_WEIGHTS:
+    if not inputs:
+        return None
+    cell, dense = inputs[0], inputs[0].operands()
+    if cell.kernel() is None:
+        return f"there is no kernel for {type(cell).__name__}"
+    if dense is not None and dense.W.numel() + (0 if dense.V is None else dense.V.numel()) > MOST_WEIGHTS:
         return "the weights outgrow the cache"
-    if inputs and inputs[0].kernel() is None:
-        return f"there is no kernel for {type(inputs[0]).__name__}"
-    return double(*inputs, *(inputs[0].tensors() if inputs else []))
+    return double(*inputs, *cell.tensors())
 
 
 @form(refuses=_no_kernel)

@@ -20,6 +20,10 @@ from separatrix.recurrence.plan import transformed
 
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]"""
+    if x.shape[-1] != weight.numel():
+        raise ValueError(f"x is {list(x.shape)}, expected {weight.numel()} channels, one for each weight")
+    if z is not None and z.shape != x.shape:
+        raise ValueError(f"z is {list(z.shape)}, expected the shape of x, {list(x.shape)}")
     inputs = (x, weight) if z is None else (x, weight, z)
     if all(a.is_cpu and a.dtype is torch.float32 for a in inputs) and not torch.compiler.is_compiling() and transformed() is None:
         return operators().rms_norm(x, weight, z, eps)

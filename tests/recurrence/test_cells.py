@@ -16,6 +16,7 @@ from separatrix.recurrence import (
     GRU,
     LSTM,
     OPERATIONS,
+    PLRNN,
     Cell,
     Dense,
     Diagonal,
@@ -262,6 +263,23 @@ def test_the_plan_says_which_form_and_why(cell: Cell, shape: tuple, dtype: torch
     x = torch.zeros(shape, dtype=dtype)
     assert choose("cell_scan", (cell, x, None, None), shape[1])[0] == chosen
     assert why in plan(cell_scan, shape[1], cell, x, None, None)
+
+
+class Slower(PLRNN):
+    """A user's change to a cell of ours."""
+
+    def step(self, z: Tensor, x: Tensor) -> Tensor:
+        return z + (super().step(z, x) - z) / 2
+
+
+def test_a_subclass_with_a_step_of_its_own_is_another_cell():
+    """It inherits neither the kernel nor the Jacobian of its parent, alone or forced."""
+    parent = CELLS["plrnn"]()
+    cell = Slower(parent.A, parent.W, parent.h)
+    assert parent.kernel() is not None and cell.kernel() is None and Forced(cell, 2).kernel() is None
+    x, h = example(cell, 3)
+    states = h.unsqueeze(1).expand(-1, 3, -1)
+    torch.testing.assert_close(linearize(cell, states, x)[1].dense(), (linearize(parent, states, x)[1].dense() + torch.eye(5)) / 2)
 
 
 @every_cell

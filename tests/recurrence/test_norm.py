@@ -28,6 +28,12 @@ def test_plain_form_is_torchs():
     assert torch.equal(norm(x), theirs(x))
 
 
+@pytest.mark.parametrize("x, z, message", [((2, 6), None, r"x is \[2, 6\], expected 8 channels"), ((2, 8), (8,), r"z is \[8\]")])
+def test_what_does_not_fit_is_refused(x: tuple, z: tuple | None, message: str):
+    with pytest.raises(ValueError, match=message):
+        rms_norm(torch.zeros(x), torch.ones(2, 4), None if z is None else torch.zeros(z))
+
+
 def test_a_row_of_zeros_has_finite_gradients():
     x = torch.zeros(2, 6, requires_grad=True)
     y = rms_norm(x, torch.ones(1, 6), None, 1e-5)
@@ -48,6 +54,7 @@ def test_derivatives_of_every_kind():
     norm = lambda x: rms_norm(x, w, z, 1e-5)  # noqa: E731
     exact = lambda x: rms_norm_plain(x, w, z, 1e-5)  # noqa: E731
     torch.testing.assert_close(jvp(norm, (x,), (z,))[1], jvp(exact, (x,), (z,))[1])
-    torch.testing.assert_close(torch.func.vmap(norm)(x), torch.func.vmap(exact)(x))
+    rows = torch.func.vmap(lambda x, z: rms_norm(x, w, z, 1e-5))(x, z)
+    torch.testing.assert_close(rows, exact(x))
     twice = [torch.autograd.functional.hvp(lambda x, f=f: f(x).square().sum(), x, z)[1] for f in (norm, exact)]
     torch.testing.assert_close(*twice, rtol=1e-4, atol=1e-4)

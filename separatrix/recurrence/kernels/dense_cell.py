@@ -74,6 +74,33 @@ def _product(into, tall, A, wide, n, B, columns):
         store_rows(into, d, tall, through(none, A, 0, wide, 1, B, d, tall, n))
 
 
+# States and adjoints of a unit lie by part, row and unit, padded to whole lanes.
+
+
+@njit(cache=True, nogil=True)
+def _enter(h, source, b, rows, k, n, wide):
+    for part in range(k):
+        for r in range(rows):
+            for d in range(0, n, LANES):
+                found = load_first(fill(LANES, ZERO), source, ((b + r) * k + part) * n + d, n - d)
+                store(h, (part * ROWS + r) * wide + d, found)
+
+
+@njit(cache=True, nogil=True)
+def _leave(h, target, b, rows, k, n, wide):
+    for part in range(k):
+        for r in range(rows):
+            for d in range(0, n, LANES):
+                store_first(target, ((b + r) * k + part) * n + d, load(fill(LANES, ZERO), h, (part * ROWS + r) * wide + d), n - d)
+
+
+@njit(cache=True, nogil=True)
+def _clear(h, r, k, wide):
+    for part in range(k):
+        at = (part * ROWS + r) * wide
+        h[at : at + wide] = ZERO
+
+
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, clip, reset, start, states, final):
     """(1).   shape (B, T, n, k, L, P, observed)"""
@@ -81,20 +108,15 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
     wide, long, tall = padded(n, LANES), padded(L, LANES), padded(P, LANES)
     width = P + observed + 1 if observed > 0 else P
     zero = fill(LANES, ZERO)
-    h, a, p = zeros(k * ROWS * wide), zeros(ROWS * long), zeros(ROWS * tall)  # h: part, row, unit
+    h, a, p = zeros(k * ROWS * wide), zeros(ROWS * long), zeros(ROWS * tall)
     for unit in range(first, last):
         b, rows = unit * ROWS, min(ROWS, B - unit * ROWS)
-        for part in range(k):
-            for r in range(rows):
-                for d in range(0, n, LANES):
-                    store(h, (part * ROWS + r) * wide + d, load_first(zero, start, ((b + r) * k + part) * n + d, n - d))
+        _enter(h, start, b, rows, k, n, wide)
         for t in range(T):
             for r in range(rows):
                 row = (b + r) * T + t
                 if reset[row]:
-                    for part in range(k):
-                        at = (part * ROWS + r) * wide
-                        h[at : at + wide] = ZERO
+                    _clear(h, r, k, wide)
                 for d in range(0, observed, LANES):
                     now = load_first(zero, h, r * wide + d, observed - d)
                     gap = load_first(zero, x, row * width + P + d, observed - d) - now
@@ -136,10 +158,7 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
                         new = new + load_first(zero, vectors, d, m) * before
                     store(h, own, new)
                     store_first(states, row * k * n + d, new, m)
-        for part in range(k):
-            for r in range(rows):
-                for d in range(0, n, LANES):
-                    store_first(final, ((b + r) * k + part) * n + d, load(zero, h, (part * ROWS + r) * wide + d), n - d)
+        _leave(h, final, b, rows, k, n, wide)
 
 
 @njit(cache=True, nogil=True)
@@ -156,10 +175,7 @@ def backward(
     worth, down = zeros(ROWS * tall), zeros(ROWS * wide)  # dp, and (2) before the pull
     for unit in range(first, last):
         b, rows = unit * ROWS, min(ROWS, B - unit * ROWS)
-        for part in range(k):
-            for r in range(rows):
-                for d in range(0, n, LANES):
-                    store(g, (part * ROWS + r) * wide + d, load_first(zero, dfinal, ((b + r) * k + part) * n + d, n - d))
+        _enter(g, dfinal, b, rows, k, n, wide)
         for t in range(T - 1, -1, -1):
             for r in range(rows):
                 row = (b + r) * T + t
@@ -246,13 +262,8 @@ def backward(
                         g[r * wide + d] = grad * (ONE - pull)
                     dx[end] = strength
                 if reset[row]:
-                    for part in range(k):
-                        at = (part * ROWS + r) * wide
-                        g[at : at + wide] = ZERO
-        for part in range(k):
-            for r in range(rows):
-                for d in range(0, n, LANES):
-                    store_first(dstart, ((b + r) * k + part) * n + d, load(zero, g, (part * ROWS + r) * wide + d), n - d)
+                    _clear(g, r, k, wide)
+        _leave(g, dstart, b, rows, k, n, wide)
 
 
 @njit(cache=True, nogil=True)
