@@ -1,6 +1,6 @@
 """LSTM and GRU, the baselines: recurrences that are not linear in their state.
 
-torch.nn keeps the parameters and the kernels, but for a GRU on a CPU, where torch's takes two to three times as long as `cell_scan`. A
+torch.nn keeps the parameters and the kernels, but for a GRU on a CPU, where `cell_scan` is faster while the weights stay in the cache. A
 layer here adds what every mixer promises: batch first, a state that is a value, resets inside the sequence (the sequence is cut where any
 row resets), and float32 under autocast. There is no `transition`: the Jacobian of a gated cell depends on the state it is at.
 
