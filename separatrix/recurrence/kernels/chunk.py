@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
 from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile, turn
@@ -96,7 +97,7 @@ def new_chunk(width, n, kind, early):
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def left_at(Dq, Dk, n, fade, width):
     """(1) for one decay a head, among the steps of the chunk: zero where s has not been yet, negative for keys."""
     row = fill(CHUNK, ZERO)
@@ -109,8 +110,7 @@ def left_at(Dq, Dk, n, fade, width):
             row = load(row, Dq, t * CHUNK)
 
 
-# Without _nrt=False Numba counts the references to the arrays of a Chunk up and down, a call and an atomic each, at every use.
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, heads, reset, t):
     """Keys, decays and what they leave behind.  k[at :] is a row of K for every step, a stride apart; the decay of the first token stands
     at decay[decay_at] (a number or K of them), that of the next one `heads` further; reset[t] is the first token's."""
@@ -145,7 +145,7 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
         store(c.passed, d, left)
 
 
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, early, reset, t):
     """Queries, what they and the keys see, and the scores; after `enter_keys`. Early ones are for decays of the kind KEYS and tokens of
     one step, with c.own in place; reset[t] is the first token's."""
@@ -179,13 +179,13 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
     forget(c.Mk, tokens * n)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def forget(M, rows):
     """Zeros from that row on. What meets zeros there must be finite, whatever sequence was here before."""
     M[rows * CHUNK :] = ZERO
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def scores(z, width, turned, size, rows, n, into):
     """into [rows, CHUNK] = z turned, the inner products of `size` numbers; a row is only asked for its first n (row + 1) columns."""
     none, corner = tile(ROWS, fill(CHUNK, ZERO)), tile(HALF, fill(HALF, ZERO))
@@ -197,14 +197,14 @@ def scores(z, width, turned, size, rows, n, into):
         store_rows(into, r * CHUNK, CHUNK, through(none, z, r * width, width, 1, turned, 0, CHUNK, size))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weigh(M, D):
     """M <- M D, number by number."""
     for i in range(0, SQUARE, CHUNK):
         store(M, i, load(fill(CHUNK, ZERO), M, i) * load(fill(CHUNK, ZERO), D, i))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fade_rows(x, first, last, fade, at, width):
     """x[first : last] times one row of decays."""
     for d in range(0, width, LANES):
@@ -213,7 +213,7 @@ def fade_rows(x, first, last, fade, at, width):
             store(x, s * width + d, a * load(a, x, s * width + d))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def product(x, i, y, j, width):
     """x[i : i + width] · y[j : j + width]"""
     sums = fill(LANES, ZERO)
@@ -222,7 +222,7 @@ def product(x, i, y, j, width):
     return total(sums)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, first):
     for d in range(0, CHUNK * width, LANES):
         store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
@@ -242,7 +242,7 @@ def _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, first):
                     c.Mk[r * CHUNK + s] = -product(c.k, r * width, c.faded, s * width, width)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weigh_keys(c, width, tokens, weight):
     """c.own, for early queries: every key times the weight, one row."""
     for d in range(0, width, LANES):

@@ -27,6 +27,7 @@ import functools
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first, turned
 from separatrix.recurrence.kernels.parallel import spawn
 
@@ -50,23 +51,23 @@ def twiddles(n: int) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32).ravel()
 
 
-@njit(nogil=True)
+@compiled
 def _pair(like, z, i):
     return load(like, z, i), load(like, z, i + LANES)
 
 
-@njit(nogil=True)
+@compiled
 def _put(z, i, re, im):
     store(z, i, re)
     store(z, i + LANES, im)
 
 
-@njit(nogil=True)
+@compiled
 def _turn(re, im, w_re, w_im):
     return re * w_re - im * w_im, re * w_im + im * w_re
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def outward(z, at, n, twiddle):
     """F of the n complex numbers at z[at:], in place, four quarters at a time; frequencies come out in bit-reversed order."""
     zero, size, m = fill(LANES, ZERO), 2 * LANES, n
@@ -95,7 +96,7 @@ def outward(z, at, n, twiddle):
         _pairs(z, at, n)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def homeward(z, at, n, twiddle):
     """n F⁻¹ of what `outward` left, in place."""
     zero, size = fill(LANES, ZERO), 2 * LANES
@@ -128,7 +129,7 @@ def homeward(z, at, n, twiddle):
         m *= 4
 
 
-@njit(nogil=True)
+@compiled
 def _pairs(z, at, n):
     """Sums and differences of neighbours."""
     zero, size = fill(LANES, ZERO), 2 * LANES
@@ -139,7 +140,7 @@ def _pairs(z, at, n):
         _put(z, i + size, a_re - b_re, a_im - b_im)
 
 
-@njit(nogil=True)
+@compiled
 def _rows_in(x, first, apart, both, D, lanes, start, low, high, z, at, h):
     """z[i] = step start + i of a row and, if `both`, of the one `apart` numbers further, as one complex number, for i < h.
 
@@ -155,7 +156,7 @@ def _rows_in(x, first, apart, both, D, lanes, start, low, high, z, at, h):
         _put(z, at + 2 * LANES * i, re, im)
 
 
-@njit(nogil=True)
+@compiled
 def _rows_out(z, scale, y, first, apart, both, D, lanes, start, low, high, h):
     """The other way, times `scale`; steps outside of low <= start + i < high are dropped."""
     zero = fill(LANES, ZERO)
@@ -166,7 +167,7 @@ def _rows_out(z, scale, y, first, apart, both, D, lanes, start, low, high, h):
             store_first(y, first + (start + i) * D + apart, im * scale, lanes)
 
 
-@njit(nogil=True)
+@compiled
 def _add_product(out, to, a, at, b, bt, n, conjugate):
     """out += a b, or conj(a) b, for the n complex numbers at out[to:], a[at:] and b[bt:]."""
     zero = fill(LANES, ZERO)
@@ -180,13 +181,13 @@ def _add_product(out, to, a, at, b, bt, n, conjugate):
             _put(out, to + i, re + a_re * b_re - a_im * b_im, im + a_re * b_im + a_im * b_re)
 
 
-@njit(nogil=True)
+@compiled
 def _clear(z, at, n):
     for i in range(at, at + n * 2 * LANES, LANES):
         store(z, i, fill(LANES, ZERO))
 
 
-@njit(nogil=True)
+@compiled
 def _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, z):
     """F(k_p, 0) for all parts of the first `taps` taps."""
     h = n // 2

@@ -21,7 +21,8 @@ from __future__ import annotations
 from numba import njit, types
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import Lanes, constant, fetch, get, load_first, pick, pieces, store_first, vector_of
+from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.lanes import Lanes, constant, copy, fetch, get, load_first, pick, pieces, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
@@ -71,7 +72,7 @@ def _step(zero, A, at, N, turned, x, i, b, k, y, j):
             store_first(y, j + r, state + load_first(state, b, k + r, N - r), N - r)
 
 
-@njit(nogil=True)
+@compiled
 def _four_rows(zero, A, at, N, rows, x, i):
     """A[at:] as `rows` <= 4 rows of N numbers, each times x[i : i + N]; a missing row repeats the last."""
     lanes = BYTES // A.itemsize
@@ -108,7 +109,7 @@ def _columns_added(zero, A, at, N, x, i, b, k, y, j):
         store_first(y, j + d, (s0 + s1) + (s2 + s3), n)
 
 
-@njit(nogil=True)
+@compiled
 def _outer(zero, N, x, i, y, j, dA, at, adding):
     """dA[at:], row by row, = x[i:] y[j:]ᵀ, or that much more."""
     lanes = BYTES // dA.itemsize
@@ -123,7 +124,7 @@ def _outer(zero, N, x, i, y, j, dA, at, adding):
             store_first(dA, m, value, n)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, final):
     """Equation (1).   shape (T, H, N)"""
     T, H, N = shape
@@ -135,17 +136,17 @@ def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, 
             row = batch * T + t
             i = (row * H + head) * N
             if reset[row]:
-                h[i : i + N] = b[i : i + N]
+                copy(h, i, b, i, N)
             else:
                 matrix = batch * a_batch + t * a_time + head * N * N
                 if far:
                     fetch(A, matrix + a_time, N * N)
                 _step(zero, A, matrix, N, turned, before, at, b, i, h, i)
             before, at = h, i
-        final[unit * N : unit * N + N] = before[at : at + N]
+        copy(final, unit * N, before, at, N)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start, h, dy, dfinal, db, dA, dstart):
     """Equations (2).   shape (B, T, H, N), T >= 1"""
     B, T, H, N = shape
@@ -171,7 +172,7 @@ def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start
                 adding = batch > b0 or a_time == 0
                 if reset[row]:
                     if t > 0:
-                        db[past : past + N] = dy[past : past + N]
+                        copy(db, past, dy, past, N)
                     if dA is not None and not adding:
                         dA[into : into + N * N] = 0
                     continue

@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.chunk import zeros
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, store_first, where_negative
 from separatrix.recurrence.kernels.parallel import spawn
@@ -36,18 +37,18 @@ ONE = np.float32(1)
 ELMAN, GRU, LSTM, PLRNN = 0, 1, 2, 3
 
 
-@njit(nogil=True)
+@compiled
 def _relu(s):
     return where_negative(s, fill(LANES, ZERO), s)
 
 
-@njit(nogil=True)
+@compiled
 def _on(s):
     """The derivative of relu, 0 at 0."""
     return where_negative(fill(LANES, ZERO) - s, fill(LANES, ONE), fill(LANES, ZERO))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _phi(s, slopes, shifts, leak, clip, d, L):
     zero, n = fill(LANES, ZERO), L - d
     value = where_negative(s, s * load_first(zero, leak, d, n), zero) - _relu(s) * clip
@@ -56,7 +57,7 @@ def _phi(s, slopes, shifts, leak, clip, d, L):
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _slope(s, slopes, shifts, leak, clip, d, L):
     """φ'"""
     zero, one, n = fill(LANES, ZERO), fill(LANES, ONE), L - d
@@ -66,7 +67,7 @@ def _slope(s, slopes, shifts, leak, clip, d, L):
     return value
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _product(into, tall, A, wide, n, B, columns):
     """into [ROWS, tall] = A [ROWS, wide] B [n, tall], the columns that are asked for."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -77,7 +78,7 @@ def _product(into, tall, A, wide, n, B, columns):
 # States and adjoints of a unit lie by part, row and unit, padded to whole lanes.
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _enter(h, source, b, rows, k, n, wide):
     for part in range(k):
         for r in range(rows):
@@ -86,7 +87,7 @@ def _enter(h, source, b, rows, k, n, wide):
                 store(h, (part * ROWS + r) * wide + d, found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _leave(h, target, b, rows, k, n, wide):
     for part in range(k):
         for r in range(rows):
@@ -94,7 +95,7 @@ def _leave(h, target, b, rows, k, n, wide):
                 store_first(target, ((b + r) * k + part) * n + d, load(fill(LANES, ZERO), h, (part * ROWS + r) * wide + d), n - d)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _clear(h, r, k, wide):
     for part in range(k):
         at = (part * ROWS + r) * wide

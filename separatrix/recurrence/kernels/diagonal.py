@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
 from separatrix.recurrence.kernels.pairs import imag_part, pairs_high, pairs_low, real_part
 from separatrix.recurrence.kernels.parallel import spawn
@@ -95,7 +96,7 @@ def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy,
             store_first(dstart, b * D + d, g, n)
 
 
-@njit(nogil=True)
+@compiled
 def _load(zero, array, i, n):
     """n complex numbers from the i-th on, as real and imaginary parts; the rest are 0."""
     lanes = count(zero)
@@ -103,13 +104,13 @@ def _load(zero, array, i, n):
     return real_part(low, high), imag_part(low, high)
 
 
-@njit(nogil=True)
+@compiled
 def _store(array, i, re, im, n):
     store_first(array, 2 * i, pairs_low(re, im), 2 * n)
     store_first(array, 2 * i + count(re), pairs_high(re, im), 2 * n - count(re))
 
 
-@njit(nogil=True)
+@compiled
 def _conj_times(a_re, a_im, g_re, g_im):
     return a_re * g_re + a_im * g_im, a_re * g_im - a_im * g_re
 

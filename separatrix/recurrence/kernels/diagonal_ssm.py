@@ -22,6 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first, turned
 from separatrix.recurrence.kernels.parallel import spawn
 
@@ -31,7 +32,7 @@ CHUNK = 64
 TWO = np.float32(2)
 
 
-@njit(nogil=True)
+@compiled
 def _state_in(state, at, N, lanes, h):
     """h [N, 2, LANES] from `lanes` rows of N complex numbers, the others 0."""
     turned(state, at, 2 * N, lanes, 2 * N, h, 0, LANES)
@@ -40,12 +41,12 @@ def _state_in(state, at, N, lanes, h):
             h[n * LANES + i] = ZERO
 
 
-@njit(nogil=True)
+@compiled
 def _state_out(h, N, lanes, state, at):
     turned(h, 0, LANES, 2 * N, lanes, state, at, 2 * N)
 
 
-@njit(nogil=True)
+@compiled
 def _tile(reset, row, left):
     """How many steps from `row` on go together: TILE when so many are left and none but the first clears the state."""
     if left < TILE:
@@ -56,7 +57,7 @@ def _tile(reset, row, left):
     return TILE
 
 
-@njit(nogil=True)
+@compiled
 def _rows(like, array, at, width, n):
     """The first n lanes of TILE rows, `width` apart."""
     return (
@@ -67,19 +68,19 @@ def _rows(like, array, at, width, n):
     )
 
 
-@njit(nogil=True)
+@compiled
 def _pair(like, array, at):
     """Real and imaginary part."""
     return load(like, array, at), load(like, array, at + LANES)
 
 
-@njit(nogil=True)
+@compiled
 def _store_pair(array, at, re, im):
     store(array, at, re)
     store(array, at + LANES, im)
 
 
-@njit(nogil=True)
+@compiled
 def _step(a_re, a_im, re, im, x):
     return a_re * re + x - a_im * im, a_re * im + a_im * re
 
@@ -139,7 +140,7 @@ def forward(first, last, shape, u, a, c, skip, reset, start, y, final, checkpoin
         _state_out(h, N, lanes, final, (b * D + d) * 2 * N)
 
 
-@njit(nogil=True)
+@compiled
 def _back(a_re, a_im, c_re, c_im, x_re, x_im, dout):
     """(g_t, conj(a) g_t) from x = conj(a) g_{t+1}."""
     g_re, g_im = x_re + c_re * dout, x_im - c_im * dout

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 from numba.extending import intrinsic
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import (
     CONTRACT,
     INT,
@@ -53,13 +53,13 @@ def exp2_of(typingctx, x, y):
     return x(x, y), build
 
 
-@njit(nogil=True)
+@compiled
 def exp(x):
     """e**x for x <= 88, 0 below -86.6, a NaN stays a NaN."""
     return exp2_of(x, splat(x, LOG2E))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def row_decays(log_decay, at, n, out):
     """out[:n] = exp(log_decay[at : at + n]); out has room for whole lanes."""
     zero = fill(WIDTH, ZERO)

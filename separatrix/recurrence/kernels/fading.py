@@ -13,14 +13,13 @@ Cost     CHUNK K multiply-adds a step for (1) and half as many for (2), for each
 
 from __future__ import annotations
 
-from numba import njit
-
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, fade_rows
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.tile import LANES
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk):
     """(1) and (2) added to dq, dk and ddecay; q and k of the chunk are used up. The own pair of an early query is left to `own_pairs`."""
     tokens, ahead = CHUNK // n, 1 if early else 0
@@ -46,7 +45,7 @@ def among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk):
         fade_rows(c.faded, t * n, tokens * n, c.fade, t * width, width)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def own_pairs(c, width, tokens, reset, first, Pq, own, dq, dk, down):
     """What an early query makes of its own key, and then P of the pairs that a reset parts: nothing.    down += dL/dw"""
     for t in range(tokens):
@@ -61,7 +60,7 @@ def own_pairs(c, width, tokens, reset, first, Pq, own, dq, dk, down):
             Pq[t * CHUNK : t * CHUNK + t] = ZERO
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def look_back(into, r, P, sign, readers, faded, width, token, end, n, ddecay):
     """into[r] += sum_{s < end} sign P[r, s] faded[s], and what of it crossed the decays between s and that of `token`."""
     zero = fill(LANES, ZERO)
@@ -79,7 +78,7 @@ def look_back(into, r, P, sign, readers, faded, width, token, end, n, ddecay):
         store(into, r * width + d, found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def look_ahead(into, s, P, sign, readers, first, last, width):
     """into[s] += sum_{first <= r < last} sign P[r, s] readers[r]"""
     zero = fill(LANES, ZERO)

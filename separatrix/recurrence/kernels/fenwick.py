@@ -23,6 +23,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, SQUARE, scores, weigh, zeros
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import CONTRACT, ZERO, _broadcast, fill, load, store
 from separatrix.recurrence.kernels.tile import LANES, ROWS, _rows, load_rows, pack, store_rows, through, tile, turn
@@ -75,7 +76,7 @@ def new_steps(width):
     )
 
 
-@njit(nogil=True)
+@compiled
 def chunk_end(steps, row, t, T):
     """The first step after t that is not of its chunk; steps[row : row + T] are one sequence's."""
     end = min(T, t + CHUNK - steps[row + t] % CHUNK)
@@ -85,30 +86,30 @@ def chunk_end(steps, row, t, T):
     return end
 
 
-@njit(nogil=True)
+@compiled
 def start_before(steps, row, end, size):
     """Where the chunk (size CHUNK) or the stretch (size SPAN) that ends before `end` starts."""
     return max(0, end - 1 - steps[row + end - 1] % size)
 
 
-@njit(nogil=True)
+@compiled
 def holds(P, b):
     return P >> b & 1 == 1
 
 
-@njit(nogil=True)
+@compiled
 def first_of(P, b):
     """The first step of the span of digit b of P."""
     return P >> (b + 1) << (b + 1)
 
 
-@njit(nogil=True)
+@compiled
 def new_digit(P, after, m):
     """Whether digit m of `after` is one that P does not have."""
     return holds(after, m) and first_of(after, m) + (1 << m) > P
 
 
-@njit(nogil=True)
+@compiled
 def level_of(P, b, i, levels):
     """The level at which step P + i of a chunk sees digit b of P."""
     if b >= DIGITS:
@@ -120,8 +121,7 @@ def level_of(P, b, i, levels):
     return min(level, levels - 1)
 
 
-# _nrt=False as in `chunk`: no references to the arrays of Steps are counted.
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_keys(c, width, n, k, at, stride, K, decay, decay_at, heads):
     """Keys and decays of n steps. k[at :] is a row of K for every step, a stride apart; decay, of `heads` a step, may be empty."""
     pack(k, at, stride, n, K, ONE, c.k, CHUNK, width)
@@ -138,7 +138,7 @@ def enter_keys(c, width, n, k, at, stride, K, decay, decay_at, heads):
         c.arrive[i] = left
 
 
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_stride, levels):
     """Queries, (1) and what is made of it; after `enter_keys`. scale[scale_at :] is a row of `levels` for every step, a stride apart."""
     pack(q, at, stride, n, K, ONE, c.q, CHUNK, width)
@@ -166,7 +166,7 @@ def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_strid
         store(c.M, i, load(row, c.N, i) * load(row, c.W, i))
 
 
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     """(2), after `enter_queries`."""
     for i in range(n):
@@ -175,7 +175,7 @@ def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     fade_rows(c.reads, c.q, c.seen, c.weight, n, width)
 
 
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def enter_writes(c, width, P, n, after, m):
     """Left and writes for the steps that digit m of `after` takes up."""
     first = first_of(after, m)
@@ -185,7 +185,7 @@ def enter_writes(c, width, P, n, after, m):
     fade_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fade_rows(into, x, a, b, n, width):
     """Row i of `into` = a[i] b[i] times that of x."""
     for i in range(n):
@@ -194,7 +194,7 @@ def fade_rows(into, x, a, b, n, width):
             store(into, d, load(fill(LANES, ZERO), x, d) * factor)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def parts_of(P, after, m, digits):
     """The digits of P that digit m of `after` takes up, and how many."""
     count = 0
@@ -222,7 +222,7 @@ def plus(typingctx, rows, more, factor):
     return rows(rows, rows, types.float32), build
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def join(R, to, places, factors, count, height, x, stride, width, y, n):
     """R[to :] [height, width] = sum_i factors[i] R[places[i] :] + xᵀ y    x [n, height], a row every `stride`, y [n, width]"""
     none = tile(ROWS, fill(LANES, ZERO))

@@ -10,8 +10,8 @@ e is at most 1, so nothing overflows, and all keep their relative precision (abo
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import LOG2E, exp2_of
 from separatrix.recurrence.kernels.lanes import ZERO, magnitude, splat, where_negative
 
@@ -19,14 +19,14 @@ from separatrix.recurrence.kernels.lanes import ZERO, magnitude, splat, where_ne
 LOG1P = (5.36467135e-3, -3.00652087e-2, 7.92036429e-2, -1.37537315e-1, 1.91536248e-1, -2.48571575e-1, 3.3321321e-1, -4.99996483e-1, 1.0)
 
 
-@njit(nogil=True)
+@compiled
 def sigmoid(x):
     one = splat(x, 1.0)
     e = exp2_of(magnitude(x), splat(x, -LOG2E))
     return where_negative(x, e, one) / (e + one)
 
 
-@njit(nogil=True)
+@compiled
 def softplus(x):
     """(softplus, sigmoid)"""
     one, zero = splat(x, 1.0), splat(x, ZERO)
@@ -42,7 +42,7 @@ TANH = (-8.8632355e-3, 2.1869488e-2, -5.3968254e-2, 1.3333333e-1, -3.3333333e-1)
 SMALL = np.float32(0.35)
 
 
-@njit(nogil=True)
+@compiled
 def tanh(x):
     one, size, square = splat(x, 1.0), magnitude(x), x * x
     p = splat(x, TANH[0])

@@ -19,13 +19,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, splat, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
 STEPS = WIDTH // 4  # lanes of one register
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def remains(n, row, stride, batch, beta, log_decay, reset, d, w):
     """d[lane] of P and w[s, lane] of step s, for the n steps whose beta is at row, row + stride, ...; 0 on the lanes beyond."""
     d[:] = 0
@@ -42,7 +43,7 @@ def remains(n, row, stride, batch, beta, log_decay, reset, d, w):
         w[lane * STEPS + lane] = beta[row + lane * stride]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def build(i, n, N, M, P, d, keys, U, A):
     """Rows i to i + 3 of d P + Σ_s U_s k_sᵀ, up to the diagonal.   P, keys [., M]; U [n, N], A [4, N] of lanes"""
     one = fill(STEPS, ZERO)
@@ -63,7 +64,7 @@ def build(i, n, N, M, P, d, keys, U, A):
         put(A, j * STEPS, N * STEPS, a00, a01, a10, a11, a20, a21, a30, a31)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def put(A, at, row, a00, a01, a10, a11, a20, a21, a30, a31):
     """A tile of 4 rows and 2 columns."""
     store(A, at, a00)
@@ -76,7 +77,7 @@ def put(A, at, row, a00, a01, a10, a11, a20, a21, a30, a31):
     store(A, at + 3 * row + STEPS, a31)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def eliminate(i, N, A, L, inverse):
     """Rows i to i + 3 of A = L D Lᵀ, given those above: A [4, N] becomes L D, then L [., N] and 1 / D [N] are written."""
     one = fill(STEPS, ZERO)
@@ -113,7 +114,7 @@ def eliminate(i, N, A, L, inverse):
         )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def substitute(N, L):
     """Lᵀ x = D⁻¹ z, in place in row N of L."""
     one = fill(STEPS, ZERO)
@@ -124,7 +125,7 @@ def substitute(N, L):
             store(L, x + j, load(one, L, x + j) - load(one, L, i * N * STEPS + j) * found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def advance(n, K, M, d, w, keys, P):
     """P over the n steps of a block."""
     zero = fill(WIDTH, ZERO)

@@ -26,6 +26,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from separatrix.recurrence.kernels.compiled import compiled
+
 # Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling.
 WIDTH = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
 
@@ -185,6 +187,13 @@ def fetch(array, index, n):
     """Ask the memory for array[index : index + n] before it is read: the row of the next step is far from this one."""
     for i in range(0, n, 16):
         _fetch(array, index + i)
+
+
+@compiled
+def copy(into, at, source, start, n):
+    """into[at : at + n] = source[start : start + n], which as slices would make arrays."""
+    for i in range(n):
+        into[at + i] = source[start + i]
 
 
 @njit(nogil=True)
@@ -348,7 +357,7 @@ def turn(typingctx, source, i, source_stride, target, j, target_stride):
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp), build
 
 
-@njit(nogil=True)
+@compiled
 def turned(source, i, source_stride, rows, columns, target, j, target_stride):
     """target[j + n target_stride + m] = source[i + m source_stride + n] for m < rows, n < columns."""
     for m in range(0, rows, TURNED):

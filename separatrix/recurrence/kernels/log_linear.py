@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, zeros
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fenwick import (
     SPAN,
     chunk_end,
@@ -89,7 +90,7 @@ def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, fi
                     final[at + r * V : at + r * V + lanes] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def observe(out, wide, n, x, width, K, R, at, triangle):
     """out = x R[at :] for a triangle x, else that much more.    x [n, K], a row every `width`, R [K, wide]"""
     none = tile(ROWS, fill(LANES, ZERO))

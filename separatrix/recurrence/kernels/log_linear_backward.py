@@ -22,6 +22,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, SQUARE, product, scores, weigh, zeros
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fenwick import (
     DIGITS,
     SPAN,
@@ -62,7 +63,7 @@ from separatrix.recurrence.kernels.tile import (
 MADE = SPAN // CHUNK
 
 
-@njit(nogil=True)
+@compiled
 def place_of(P, b):
     """Of digit b of P, among the matrices of a stretch."""
     if b < DIGITS:
@@ -235,7 +236,7 @@ def backward(
                     grad_start[at + r * V : at + r * V + lanes] = 0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def levels_inside(dscale, L, x, P, n):
     """dλ_t[level] = the sum of x[t, s] over the steps of the chunk at that level; 0 at the other levels."""
     dscale[:] = 0
@@ -250,7 +251,7 @@ def levels_inside(dscale, L, x, P, n):
                 dscale[t * L + b + 1] = found
 
 
-@njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]
+@compiled
 def levels_read(dscale, L, reading, Z, c, y, P, n, m, width):
     """What the reads of digit m are worth: to λ, to the decays they come through, to Z."""
     for i in range(n):
@@ -260,7 +261,7 @@ def levels_read(dscale, L, reading, Z, c, y, P, n, m, width):
         Z[m] += worth * c.weight[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def see(into, width, n, x, stride, size, R, at, weight, more):
     """into = weight ⊙ (x R[at :]), or without a weight that much more.    x [n, size], a row every `stride`, R [size, width]"""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -271,7 +272,7 @@ def see(into, width, n, x, stride, size, R, at, weight, more):
             store_rows(into, r * width + d, width, rows if more else scaled(rows, weight, r, 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def grow(A, at, K, wide, x, width, y, n):
     """A[at :] [K, wide] += xᵀ y    x [n, width], y [n, wide]"""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -281,7 +282,7 @@ def grow(A, at, K, wide, x, width, y, n):
             store_rows(A, here, wide, through(load_rows(none, A, here, wide), x, r, 1, width, y, d, wide, n))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def gather(into, worth, y, z, n, width):
     """into += y, worth[i] += y_i·z_i"""
     for i in range(n):
@@ -290,7 +291,7 @@ def gather(into, worth, y, z, n, width):
             store(into, d, load(fill(LANES, ZERO), into, d) + load(fill(LANES, ZERO), y, d))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def fold(into, y, weight, n, width):
     """Row i of into += weight[i] times that of y."""
     for i in range(n):
@@ -298,7 +299,7 @@ def fold(into, y, weight, n, width):
             store(into, d, load(fill(LANES, ZERO), into, d) + load(fill(LANES, ZERO), y, d) * weight[i])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def copy(x, to, source, factor, n):
     for d in range(0, n, LANES):
         store(x, to + d, load(fill(LANES, ZERO), x, source + d) * factor)

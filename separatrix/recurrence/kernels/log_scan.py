@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import LOG2E, exp2_of
 from separatrix.recurrence.kernels.gates import LOG1P
 from separatrix.recurrence.kernels.lanes import count, load_first, magnitude, rest, splat, store_first, where_negative
@@ -26,14 +27,14 @@ from separatrix.recurrence.kernels.parallel import spawn
 FAR = np.float32(1e38)
 
 
-@njit(nogil=True)
+@compiled
 def gap(x, y):
     """x - y, of two infinities 0."""
     far = splat(x, -FAR)
     return where_negative(x + FAR, far, x) - where_negative(y + FAR, far, y)
 
 
-@njit(nogil=True)
+@compiled
 def log_add(x, y):
     """log(exp x + exp y)"""
     d = gap(x, y)

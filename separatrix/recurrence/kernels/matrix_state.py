@@ -24,6 +24,7 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, weigh_keys, zeros
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
@@ -76,14 +77,14 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
         unpack(S, wide, K, lanes, ONE, final, (b * H + h) * K * V + left, V)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weights(beta, at, stride, steps, weight):
     """β of the chunk's steps, zeros beyond them."""
     for s in range(CHUNK):
         weight[s] = beta[at + s * stride] if s < steps else ZERO
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weigh_rows(e, weight, u, wide):
     """u = β e"""
     for s in range(CHUNK):
@@ -91,14 +92,14 @@ def weigh_rows(e, weight, u, wide):
             store(u, d, load(fill(LANES, ZERO), e, d) * weight[s])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add(x, a, y, n):
     """x[:n] <- x + a y"""
     for d in range(0, n, LANES):
         store(x, d, load(fill(LANES, ZERO), x, d) + load(fill(LANES, ZERO), y, d) * a)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def correct(e, u, wide, steps, sees, width, K, S, Mk, weight):
     """e = v + sees S + Mk u and u = β e, both [CHUNK, wide]; v comes in e."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -112,7 +113,7 @@ def correct(e, u, wide, steps, sees, width, K, S, Mk, weight):
             store_rows(u, r * wide + d, wide, scaled(rows, weight, r, 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def observe(out, wide, tokens, reads, width, K, S, Mq, u, n, steps):
     """out = reads S + Mq u"""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -123,7 +124,7 @@ def observe(out, wide, tokens, reads, width, K, S, Mq, u, n, steps):
             store_rows(out, r * wide + d, wide, rows)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def move(S, wide, K, fading, passed, writes, width, u, steps):
     """S <- passed ⊙ S + writesᵀ u"""
     none = tile(ROWS, fill(LANES, ZERO))

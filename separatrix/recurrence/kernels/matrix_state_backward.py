@@ -40,6 +40,7 @@ from separatrix.recurrence.kernels.chunk import (
     weigh_keys,
     zeros,
 )
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fading import among_fading, own_pairs
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
@@ -196,7 +197,7 @@ def backward(
         unpack(X, wide, K, lanes, ONE, grad_start, (b * H + h) * K * V + left, V)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
     """The next state, transposed: Sᵀ passed + uᵀ writes, behind the one at states[at :]."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -210,7 +211,7 @@ def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
             store_rows(states, here + wide * width, width, rows)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
     """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention there is no Mk."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -228,7 +229,7 @@ def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk
             store_rows(y, end * wide + d, -wide, scaled(rows, weight, end, -1))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
     """into = sign (a B) ⊙ D, with every `apart`-th row of D.   a [rows, wide], B [wide, width] from B[b :]"""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -240,7 +241,7 @@ def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
             store_rows(into, r * width + d, width, found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def before(into, width, rows, P, B, n):
     """into[r] += sum_s P[r, s] B[s], where row r has n (r + 1) columns."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -251,7 +252,7 @@ def before(into, width, rows, P, B, n):
             store_rows(into, r * width + d, width, found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def after(into, width, steps, P, B, rows, n):
     """into[s] += sum_{r < rows} P[r, s] B[r], where row r has n (r + 1) columns."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -262,7 +263,7 @@ def after(into, width, steps, P, B, rows, n):
             store_rows(into, s * width + d, width, found)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
     """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
     zero = fill(LANES, ZERO)
@@ -296,7 +297,7 @@ def crossing(pairs, M, P, n, each):
         pairs[t] += total(load_first(zero, found, 0, t * n))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sum_of(x, at, n):
     sums = fill(LANES, ZERO)
     for d in range(at, at + n, LANES):

@@ -48,7 +48,9 @@ def spawn(typingctx, kernel, team, threads, first, last, args):
     signature = kernel.get_call_type(typingctx, (types.intp, types.intp, *args.types), {})
 
     def build(context, builder, sig, values):
-        _, team_value, thread_count, start, stop, arguments = values
+        _, team_value, thread_count, start, stop, given = values
+        arrays = [_uncounted(context, builder, kind, value) for kind, value in zip(args.types, cgutils.unpack_tuple(builder, given))]
+        arguments = context.make_tuple(builder, args, arrays)
         compiled = kernel.dispatcher.overloads[signature.args]
         context.active_code_library.add_linking_library(compiled.library)
         parallel, thread_num, num_threads = cgutils.unpack_tuple(builder, team_value, 3)
@@ -67,6 +69,15 @@ def spawn(typingctx, kernel, team, threads, first, last, args):
         return context.get_dummy_value()
 
     return types.void(kernel, team, threads, first, last, args), build
+
+
+def _uncounted(context, builder, kind, value):
+    """An array whose references nobody counts: the caller of the kernel holds it, and a team would fight over the counter."""
+    if not isinstance(kind, types.Array):
+        return value
+    array = context.make_array(kind)(context, builder, value)
+    array.meminfo = ir.Constant(array.meminfo.type, None)
+    return array._getvalue()
 
 
 def _share_of_one_thread(context, module, compiled, signature, shared_type) -> ir.Function:

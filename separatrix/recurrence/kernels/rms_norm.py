@@ -19,6 +19,7 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first, total
 from separatrix.recurrence.kernels.parallel import spawn
@@ -27,7 +28,7 @@ from separatrix.recurrence.kernels.tile import LANES
 ONE = np.float32(1)
 
 
-@njit(nogil=True)
+@compiled
 def _scale(x, at, size, eps):
     """r of the group x[at : at + size]."""
     zero = fill(LANES, ZERO)

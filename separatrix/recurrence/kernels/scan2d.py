@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
@@ -121,7 +122,7 @@ def backward(
                 store_first(dedge, i + D, load_first(zero, a, at + 3 * D + d, n) * g, n)
 
 
-@njit(nogil=True)
+@compiled
 def _add(array, i, value, n, fresh):
     """The first of a sum overwrites what was there."""
     if not fresh:

@@ -28,6 +28,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp2_of
 from separatrix.recurrence.kernels.gates import sigmoid, softplus
 from separatrix.recurrence.kernels.lanes import (
@@ -57,7 +58,7 @@ def group_width(batch: int, channels: int) -> int:
     return next((group for group in (4 * LANES, 2 * LANES) if batch * -(-channels // group) >= 8), LANES)
 
 
-@njit(nogil=True)
+@compiled
 def _state_in(state, at, N, lanes, h):
     """h[n, lane] = state[lane, n]: rows of N numbers, one a channel, from state[at:]."""
     turned(state, at, N, lanes, N, h, 0, LANES)
@@ -66,7 +67,7 @@ def _state_in(state, at, N, lanes, h):
             h[n * LANES + i] = ZERO
 
 
-@njit(nogil=True)
+@compiled
 def _state_out(h, N, lanes, state, at):
     turned(h, 0, LANES, N, lanes, state, at, N)
 
@@ -250,7 +251,7 @@ def backward(
             _state_out(h, N, lanes, dstart, (b * channels + d) * N)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _totals(sums, first, n, out, at):
     """out[at + i] = the sum of the FOLD lanes at sums[first + 2 i FOLD], for i < n."""
     like = fill(FOLD, ZERO)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import EXP2, exp2_of
 from separatrix.recurrence.kernels.lanes import (
     WIDTH,
@@ -51,7 +52,7 @@ SERIES = tuple(1.0 / (k + 2) / np.prod(np.arange(1.0, k + 1)) for k in range(8, 
 RATE, INVERSE, OWN, OTHER = 0, 1, 2, 3  # what a state needs of A, for time and for variates
 
 
-@njit(nogil=True)
+@compiled
 def _hold(step, rate, inverse):
     """k and e."""
     kept, r = exp2_of(step, rate), step * rate
@@ -61,7 +62,7 @@ def _hold(step, rate, inverse):
     return kept, where_negative(magnitude(r) - HALF, p * r, kept - np.float32(1)) * inverse
 
 
-@njit(nogil=True)
+@compiled
 def _slope(step, own, inverse, kept, held):
     """e'"""
     z = step * own
@@ -71,7 +72,7 @@ def _slope(step, own, inverse, kept, held):
     return where_negative(magnitude(z) - HALF, p * step * step, (step * kept - held) * inverse)
 
 
-@njit(nogil=True)
+@compiled
 def _tables(tables, A, rates, inverse, N, D, d, lanes):
     """[time or variates][RATE, INVERSE, OWN, OTHER][n]"""
     zero = fill(LANES, ZERO)
@@ -85,7 +86,7 @@ def _tables(tables, A, rates, inverse, N, D, d, lanes):
             store(tables, at + OTHER * N * LANES, load_first(zero, A, other + n * D, lanes))
 
 
-@njit(nogil=True)
+@compiled
 def _line(tables, u, delta, B, C, y, row, V, D, N, d, lanes, before, above, now, at):
     """One line of (1): states of `before` from `above` on, written to `now` from `at` on; a slot of zeros follows the V of `now`."""
     zero = fill(LANES, ZERO)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
@@ -26,7 +27,7 @@ LANES, ONE = WIDTH, np.float32(1)
 ROWS = 32  # steps of a tile of the backward, whose do lies in the L1 cache
 
 
-@njit(nogil=True)
+@compiled
 def _reach(reset, b, t, T, K):
     """How many inputs, counted back from step t, its output depends on."""
     for j in range(min(K, t + 1)):

@@ -15,6 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import (
     CONTRACT,
     WIDTH,
@@ -188,7 +189,7 @@ def turned(typingctx, rows):
     return rows(rows), build
 
 
-@njit(nogil=True)
+@compiled
 def padded(n, to):
     return (n + to - 1) // to * to
 
@@ -201,7 +202,7 @@ def through(t, A, at, row, step, B, b, stride, n):
     return t
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def turn(source, at, stride, rows, columns, into, width):
     """into [columns, width] = source[at :] [rows, stride] transposed, by whole squares."""
     square = tile(SQUARE, fill(SQUARE, ZERO))
@@ -210,7 +211,7 @@ def turn(source, at, stride, rows, columns, into, width):
             store_rows(into, j * width + i, width, turned(load_rows(square, source, at + i * stride + j, stride)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pack(source, at, stride, rows, n, factor, into, height, width):
     """into [height, width] = factor times `rows` rows of n numbers from source[at :], a stride apart; zeros around them."""
     zero = fill(LANES, ZERO)
@@ -222,7 +223,7 @@ def pack(source, at, stride, rows, n, factor, into, height, width):
             store(into, r * width + d, x)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def unpack(source, width, rows, n, factor, into, at, stride):
     """The inverse of `pack`: `rows` rows of n numbers, times a factor, to into[at :], a stride apart."""
     for r in range(rows):
