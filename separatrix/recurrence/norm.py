@@ -3,7 +3,8 @@
     y = w x / (mean x² + eps)^(1/2),    times silu(z) where there is a gate z                                      (1)
 
 On a CPU torch composes a norm of half a dozen operations, and its backward of twice as many. Here it is one kernel; whoever has to see
-inside (other devices and precisions, `torch.func`, `torch.compile`, which fuses by itself) gets the plain form.
+inside (other devices and precisions, `torch.func`, `torch.compile`, which fuses by itself, and whoever records single operations, to play
+them back without the dispatcher's 50 us for ours) gets the plain form.
 
 Paper    Zhang and Sennrich 2019, arXiv:1910.07467.
 """
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from separatrix.recurrence.checks import readable
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import transformed
 
@@ -25,7 +27,7 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
     if z is not None and z.shape != x.shape:
         raise ValueError(f"z is {list(z.shape)}, expected the shape of x, {list(x.shape)}")
     inputs = (x, weight) if z is None else (x, weight, z)
-    if all(a.is_cpu and a.dtype is torch.float32 for a in inputs) and not torch.compiler.is_compiling() and transformed() is None:
+    if all(readable(a) and a.dtype is torch.float32 for a in inputs) and transformed() is None:
         return operators().rms_norm(x, weight, z, eps)
     return rms_norm_plain(x, weight, z, eps)
 
