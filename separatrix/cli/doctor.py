@@ -23,7 +23,7 @@ def doctor(
     from separatrix.doctor import as_dict, examine
 
     if warmup:
-        from separatrix.recurrence.kernels import warmup as compile_all
+        from separatrix.recurrence.warmup import warmup as compile_all
 
         with progress("compiling kernels") as advance:
             count = compile_all(lambda operation, done, of: advance(done / of, said=operation))

@@ -15,7 +15,7 @@ Cost     that of the backbone; the state has channels * L numbers more.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -24,10 +24,8 @@ from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
 from separatrix.models.backbone import Backbone, Visit
+from separatrix.models.free_run import FreeRun
 from separatrix.recurrence import State
-
-if TYPE_CHECKING:
-    from separatrix.models.free_run import FreeRun
 
 
 class ForecastModel(nn.Module):
@@ -102,8 +100,6 @@ class ForecastModel(nn.Module):
         self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
     ) -> FreeRun:
         """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
-        from separatrix.models.free_run import FreeRun
-
         return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
 
     def output_range(self) -> tuple[Tensor, Tensor] | None:

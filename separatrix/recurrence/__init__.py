@@ -28,6 +28,7 @@ from separatrix.recurrence.minimal import log_min_gru, log_min_lstm, log_positiv
 from separatrix.recurrence.minmax import MinMax, MinMaxDiagonal, minmax_scan
 from separatrix.recurrence.mixture import Routing, mixture_of_memories, route
 from separatrix.recurrence.newton import NotConverged, Solution, diagonal_part, newton_scan
+from separatrix.recurrence.norm import rms_norm
 from separatrix.recurrence.normal import NormalMinusLowRank
 from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
@@ -128,6 +129,7 @@ __all__ = [
     "rg_lru",
     "ridge_attention",
     "ridge_solve",
+    "rms_norm",
     "route",
     "scan",
     "scan2d",

@@ -22,6 +22,7 @@ from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, scan, start
+from separatrix.recurrence.twins import twin
 
 
 def block_scan(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -87,6 +88,13 @@ def block_scan_fused(A: Tensor, x: Tensor, initial_state: Tensor | None = None, 
         return x.flatten(2).to(out), h.flatten(1)
     states, final = operators().block_scan(A, x, h, reset)
     return states.flatten(2).to(out), final.flatten(1)
+
+
+@twin("block_scan")
+def in_torch(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the kernel computes, with an axis for the parts.   x [B, T, k, n], state [B, k, n]"""
+    h, final = block_scan_chunked(A, x.flatten(2), state.flatten(1), reset)
+    return h.reshape(x.shape), final.reshape(state.shape)
 
 
 def apply(A: Tensor, h: Tensor) -> Tensor:

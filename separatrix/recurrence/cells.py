@@ -25,11 +25,14 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.blocks import DiagonalBlocks
-from separatrix.recurrence.cell import Cell, Kernel, Operands
+from separatrix.recurrence.cell import Cell, Kernel, Operands, cell_scan_recurrent
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal
+from separatrix.recurrence.forcing import Forced
 from separatrix.recurrence.fused import operators
+from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
 from separatrix.recurrence.transition import Transition
+from separatrix.recurrence.twins import twin
 
 
 def gates(x: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -213,3 +216,47 @@ class DiagonalLSTM(Cell):
         read = o * (1 - s * s) + gate * self.C[1]
         entries = [gate * self.A[2] + read * c_by_h, read * c_by_c, c_by_h, c_by_c]
         return torch.cat([o * s, c], dim=-1), DiagonalBlocks(torch.stack(entries, dim=-2).unflatten(-2, (2, 2)))
+
+
+# What the kernels of cells compute: the loop.
+
+
+@twin("diagonal_gru")
+def diagonal_gru_in_torch(x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    return cell_scan_recurrent(DiagonalGRU(A), x, state, reset)
+
+
+@twin("diagonal_lstm")
+def diagonal_lstm_in_torch(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    return cell_scan_recurrent(DiagonalLSTM(A, C), x, state, reset)
+
+
+@twin("dense_cell")
+def dense_cell_in_torch(
+    kind: str,
+    x: Tensor,
+    W: Tensor,
+    V: Tensor | None,
+    vectors: Tensor | None,
+    slopes: Tensor | None,
+    shifts: Tensor | None,
+    linear: int,
+    clipped: bool,
+    observed: int,
+    state: Tensor,
+    reset: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Of the cell whose `operands()` these are."""
+    given = () if vectors is None else vectors.unbind()
+    cell: Cell
+    if kind != "plrnn":
+        cell = {"elman": Elman, "gru": GRU, "lstm": LSTM}[kind](W, *given)
+    elif V is not None:
+        assert shifts is not None
+        cell = ShallowPLRNN(given[0], W, given[1], V, shifts[0], clipped)
+    elif slopes is not None:
+        assert shifts is not None
+        cell = DendriticPLRNN(given[0], W, given[1], slopes, shifts.T, clipped)
+    else:
+        cell = PLRNN(given[0], W, given[1], linear)
+    return cell_scan_recurrent(Forced(cell, observed) if observed else cell, x, state, reset)

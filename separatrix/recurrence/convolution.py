@@ -30,6 +30,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.fused import operators, real_single
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def long_convolution(kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -139,6 +140,7 @@ def latest(x: Tensor, count: int) -> Tensor:
     return kept if 2 * count > x.shape[1] else kept.clone()
 
 
+@twin("long_convolution")
 def spectra(kernel: Tensor, x: Tensor, before: int) -> Tensor:
     """Outputs `before` .. of x [B, T, D] by one transform of everything."""
     time, taps = x.shape[1], min(x.shape[1], kernel.shape[1])

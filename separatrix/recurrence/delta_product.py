@@ -23,7 +23,9 @@ from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers
 from separatrix.recurrence.delta import delta_rule_chunked, delta_rule_dense
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.linear_attention import linear_attention_chunked
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 MOST_FACTORS = 16
 
@@ -135,6 +137,29 @@ def delta_product_fused(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     return matrix_state(q, k, v, beta, log_decay, scale, initial_state, reset, delta=True)
+
+
+@twin("matrix_state")
+def in_torch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor | None,
+    log_decay: Tensor | None,
+    skip: Tensor | None,
+    bonus: Tensor | None,
+    scale: float,
+    state: Tensor | None,
+    reset: Tensor | None,
+    delta: bool,
+) -> tuple[Tensor, Tensor]:
+    """What the kernel of all matrix states computes: (1), or without `delta` linear attention, where n is 1."""
+    if delta:
+        assert beta is not None
+        return delta_product_chunked(q, k, v, beta, log_decay, scale, state, reset)
+    u = v if beta is None else beta.unsqueeze(-1) * v
+    o, final = linear_attention_chunked(q, k.squeeze(2), u.squeeze(2), log_decay, scale, state, reset, bonus)
+    return o if skip is None else o + skip.unsqueeze(-1) * v.squeeze(2), final
 
 
 def as_steps(

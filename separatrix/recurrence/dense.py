@@ -21,6 +21,7 @@ from separatrix.recurrence.checks import along_time, complex_of, expect_numbers,
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
+from separatrix.recurrence.twins import twin
 
 WORTH_A_PRODUCT = 32  # N of matrices that change with time: 16 runs twice as fast as a tree, 64 five times slower (T = 1024, no kernel)
 
@@ -64,6 +65,7 @@ def _products_cost(A: Tensor, *_: Tensor | None) -> str | None:
     return f"products of matrices of {A.shape[-1]} cost more than they save" if costly else None
 
 
+@twin("dense_scan")
 @form(refuses=_products_cost)
 def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""

@@ -21,6 +21,7 @@ from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, scan, start, to_complex
+from separatrix.recurrence.twins import twin
 
 
 def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -56,6 +57,7 @@ def diagonal_scan_recurrent(
     return along_time(steps, x).to(dtype), h
 
 
+@twin("diagonal_scan")
 @form
 def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""

@@ -27,6 +27,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.fused import double, operators, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def diagonal_ssm(
@@ -67,6 +68,7 @@ def diagonal_ssm_recurrent(
     return leave(along_time(reads, u), u, skip, dtype), h
 
 
+@twin("diagonal_ssm")
 @form
 def diagonal_ssm_chunked(
     u: Tensor,

@@ -21,6 +21,7 @@ from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 P = 1.2  # the paper's
 
@@ -90,6 +91,7 @@ def dictionary_scan_recurrent(
     return along_time(steps, b).to(dtype), h
 
 
+@twin("dictionary_scan")
 @form
 def dictionary_scan_chunked(
     selection: Tensor,

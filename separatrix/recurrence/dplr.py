@@ -33,6 +33,7 @@ from separatrix.recurrence.fused import float32, keys_in_cache, operators, state
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, expect_same_size
+from separatrix.recurrence.twins import twin
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def dplr_recurrent(
     return along_time(reads, v).to(dtype), S
 
 
+@twin("dplr")
 @form
 def dplr_chunked(
     r: Tensor,

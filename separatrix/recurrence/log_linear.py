@@ -27,6 +27,7 @@ from separatrix.recurrence.decay import between, join, scores, since_start, spli
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 CHUNK = 64
 
@@ -213,6 +214,16 @@ def log_linear_attention_fused(
     inputs = float32(q, k, v, log_decay, level_scale, state)
     o, S, *_ = operators().log_linear(*inputs, steps, will_differentiate(*inputs))
     return o.to(v.dtype), Fenwick(S, steps[:, -1] + 1)
+
+
+@twin("log_linear")
+def in_torch(
+    q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor | None, level_scale: Tensor, state: Tensor | None, steps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What the kernel computes, from the position of every step: where it is 0 a sequence starts.   steps [B, T]"""
+    initial_state = None if state is None else Fenwick(state, steps[:, 0])
+    o, final = log_linear_attention_chunked(q, k, v, log_decay, level_scale, initial_state, steps == 0)
+    return o, final.S
 
 
 @form

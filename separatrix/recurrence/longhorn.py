@@ -37,6 +37,7 @@ from separatrix.recurrence.delta import delta_rule_chunked, delta_rule_dense
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 CHUNK = 64
 
@@ -191,8 +192,9 @@ def by_kernel(
     return o.to(x.dtype), final.mT
 
 
+@twin("longhorn")
 def in_torch(q: Tensor, k: Tensor, x: Tensor, step: Tensor, diagonal: bool, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the kernel computes, for derivatives of derivatives.   state [B, N, D]"""
+    """What the kernel computes.   state [B, N, D]"""
     if diagonal:
         o, final = by_scan(q, k, x, step, state.mT, reset)
     else:

@@ -28,6 +28,7 @@ from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import scan, start
+from separatrix.recurrence.twins import twin
 
 CHUNK = 8  # the products of (2) are C numbers a step and channel
 WORTH_CHUNKS = 32  # N r on a CPU, without the kernel: 16 runs half again as fast in chunks, 64 slower (T = 1024)
@@ -78,6 +79,7 @@ def _pairs_cost(diagonal: Tensor, left: Tensor, *_: Tensor | None) -> str | None
     return f"pairs of steps of {left.shape[-2]} x {left.shape[-1]} cost more than they save" if costly else None
 
 
+@twin("low_rank_scan")
 @form(refuses=_pairs_cost)
 def low_rank_scan_chunked(
     diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None

@@ -24,6 +24,7 @@ from separatrix.recurrence.checks import along_time, expect_numbers, expect_real
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -109,6 +110,7 @@ def log_scan_recurrent(
     return along_time(steps, log_x).to(dtype), h
 
 
+@twin("log_scan")
 @form
 def log_scan_chunked(
     log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None

@@ -36,6 +36,7 @@ from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start, to_complex
+from separatrix.recurrence.twins import twin
 
 
 def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -78,6 +79,7 @@ def _products_cost(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str
     return f"products of matrices of {a.shape[-1]} cost more than they save" if costly else None
 
 
+@twin("minmax_scan")
 @form(refuses=_products_cost)
 def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs for the numbers; then, knowing which of its sources every state is, a linear scan for the derivatives."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import readable
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import transformed
+from separatrix.recurrence.twins import twin
 
 
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -32,6 +33,7 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
     return rms_norm_plain(x, weight, z, eps)
 
 
+@twin("rms_norm")
 def rms_norm_plain(x: Tensor, weight: Tensor, z: Tensor | None, eps: float) -> Tensor:
     size = weight.shape[1:]
     if len(weight) == 1:

@@ -11,18 +11,15 @@ Paper    Gu et al. 2021 (S4), arXiv:2111.00396 (normal plus low rank).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.hippo import NormalPlusLowRank
 from separatrix.recurrence.low_rank import low_rank_scan
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start, to_complex
-
-if TYPE_CHECKING:
-    from separatrix.recurrence.hippo import NormalPlusLowRank
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from separatrix.recurrence.linear_attention import linear_attention_chunked, lin
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
 from separatrix.recurrence.state import State
+from separatrix.recurrence.twins import twin
 
 
 @dataclass(frozen=True)
@@ -285,6 +286,7 @@ def growth(k: Tensor, w: Tensor, Pk: Tensor) -> Tensor:
     return 2 * (w * Pk).sum(-1) - (w * k).sum(-1).square()
 
 
+@twin("gram_solve")
 def gram_solve_chunked(
     q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, P: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def scan2d(
@@ -125,6 +126,14 @@ def scan2d_fused(
     a = a.expand(*a.shape[:5], *x.shape[4:]).reshape(*a.shape[:5], numbers)
     h, final = operators().scan2d(a, x.flatten(3), before.flatten(2), edge.flatten(2), reset)
     return h.reshape(x.shape).to(dtype), final.reshape(before.shape)
+
+
+@twin("scan2d")
+def in_torch(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the kernel computes, the numbers of both states one after another.   x [B, T, V, 2 D], state [B, V, 2 D], edge [B, T, 2 D]"""
+    pair = (2, x.shape[3] // 2)
+    h, final = scan2d_chunked(a, x.unflatten(3, pair), state.unflatten(2, pair), reset, edge.unflatten(2, pair))
+    return h.flatten(3), final.flatten(2)
 
 
 def enter(

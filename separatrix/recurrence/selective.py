@@ -30,6 +30,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked, parted
 from separatrix.recurrence.fused import float32, operators, real_single, state_or_rest, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def selective_scan(
@@ -101,6 +102,7 @@ def selective_scan_recurrent(
     return leave(along_time(reads, u.to(h.dtype)), u, D, z, dtype), h
 
 
+@twin("selective_scan")
 @form
 def selective_scan_chunked(
     u: Tensor,

@@ -23,6 +23,7 @@ from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers
 from separatrix.recurrence.fused import operators, real_single, will_differentiate
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.scan2d import scan2d_chunked
+from separatrix.recurrence.twins import twin
 
 
 def selective_scan2d(
@@ -106,6 +107,15 @@ def selective_scan2d_fused(
         u, delta, A.transpose(2, 3), B, C, start, reset, will_differentiate(u, delta, A, B, C, before)
     )
     return leave(y, u, D, dtype), final.transpose(3, 4)
+
+
+@twin("selective_scan2d")
+def in_torch(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What the kernel computes, channels last.   A [2, 2, N, D], state [B, V, 2, N, D]"""
+    y, final = selective_scan2d_chunked(u, delta, A.transpose(2, 3), B, C, None, state.transpose(3, 4), reset)
+    return y, final.transpose(3, 4)
 
 
 def enter(

@@ -19,6 +19,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.fused import float32, operators, real_single
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.twins import twin
 
 
 def short_convolution(
@@ -70,6 +71,7 @@ def short_convolution_recurrent(
     return leave(along_time(reads, u), bias, silu).to(dtype), h
 
 
+@twin("short_convolution")
 @form
 def short_convolution_chunked(
     u: Tensor,

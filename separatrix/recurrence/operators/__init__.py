@@ -1,8 +1,8 @@
 """The compiled kernels as torch operators, seen by autograd, `torch.compile` and `torch.export`.
 
 An operator takes float32 tensors on the CPU (`diagonal_scan` any precision), allocates what it returns and shares a kernel's units
-among threads. Its gradient is another operator, the kernel's hand-written backward. A second derivative goes through the operation's
-chunked form, which is plain torch.
+among threads. Its gradient is another operator, the kernel's hand-written backward. A second derivative goes through the operator's twin
+in plain torch (`twins.py`).
 
 They go past torch's dispatcher where nothing watches it (`operator.py`).
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import overload
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels.lanes import WIDTH
+from separatrix.recurrence.twins import TWINS
 
 
 @overload
@@ -55,11 +55,11 @@ def per_group(grad: Tensor, groups: int) -> Tensor:
     return grad if grad.shape[2] == groups else grad.unflatten(2, (groups, -1)).sum(3)
 
 
-def differentiable(operation: Callable, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """Gradients of `operation`'s inputs that can be differentiated again, by a form of it in plain torch."""
-    # aliases: one input may have been computed from another, and that way around the operation is not the operation's
+def differentiable(operator: str, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Gradients of the operator's inputs that can be differentiated again: those of its twin, which has no argument `keep`."""
+    # aliases: one input may have been computed from another, and that way around the operator is not the operator's
     inputs = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
-    grads = torch.autograd.grad(operation(*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
+    grads = torch.autograd.grad(TWINS[operator](*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
     found = dict(zip(wanted, grads))
     return tuple(found.get(i) for i in range(len(inputs)))

@@ -78,13 +78,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     A, x, state, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.blocks import block_scan_chunked
-
-        def plain(A, x, state, reset):
-            h, final = block_scan_chunked(A, x.flatten(2), state.flatten(1), reset)
-            return h.reshape(x.shape), final.reshape(state.shape)
-
-        return differentiable(plain, (A, x, state, reset), (grad_h, grad_final))
+        return differentiable("block_scan", (A, x, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
     grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_x, grad_state, None

@@ -206,28 +206,10 @@ def _gradient(ctx, grad_states, grad_final):
     options = ctx.linear, ctx.clipped, ctx.observed
     inputs = ctx.kind, x, *parameters, *options, state, reset
     if torch.is_grad_enabled():
-        return differentiable(_loop, inputs, (grad_states, grad_final))
+        return differentiable("dense_cell", inputs, (grad_states, grad_final))
     grad_x, *grads, grad_state = dense_cell_backward(grad_states, grad_final, *inputs, states)
     grads = [None if p is None else grad for p, grad in zip(parameters, grads)]
     return None, grad_x, *grads, None, None, None, grad_state, None
-
-
-def _loop(kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, reset):
-    """The operation in plain torch, in the letters of the operator."""
-    from separatrix.recurrence import cells, plrnn
-    from separatrix.recurrence.cell import Cell, cell_scan_recurrent
-    from separatrix.recurrence.forcing import Forced
-
-    cell: Cell
-    if kind != "plrnn":
-        cell = {"elman": cells.Elman, "gru": cells.GRU, "lstm": cells.LSTM}[kind](W, *([] if vectors is None else vectors))
-    elif V is not None:
-        cell = plrnn.ShallowPLRNN(vectors[0], W, vectors[1], V, shifts[0], clipped)
-    elif slopes is not None:
-        cell = plrnn.DendriticPLRNN(vectors[0], W, vectors[1], slopes, shifts.T, clipped)
-    else:
-        cell = plrnn.PLRNN(vectors[0], W, vectors[1], linear)
-    return cell_scan_recurrent(Forced(cell, observed) if observed else cell, x, state, reset)
 
 
 dense_cell.register_gradient(_gradient, _keep)

@@ -86,9 +86,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     A, b, state, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.dense import dense_scan_chunked
-
-        return differentiable(dense_scan_chunked, (A, b, state, reset), (grad_h, grad_final))
+        return differentiable("dense_scan", (A, b, state, reset), (grad_h, grad_final))
     with_A = ctx.needs_input_grad[0]
     grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
     return grad_A if with_A else None, grad_b, grad_state, None

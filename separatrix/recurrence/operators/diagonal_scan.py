@@ -80,9 +80,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     a, x, state, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.diagonal import diagonal_scan_chunked
-
-        return differentiable(diagonal_scan_chunked, (a, x, state, reset), (grad_h, grad_final))
+        return differentiable("diagonal_scan", (a, x, state, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
     grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, None

@@ -97,9 +97,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_y, grad_final, _):
     *inputs, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.diagonal_ssm import diagonal_ssm_chunked
-
-        return *differentiable(diagonal_ssm_chunked, tuple(inputs), (grad_y, grad_final)), None
+        return *differentiable("diagonal_ssm", tuple(inputs), (grad_y, grad_final)), None
     return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
 
 

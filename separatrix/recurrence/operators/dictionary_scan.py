@@ -91,9 +91,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     selection, dictionary, b, state, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.dictionary import dictionary_scan_chunked
-
-        return differentiable(dictionary_scan_chunked, (selection, dictionary, b, state, reset, ctx.p), (grad_h, grad_final))
+        return differentiable("dictionary_scan", (selection, dictionary, b, state, reset, ctx.p), (grad_h, grad_final))
     return *dictionary_scan_backward(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
 
 

@@ -131,9 +131,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_o, grad_final, _):
     *tensors, state, reset, fed = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.dplr import dplr_chunked
-
-        return differentiable(dplr_chunked, (*tensors, ctx.scale, state, reset), (grad_o, grad_final))
+        return differentiable("dplr", (*tensors, ctx.scale, state, reset), (grad_o, grad_final))
     *grads, grad_state = dplr_backward(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
     return *grads, None, grad_state, None
 

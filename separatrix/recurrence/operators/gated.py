@@ -127,20 +127,13 @@ def _gradient(name, backward):
     """The hand-written backward, or, to be differentiated again, the loop's."""
 
     def gradient(ctx, grad_states, grad_final):
-        x, *parameters, state, reset, states = ctx.saved_tensors
-        if not torch.is_grad_enabled():
-            return *backward(grad_states, grad_final, x, *parameters, state, reset, states), None
-        from separatrix.recurrence import cells
-        from separatrix.recurrence.cell import cell_scan_recurrent
-
-        def loop(x, *rest):
-            *parameters, state, reset = rest
-            return cell_scan_recurrent(getattr(cells, name)(*parameters), x, state, reset)
-
-        return differentiable(loop, (x, *parameters, state, reset), (grad_states, grad_final))
+        *inputs, states = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable(name, tuple(inputs), (grad_states, grad_final))
+        return *backward(grad_states, grad_final, *inputs, states), None
 
     return gradient
 
 
-diagonal_gru.register_gradient(_gradient("DiagonalGRU", diagonal_gru_backward), _keep)
-diagonal_lstm.register_gradient(_gradient("DiagonalLSTM", diagonal_lstm_backward), _keep)
+diagonal_gru.register_gradient(_gradient("diagonal_gru", diagonal_gru_backward), _keep)
+diagonal_lstm.register_gradient(_gradient("diagonal_lstm", diagonal_lstm_backward), _keep)

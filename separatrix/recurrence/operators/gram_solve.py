@@ -51,9 +51,7 @@ def _gradient(ctx, grad, grad_final):
     *inputs, x = ctx.saved_tensors
     _, k, beta, log_decay, ridge, state, reset = inputs
     if torch.is_grad_enabled():
-        from separatrix.recurrence.ridge import gram_solve_chunked
-
-        return differentiable(gram_solve_chunked, tuple(inputs), (grad, grad_final))
+        return differentiable("gram_solve", tuple(inputs), (grad, grad_final))
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
     keys = k.unsqueeze(2)
     applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, None, 1.0, state.mT.contiguous(), reset, False)

@@ -126,21 +126,13 @@ def _keep(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _in_torch(q, k, v, log_decay, level_scale, state, steps):
-    from separatrix.recurrence.log_linear import Fenwick, log_linear_attention_chunked
-
-    initial_state = None if state is None else Fenwick(state, steps[:, 0])
-    o, final = log_linear_attention_chunked(q, k, v, log_decay, level_scale, initial_state, steps == 0)
-    return o, final.S
-
-
 def _gradient(ctx, grad_o, grad_final, *_):
     *inputs, marks, fades = ctx.saved_tensors
     q, _, v, log_decay, level_scale, state, _ = inputs
     if torch.is_grad_enabled():
         final = (v.shape[0], v.shape[2], level_scale.shape[3], q.shape[3], v.shape[3])
         grads = tuple(v.new_zeros(shape) if x is None else x for x, shape in ((grad_o, v.shape), (grad_final, final)))
-        return *differentiable(_in_torch, tuple(inputs), grads), None
+        return *differentiable("log_linear", tuple(inputs), grads), None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, marks, fades = log_linear(*inputs, True)
     grad_o, grad_final = torch.zeros_like(v) if grad_o is None else grad_o, v.new_empty(0) if grad_final is None else grad_final

@@ -71,9 +71,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     *inputs, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.minimal import log_scan_chunked
-
-        return differentiable(log_scan_chunked, tuple(inputs), (grad_h, grad_final))
+        return differentiable("log_scan", tuple(inputs), (grad_h, grad_final))
     return *log_scan_backward(grad_h, grad_final, *inputs, h), None
 
 

@@ -71,9 +71,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_y):
     kernel, x = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.convolution import spectra
-
-        return differentiable(spectra, (kernel, x, ctx.before), (grad_y,))
+        return differentiable("long_convolution", (kernel, x, ctx.before), (grad_y,))
     return *long_convolution_backward(grad_y, kernel, x, ctx.before), None
 
 

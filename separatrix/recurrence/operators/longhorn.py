@@ -103,9 +103,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_o, grad_final, _):
     *tensors, state, reset, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.longhorn import in_torch
-
-        grads = differentiable(in_torch, (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
+        grads = differentiable("longhorn", (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
         return *grads, None
     *grads, grad_state = longhorn_backward(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
     return *grads, None, grad_state, None, None

@@ -88,9 +88,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     diagonal, left, right, x, state, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.low_rank import low_rank_scan_chunked
-
-        return differentiable(low_rank_scan_chunked, (diagonal, left, right, x, state, reset), (grad_h, grad_final))
+        return differentiable("low_rank_scan", (diagonal, left, right, x, state, reset), (grad_h, grad_final))
     return *low_rank_scan_backward(grad_h, grad_final, diagonal, left, right, state, reset, h), None
 
 

@@ -1,7 +1,5 @@
 """`torch.ops.separatrix.matrix_state`: linear attention, SSD, the delta rule and products of delta rules, by `kernels/matrix_state.py`."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -169,29 +167,13 @@ def _keep(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def _plain(delta: bool) -> Callable:
-    """The operation in plain torch, in the letters of the operator."""
-    from separatrix.recurrence.delta_product import delta_product_chunked
-    from separatrix.recurrence.linear_attention import linear_attention_chunked
-
-    def rule(q, k, v, beta, log_decay, skip, bonus, *others):
-        return delta_product_chunked(q, k, v, beta, log_decay, *others)
-
-    def attention(q, k, v, beta, log_decay, skip, bonus, *others):
-        u = v if beta is None else beta.unsqueeze(-1) * v
-        o, final = linear_attention_chunked(q, k.squeeze(2), u.squeeze(2), log_decay, *others, bonus)
-        return o if skip is None else o + skip.unsqueeze(-1) * v.squeeze(2), final
-
-    return rule if delta else attention
-
-
 def _gradient(ctx, grad_o, grad_final, *_):
     *tensors, state, reset, error, marks = ctx.saved_tensors
     v, inputs = tensors[2], (*tensors, ctx.scale, state, reset)
     grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
     if torch.is_grad_enabled():
         grad_final = v.new_zeros(v.shape[0], v.shape[3], tensors[0].shape[3], v.shape[4]) if grad_final is None else grad_final
-        return *differentiable(_plain(ctx.delta), inputs, (grad_o, grad_final)), None, None
+        return *differentiable("matrix_state", (*inputs, ctx.delta), (grad_o, grad_final)), None
     if not ctx.kept:  # nobody had said that a gradient would be asked for
         _, _, error, marks = matrix_state(*inputs, ctx.delta, True)
     *grads, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, ctx.delta, error, marks)

@@ -79,9 +79,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     *inputs, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.minmax import minmax_scan_chunked
-
-        return differentiable(minmax_scan_chunked, tuple(inputs), (grad_h, grad_final))
+        return differentiable("minmax_scan", tuple(inputs), (grad_h, grad_final))
     return *minmax_scan_backward(grad_h, grad_final, *inputs, h), None
 
 

@@ -73,9 +73,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad):
     x, weight, z = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.norm import rms_norm_plain
-
-        return differentiable(rms_norm_plain, (x, weight, z, ctx.eps), (grad,))
+        return differentiable("rms_norm", (x, weight, z, ctx.eps), (grad,))
     grad_x, grad_weight, grad_z = rms_norm_backward(grad, x, weight, z, ctx.eps)
     return grad_x, grad_weight, None if z is None else grad_z, None
 

@@ -93,18 +93,10 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_h, grad_final):
     a, x, state, edge, reset, h = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return differentiable(_plain, (a, x, state, edge, reset), (grad_h, grad_final))
+        return differentiable("scan2d", (a, x, state, edge, reset), (grad_h, grad_final))
     with_a = ctx.needs_input_grad[0]
     grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, h, with_a)
     return grad_a if with_a else None, grad_x, grad_state, grad_edge, None
-
-
-def _plain(a, x, state, edge, reset):
-    from separatrix.recurrence.scan2d import scan2d_chunked
-
-    pair = (2, x.shape[3] // 2)
-    h, final = scan2d_chunked(a, x.unflatten(3, pair), state.unflatten(2, pair), reset, edge.unflatten(2, pair))
-    return h.flatten(3), final.flatten(2)
 
 
 def _strides(a: Tensor) -> tuple[int, int, int]:

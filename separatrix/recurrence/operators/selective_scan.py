@@ -145,16 +145,10 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_y, grad_final, _):
     *tensors, z, bias, state, reset, checkpoints = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return *differentiable(_in_torch, (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
+        return *differentiable("selective_scan", (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
     grads = selective_scan_backward(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
     *grads, grad_z, grad_bias, grad_state = grads
     return *grads, None if z is None else grad_z, grad_bias, None, grad_state, None, None
-
-
-def _in_torch(u, delta, A, B, C, D, z, bias, soft, state, reset):
-    from separatrix.recurrence.selective import selective_scan_chunked
-
-    return selective_scan_chunked(u, delta, A, B, C, D, z, bias, soft, state, reset)
 
 
 selective_scan.register_gradient(_gradient, _keep)

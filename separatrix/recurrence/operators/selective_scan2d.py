@@ -89,15 +89,8 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_y, grad_final, _):
     u, delta, A, B, C, state, reset, lines = ctx.saved_tensors
     if torch.is_grad_enabled():
-        return *differentiable(_plain, (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
+        return *differentiable("selective_scan2d", (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
     return *selective_scan2d_backward(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
-
-
-def _plain(u, delta, A, B, C, state, reset):
-    from separatrix.recurrence.selective2d import selective_scan2d_chunked
-
-    y, final = selective_scan2d_chunked(u, delta, A.transpose(2, 3), B, C, None, state.transpose(3, 4), reset)
-    return y, final.transpose(3, 4)
 
 
 def _rates(u, delta, A):

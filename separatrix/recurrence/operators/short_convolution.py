@@ -93,9 +93,7 @@ def _keep(ctx, inputs, output):
 def _gradient(ctx, grad_y, grad_final):
     u, weight, bias, state, reset = ctx.saved_tensors
     if torch.is_grad_enabled():
-        from separatrix.recurrence.short_convolution import short_convolution_chunked
-
-        return differentiable(short_convolution_chunked, (u, weight, bias, ctx.silu, state, reset), (grad_y, grad_final))
+        return differentiable("short_convolution", (u, weight, bias, ctx.silu, state, reset), (grad_y, grad_final))
     grad_u, grad_weight, grad_bias, grad_state = short_convolution_backward(grad_y, grad_final, u, weight, bias, ctx.silu, state, reset)
     return grad_u, grad_weight, grad_bias, None, grad_state, None
 

@@ -1,0 +1,60 @@
+"""Every kernel compiled beforehand, so that nothing waits for it later.
+
+A kernel is compiled when it first meets a combination of arguments (`kernels/`); one small call of each combination does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import complex64, float64, ones
+from torch.utils import _pytree as pytree
+
+from separatrix.recurrence import OPERATIONS, AdaptiveRidge, DiagonalGRU, DiagonalLSTM, Elman, rms_norm
+
+
+def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: None) -> int:
+    """Compile every kernel that is not on disk yet; `progress(name, done, of)` before each. Returns how many combinations there are."""
+    calls = [(operation, OPERATIONS[operation]["fused"], arguments) for operation, arguments in _combinations()]
+    calls.append(("rms_norm", rms_norm, (ones(1, 2), ones(1, 2))))
+    for done, (operation, function, arguments) in enumerate(calls):
+        progress(operation, done, len(calls))
+        leaves = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) else x for x in arguments]
+        sum(x.abs().sum() for x in pytree.tree_leaves(function(*leaves))).backward()
+        with torch.no_grad():
+            function(*arguments)
+    return len(calls)
+
+
+def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """One small call for every set of arguments that has machine code of its own."""
+    heads, keys = (1, 3, 1), (1, 3, 1, 2)
+    yield "delta_rule", (ones(keys), ones(keys), ones(keys), ones(heads))  # one machine code for all matrix states
+    for gate in (None, ones(heads)):
+        yield "selective_scan", (ones(heads), ones(heads), -ones(1, 2), ones(1, 3, 2), ones(1, 3, 2), ones(1), gate)
+    for dtype in (None, float64, complex64):
+        yield "diagonal_scan", (ones(heads, dtype=dtype), ones(heads, dtype=dtype))
+    for decay in (None, -ones(heads)):
+        for ridge in (ones(1, 2), AdaptiveRidge()):
+            yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
+    yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
+    yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
+    yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))
+    for dtype in (None, float64):
+        yield "dense_scan", (ones(1, 3, 1, 2, 2, dtype=dtype), ones(1, 3, 1, 2, dtype=dtype))
+        yield "block_scan", (ones(1, 3, 2, 2, 1, dtype=dtype), ones(1, 3, 2, dtype=dtype))
+        yield "scan2d", (ones(1, 3, 2, 2, 2, 1, dtype=dtype), ones(1, 3, 2, 2, 1, dtype=dtype))
+        yield "minmax_scan", (ones(1, 3, 2, dtype=dtype), ones(1, 3, 2, dtype=dtype))
+        vectors, columns = ones(1, 3, 1, 2, dtype=dtype), ones(1, 3, 1, 2, 1, dtype=dtype)
+        yield "low_rank_scan", (vectors, columns, columns, vectors)
+    yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
+    yield "cell_scan", (Elman(ones(1, 1)), ones(heads))  # one machine code for all dense cells
+    yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))
+    yield "long_convolution", (ones(1, 2), ones(heads))
+    cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
+    yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)
+    yield "log_linear_attention", (ones(keys), ones(keys), ones(keys), None, ones(1, 3, 1, 3))
+    yield "log_scan", (ones(heads), ones(heads))
+    yield "short_convolution", (ones(heads), ones(1, 4))
