@@ -1,7 +1,8 @@
 """How long is one token?    Every mixer at d_model 256, one sequence, continuing from its own state, no gradients.
 
-As in the library's own free runs the steps are taken inside `held()`, the promise that no parameter changes between them. The bar is 0.2 ms a layer; mambapy, the fastest peer that steps on a CPU, is measured beside ours. Attention reads all it has seen, so
-its step is taken with 256 tokens behind it.
+As in the library's own free runs the steps are taken inside `held()`, the promise that no parameter changes between them. The bar is
+0.2 ms a layer; mambapy, the fastest peer that steps on a CPU, is measured beside ours. Attention reads all it has seen, so its step is
+taken with 256 tokens behind it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from separatrix.recurrence.fused import operators
+
 logger = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
 
@@ -63,6 +65,9 @@ def fold(record: fx.GraphModule) -> fx.GraphModule:
             record.register_buffer(f"folded{count}", value)
             with record.graph.inserting_before(node):
                 node.replace_all_uses_with(record.graph.get_attr(f"folded{count}"))
+    for node in record.graph.nodes:  # our own operators without torch's dispatcher, which takes longer than their step
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "separatrix":
+            node.target = getattr(operators(), node.target.name().partition("::")[2])
     record.graph.eliminate_dead_code()
     record.recompile()
     return record

@@ -3,6 +3,8 @@
 import torch
 
 from separatrix.models.recorded import Recorded, plain_parameters
+from separatrix.recurrence import linear_attention
+from separatrix.recurrence.operators.operator import Operator
 
 
 def test_a_record_is_its_function_and_computes_constants_once():
@@ -26,6 +28,17 @@ def test_derivatives_are_recorded_too():
     record = Recorded(lambda x, v: torch.func.jvp(torch.sin, (x,), (v,))[1])
     x, v = torch.randn(2, 4), torch.randn(2, 4)
     assert torch.equal(record(x, v), v * torch.cos(x))
+
+
+def test_our_operators_are_played_without_the_dispatcher():
+    decay = -torch.rand(1, 1, 2)
+    record = Recorded(lambda q, k, v: linear_attention(q, k, v, decay)[0])
+    q, k, v = torch.randn(3, 1, 1, 2, 4)
+    assert torch.equal(record(q, k, v), linear_attention(q, k, v, decay)[0])
+    (played,) = record.records.values()
+    called = [node.target for node in played.graph.nodes if node.op == "call_function"]
+    assert any(isinstance(target, Operator) for target in called)
+    assert not any(isinstance(target, torch._ops.OpOverload) and target.namespace == "separatrix" for target in called)
 
 
 def test_a_branch_on_values_is_not_frozen():

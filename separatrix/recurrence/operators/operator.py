@@ -15,7 +15,7 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, update_wrapper
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ class Operator:
     """`torch.ops.separatrix.<name>`, `definition` to torch, with the function that computes it."""
 
     def __init__(self, schema: str, implementation: Callable[..., Any]):
+        update_wrapper(self, implementation)
         self.implementation = implementation
         self.definition = torch.library.custom_op(f"separatrix::{implementation.__name__}", implementation, mutates_args=(), schema=schema)
         self.recorded: type[torch.autograd.Function] | None = None
