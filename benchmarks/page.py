@@ -15,7 +15,8 @@ HEAD = """# Benchmarks
 Every operation forward and forward + backward, beside the strongest peers that run on a CPU, in one run on one machine. Each rival, ours
 included, first had to agree with the definition in float64 (ours to a few roundings of its inputs, outputs and all gradients). Rivals
 take turns; times are medians of the turns. Memory is the peak that one call adds, its output included, its inputs not. The floor is the
-leanest known algorithm at this machine's measured peaks. A bar's "reached" is our time over theirs.
+leanest known algorithm at this machine's peaks, which are measured once, before the rows: on a machine that shares its cores they drift,
+and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs.
 """
 
 
@@ -165,7 +166,10 @@ def _steps(rows: dict[str, Any]) -> str:
         for n, row in rows.items()
     ]
     table = _table(("layer", "median, ms", "least, ms"), lines)
-    return f"## One token\n\nOne sequence, d_model {D_MODEL}, no gradients, {BEHIND} tokens behind it.\n\n{table}"
+    setting = (
+        f"One sequence, d_model {D_MODEL}, no gradients, {BEHIND} tokens behind it, inside `held()`: no parameter changes between steps."
+    )
+    return f"## One token\n\n{setting}\n\n{table}"
 
 
 def _growth(rows: dict[str, Any]) -> str:
