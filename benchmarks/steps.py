@@ -1,8 +1,8 @@
 """How long is one token?    Every mixer at d_model 256, one sequence, continuing from its own state, no gradients.
 
-As in the library's own free runs the steps are taken inside `held()`, the promise that no parameter changes between them. The bar is
-0.2 ms a layer; mambapy, the fastest peer that steps on a CPU, is measured beside ours. Attention reads all it has seen, so its step is
-taken with 256 tokens behind it.
+The steps are those of a `Stepper`, the library's way to generate; beside them stand those of the layer itself, called as in training but
+inside `held()`, the promise that no parameter changes between them. The bar is 0.2 ms a layer; mambapy, the fastest peer that steps on a
+CPU, is measured beside ours. Attention reads all it has seen, so its step is taken with 256 tokens behind it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.measure import race
 from benchmarks.packages import package
 from benchmarks.rival import Absent
 from separatrix.mixers import MIXERS, build_mixer
 from separatrix.mixers.remembered import held
+from separatrix.models import Stepper
 
 D_MODEL = 256
 BEHIND = 256  # tokens seen before the step that is timed
@@ -26,7 +28,11 @@ ALLOWED = 2e-4  # seconds
 def step_times(seconds: float) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     racers: dict[str, Callable[[], object]] = {}
-    for name, prepare in {**{mixer: _ours(mixer) for mixer in MIXERS}, "mambapy Mamba": _mambapy}.items():
+    ours = {
+        **{mixer: _ours(mixer, Stepper) for mixer in MIXERS},
+        **{f"{mixer}, layer": _ours(mixer, lambda layer: layer) for mixer in MIXERS},
+    }
+    for name, prepare in {**ours, "mambapy Mamba": _mambapy}.items():
         try:
             racers[name] = prepare()
         except Absent as missing:
@@ -41,17 +47,18 @@ def step_times(seconds: float) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def _ours(name: str) -> Callable[[], Callable[[], object]]:
+def _ours(name: str, stepping: Callable[[nn.Module], Callable[..., Any]]) -> Callable[[], Callable[[], object]]:
     def prepare() -> Callable[[], object]:
         torch.manual_seed(0)
         layer = build_mixer(name, D_MODEL).eval()
+        step_of = stepping(layer)
         seen = torch.randn(1, BEHIND + 1, D_MODEL)
         with torch.no_grad():
             _, state = layer(seen[:, :-1])
-            whole, step = layer(seen)[0][:, -1:], layer(seen[:, -1:], state)[0]
+            whole, step = layer(seen)[0][:, -1:], step_of(seen[:, -1:], state)[0]
         if not torch.allclose(whole, step, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
             raise ValueError(f"one step is off by {float((whole - step).abs().max()):.1e} from the whole")
-        return lambda: layer(seen[:, -1:], state)
+        return lambda: step_of(seen[:, -1:], state)
 
     return prepare
 

@@ -18,9 +18,11 @@ def snippets(document):
 
 def test_the_readme_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = snippets("README.md")
-    assert len(example.strip().splitlines()) == 5
-    exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+    first, *others = snippets("README.md")
+    assert len(first.strip().splitlines()) == 5
+    space: dict = {"__name__": "readme"}
+    for example in (first, *others):
+        exec(compile(example, "README.md", "exec"), space)
 
 
 def test_the_mixer_of_contributing_keeps_the_contract():

@@ -4,5 +4,6 @@ from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.forecaster import ForecastModel
 from separatrix.models.free_run import FreeRun
 from separatrix.models.pointwise import Pointwise
+from separatrix.models.stepper import Stepper
 
-__all__ = ["Backbone", "ForecastModel", "FreeRun", "Pointwise", "Visit"]
+__all__ = ["Backbone", "ForecastModel", "FreeRun", "Pointwise", "Stepper", "Visit"]

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from separatrix.models.recorded import Recorded, plain_parameters
+from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import State
+from separatrix.systems.system import Pushed, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
 if TYPE_CHECKING:
     from separatrix.models.forecaster import ForecastModel
@@ -90,8 +91,43 @@ class FreeRun:
         with torch.no_grad():
             return self._pushed(tiled, flat, *heard).reshape(v.shape)
 
+    def trajectory(self, state: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Tensor:
+        """`systems.trajectory`, in one call of the program of a step."""
+        rows = state.reshape(-1, self.dimension)
+        heard = None if inputs is None else self._heard_along(inputs, state)
+        first = () if heard is None else (heard[:, 0],)
+        move = self._moved.played(rows, *first)
+        if not isinstance(move, Program):
+            return trajectory_by_steps(self, state, steps, every, inputs)
+        series = None if heard is None else heard.transpose(0, 1).flatten(1)
+        _, seen = move.iterate(rows, *first, steps=steps // every * every, every=every, series=series)
+        return seen.view(-1, *rows.shape).transpose(0, 1).reshape(*state.shape[:-1], -1, self.dimension)
+
+    def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
+        """`systems.push_tangents`, the steps between two orthonormalisations in one call."""
+        tiled = state.expand(frame.shape).clone()  # dual numbers want memory of their own
+        heard = None if inputs is None else self._heard_along(inputs, tiled)
+        first = () if heard is None else (heard[:, 0],)
+        push = self._carried.played(tiled, frame, *first)
+        if not isinstance(push, Program):
+            return push_tangents_by_steps(self, state, frame, steps, every, inputs)
+        growth = torch.empty(steps // every, len(frame), dtype=torch.float64)
+        series = None if heard is None else heard.transpose(0, 1).flatten(1)
+        for m in range(len(growth)):
+            now = None if series is None else series[m * every : (m + 1) * every]
+            (tiled, frame), seen = push.iterate(tiled, frame, *first, steps=every, series=now)
+            finite = torch.isfinite(seen[:, : self.dimension]).all(1)
+            if not bool(finite.all()):
+                return Pushed(tiled[0], frame, growth[:m], m * every + int(finite.logical_not().nonzero()[0, 0]) + 1)
+            frame, growth[m] = orthonormalise(frame)
+        return Pushed(tiled[0], frame, growth, None)
+
     def _heard(self, input: Tensor, state: Tensor) -> Tensor:
         return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
+
+    def _heard_along(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """[..., T, C] for states [..., n] -> [B, T, C]"""
+        return self.model.scaled(inputs).expand(*state.shape[:-1], *inputs.shape[-2:]).reshape(-1, *inputs.shape[-2:])
 
     def _move(self, rows: Tensor, heard: Tensor | None = None) -> Tensor:
         """Φ on rows [B, n].    heard [B, C] in the network's units"""
@@ -106,3 +142,8 @@ class FreeRun:
     @cached_property
     def _pushed(self) -> Recorded:
         return Recorded(lambda rows, v, *heard: torch.func.jvp(lambda s: self._move(s, *heard), (rows,), (v,))[1])
+
+    @cached_property
+    def _carried(self) -> Recorded:
+        """State and tangents, both one step further."""
+        return Recorded(lambda rows, v, *heard: torch.func.jvp(lambda s: self._move(s, *heard), (rows,), (v,)))

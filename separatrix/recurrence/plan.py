@@ -108,7 +108,7 @@ def refusal_of(operation: str, name: str, inputs: tuple) -> str | None:
 
 def recorded(inputs: tuple) -> bool:
     """Whether a graph is being made of what happens to these inputs: then plain operations are worth more than one opaque kernel."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
 

@@ -26,6 +26,8 @@ from torch import Tensor
 from separatrix.stability.number import Number, Verdict
 from separatrix.systems.system import System, check_run, trajectory
 
+KEPT = 2**18  # numbers of a chunk's states: more would leave the cache before anyone looks at them
+
 
 class Fate(Enum):
     """What a free run came to."""
@@ -79,7 +81,7 @@ def free_run(
     every: int = 1,
     limit: float | None = None,
     centre: Tensor | float = 0.0,
-    chunk: int = 2_000,
+    chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FreeRun:
     """Run a system without inputs and say what becomes of it.
@@ -89,7 +91,7 @@ def free_run(
     every     keep what is seen after every so many steps.
     limit     largest allowed distance of a seen value from `centre`; only the finite numbers when None.
     centre    a number, or [m].
-    chunk     steps between two looks at the limit (and two calls of progress).
+    chunk     steps between two looks at the limit (and two calls of progress); 2,000 when None, fewer of large states.
     progress  called with (steps done, steps in all).
     """
     if state is None:
@@ -105,6 +107,8 @@ def free_run(
     batch = state.shape[:-1]
     rows = state.reshape(-1, state.shape[-1])
     failed: list[int | None] = [None] * len(rows)
+    if chunk is None:
+        chunk = min(2_000, KEPT * every // max(1, rows.numel()))
     chunk = max(every, chunk // every * every)
     kept: list[Tensor] = []
     done = 0

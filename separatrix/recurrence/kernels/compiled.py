@@ -2,7 +2,8 @@
 
 Numba counts the references to an array up and down, a call and an atomic each, in every function that is given one. Those calls save and
 clear the vector registers, and the threads of a team fight over one counter: a dense scan spent three quarters of its time on them. So a
-part counts nothing. It may not make arrays, nor slices of them; kernels make the scratch and hand it down.
+part counts nothing. It may not make arrays, nor slices of them; kernels make the scratch and hand it down. Nor does it look for zeros
+before it divides: x / 0 is infinite, as it is in torch.
 """
 
 from __future__ import annotations
@@ -16,4 +17,4 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def compiled(function: Function) -> Function:
-    return njit(cache=True, nogil=True, _nrt=False)(function)  # type: ignore[call-overload]
+    return njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)  # type: ignore[call-overload]

@@ -1,10 +1,12 @@
-"""A function of tensors, recorded once and played back as straight-line torch calls.
+"""A function of tensors, recorded once and played back without Python.
 
-One step of a network spends most of its time in Python: modules, checks, the same discretisation of the same weights. Recording the
-calls that reach torch, doing at once all that depends on weights only, and playing back the rest gives the same numbers several times
-faster, derivatives by `torch.func` included. Weights are constants of the record; shapes and dtypes choose among records.
+One step of a network spends most of its time in Python: modules, checks, the same discretisation of the same weights, a call of torch for
+every sum. Recording the calls that reach torch, and doing at once all that depends on weights only, leaves a straight line of arithmetic,
+derivatives by `torch.func` included, which becomes a `Program`: one call of one kernel. Weights are constants of the record; shapes and
+dtypes choose among records.
 
-A function whose calls depend on the values it meets cannot be recorded; it runs as it is.
+A record with calls that no program knows is played call by call. A function whose calls depend on the values it meets cannot be recorded;
+it runs as it is.
 """
 
 from __future__ import annotations
@@ -17,31 +19,45 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from separatrix.recurrence.fused import operators
+from separatrix.models.recording.aten import Unsupported, taken_apart
+from separatrix.models.recording.program import Program
 
 logger = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
 
 
 class Recorded:
-    """`function`, faster after the first call with the same shapes."""
+    """`function`, of tensors to a tensor or a tuple of them, without gradients, faster after the first call with the same shapes."""
 
-    def __init__(self, function: Callable[..., Tensor]):
+    def __init__(self, function: Callable[..., Any]):
         self.function = function
-        self.records: dict[tuple, Callable[..., Tensor]] = {}
+        self.records: dict[tuple, Callable[..., Any]] = {}
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        key = tuple((x.shape, x.dtype) for x in inputs)
+    def __call__(self, *inputs: Tensor) -> Any:
+        return self.played(*inputs)(*inputs)
+
+    def played(self, *inputs: Tensor) -> Callable[..., Any]:
+        """What is called for inputs like these: a `Program`, a graph of torch calls, or the function itself."""
+        key = tuple((x.shape, x.dtype, x.device) for x in inputs)
         if key not in self.records:
             self.records[key] = self._record(inputs)
-        return self.records[key](*inputs)
+        return self.records[key]
 
-    def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Tensor]:
+    def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
+        inputs = tuple(x.clone() for x in inputs)  # a tracer takes one tensor given twice for one input
         try:
-            return fold(make_fx(lambda *tensors: self.function(*tensors))(*inputs))
+            with torch.no_grad():
+                try:
+                    return Program(fold(make_fx(self._call, decomposition_table=taken_apart())(*inputs)), inputs)
+                except Unsupported as why:
+                    logger.debug("no program, played call by call: %s", why)
+                    return fold(make_fx(self._call)(*inputs))
         except Exception as error:  # whatever a tracer may trip over, the function itself is still right
             logger.debug("not recorded, runs as it is: %s", error)
             return self.function
+
+    def _call(self, *inputs: Tensor) -> Any:  # a tracer counts the arguments of what it traces
+        return self.function(*inputs)
 
 
 def fold(record: fx.GraphModule) -> fx.GraphModule:
@@ -65,9 +81,6 @@ def fold(record: fx.GraphModule) -> fx.GraphModule:
             record.register_buffer(f"folded{count}", value)
             with record.graph.inserting_before(node):
                 node.replace_all_uses_with(record.graph.get_attr(f"folded{count}"))
-    for node in record.graph.nodes:  # our own operators without torch's dispatcher, which takes longer than their step
-        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "separatrix":
-            node.target = getattr(operators(), node.target.name().partition("::")[2])
     record.graph.eliminate_dead_code()
     record.recompile()
     return record

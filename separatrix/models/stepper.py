@@ -1,0 +1,71 @@
+"""One token after another from a network whose weights stand still.
+
+    y_t, s_t = step(x_t, s_{t-1})                                                                                  (1)
+
+Generation takes (1) for every token, on so few numbers that a layer spends its time in Python and in calling torch. A `Stepper` is a
+copy of a layer or a network, called in the same way, that records its first step and plays it back as one kernel. It is for inference:
+no gradients, and weights as they were when the copy was made.
+
+Cost     recording takes about a tenth of a second for each batch size; a step then takes what reading the weights takes.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from separatrix.mixers.remembered import held
+from separatrix.models.recording import Recorded, plain_parameters
+from separatrix.recurrence import State
+
+
+class Stepper:
+    """A copy of `module` whose single steps are fast.    x [B, T, D], state -> y [B, T, D], state
+
+        fast = Stepper(layer)
+        y, state = fast(prompt)                       as the layer itself
+        y, state = fast(token, state)                 one step [B, 1, D]: one compiled program
+
+    module  a mixer, a Backbone, or any module with their call, in float32 or float64 on the CPU; anything else runs as it is.
+
+    Later changes to the module's weights do not reach the copy. Layers whose state grows (attention without a window) run as they are.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = copy.deepcopy(module).eval()
+        plain_parameters(self.module)
+        self.recorded: dict[tuple[str, ...], Recorded | None] = {}
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        if reset is not None or not isinstance(state, State) or x.ndim != 3 or x.shape[1] != 1:
+            return self.module(x, state, reset)
+        parts = state.tensors()
+        names = tuple(parts)
+        if names not in self.recorded:
+            self.recorded[names] = self._record(x, state)
+        recorded = self.recorded[names]
+        if recorded is None:
+            return self.module(x, state)
+        y, *after = recorded(x, *parts.values())
+        following = iter(after)
+        return y, state.map(lambda part: next(following))
+
+    def _record(self, x: Tensor, state: State) -> Recorded | None:
+        """None where the state after a step is not of the kind before it."""
+        _, after = self.module(x, state)  # at the module's own door, where errors name the argument
+        if [(name, part.shape, part.dtype) for name, part in after.tensors().items()] != [
+            (name, part.shape, part.dtype) for name, part in state.tensors().items()
+        ]:
+            return None
+        like = state.map(lambda part: part[:0])  # names without numbers
+
+        def step(x: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
+            coming = iter(parts)
+            with held():
+                y, after = self.module(x, like.map(lambda _: next(coming)))
+            return y, *after.tensors().values()
+
+        return Recorded(step)

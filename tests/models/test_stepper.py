@@ -1,0 +1,108 @@
+"""A stepper says what its layer says, one token after another."""
+
+import pytest
+import torch
+
+from separatrix.mixers import MIXERS, build_mixer
+from separatrix.models import Backbone, Stepper
+from separatrix.models.recording import Program
+from separatrix.recurrence import State
+
+DTYPES = {torch.float32: 2e-5, torch.float64: 1e-12}
+D = 64
+
+
+def tokens(batch: int, time: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    return torch.randn(batch, time, D, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def programs(fast: Stepper) -> list[object]:
+    return [played for recorded in fast.recorded.values() if recorded is not None for played in recorded.records.values()]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", MIXERS)
+def test_prompt_then_tokens_are_the_layer_on_all_of_them(name, dtype):
+    layer = build_mixer(name, D, generator=torch.Generator().manual_seed(1)).to(dtype)
+    fast = Stepper(layer)
+    for batch in (1, 3):
+        x = tokens(batch, 16, dtype)
+        with torch.no_grad():
+            wanted, end = layer(x)
+        said, state = fast(x[:, :7])
+        outputs = [said]
+        for t in range(7, 16):
+            before = {part: number.clone() for part, number in state.tensors().items()}
+            y, after = fast(x[:, t : t + 1], state)
+            assert all(torch.equal(before[part], number) for part, number in state.tensors().items()), "a state is a value"
+            outputs.append(y)
+            state = after
+        torch.testing.assert_close(torch.cat(outputs, 1), wanted, rtol=DTYPES[dtype], atol=DTYPES[dtype])
+        for part, number in end.tensors().items():
+            torch.testing.assert_close(state.tensors()[part], number, rtol=DTYPES[dtype], atol=DTYPES[dtype])
+    found = programs(fast)
+    assert (found == []) == (name == "attention") and all(isinstance(played, Program) for played in found)
+
+
+def test_a_window_bounds_the_state_and_then_attention_is_a_program_or_right_all_the_same():
+    layer = build_mixer("attention", D, window=4)
+    x = tokens(1, 12, torch.float32)
+    fast, state, outputs = Stepper(layer), None, []
+    for t in range(12):
+        y, state = fast(x[:, t : t + 1], state)
+        outputs.append(y)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat(outputs, 1), layer(x)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_of_several_layers():
+    network = Backbone(D, [build_mixer(name, D) for name in ("mamba", "s5", "gated_deltanet")], d_ff=48)
+    fast, x = Stepper(network), tokens(2, 9, torch.float32)
+    _, state = fast(x[:, :4])
+    outputs = []
+    for t in range(4, 9):
+        y, state = fast(x[:, t : t + 1], state)
+        outputs.append(y)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.cat(outputs, 1), network(x)[0][:, 4:], rtol=2e-5, atol=2e-5)
+    assert [type(played) for played in programs(fast)] == [Program]
+
+
+def test_weights_are_those_of_the_moment_and_the_module_is_left_alone():
+    layer = build_mixer("mamba", D)
+    x = tokens(1, 2, torch.float32)
+    fast = Stepper(layer)
+    _, state = fast(x[:, :1])
+    before, _ = fast(x[:, 1:], state)
+    assert layer.training and all(parameter.requires_grad for parameter in layer.parameters())
+    with torch.no_grad():
+        layer.out_proj.weight.mul_(2)
+    assert torch.equal(fast(x[:, 1:], state)[0], before)
+    torch.testing.assert_close(Stepper(layer)(x[:, 1:], state)[0], 2 * before)
+
+
+def test_resets_and_other_lengths_go_to_the_layer():
+    layer = build_mixer("gla", D)
+    x, reset = tokens(2, 3, torch.float32), torch.tensor([[False], [True]])
+    fast = Stepper(layer)
+    _, state = fast(x[:, :2])
+    with torch.no_grad():
+        wanted, _ = layer(x[:, 2:], state, reset)
+    torch.testing.assert_close(fast(x[:, 2:], state, reset)[0], wanted)
+    assert fast(x[:, :0], state)[0].shape == (2, 0, D)
+
+
+@pytest.mark.parametrize("wrong, message", [
+    (lambda x, state: (x[..., 1:], state), "d_model"),
+    (lambda x, state: (x.double(), state), "computes in"),
+    (lambda x, state: (x, State(h=state.h)), "keeps"),
+    (lambda x, state: (x[:1], state), "batch of 1"),
+])  # fmt: skip
+def test_bad_input_meets_the_layers_own_door(wrong, message):
+    fast = Stepper(build_mixer("mamba", D))
+    x = tokens(2, 3, torch.float32)
+    _, state = fast(x[:, :2])
+    for _ in range(2):
+        with pytest.raises((TypeError, ValueError), match=message):
+            fast(*wrong(x[:, 2:], state))
+        fast(x[:, 2:], state)
