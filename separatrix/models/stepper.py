@@ -40,7 +40,7 @@ class Stepper:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        if reset is not None or not isinstance(state, State) or x.ndim != 3 or x.shape[1] != 1:
+        if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
         parts = state.tensors()
         names = tuple(parts)

@@ -70,9 +70,11 @@ class Assembler:
 
     def known(self, a: Tensor) -> Tensor | None:
         """The numbers at these addresses, if all are constant."""
-        if not bool((a >= CONSTANT).all()):
+        if a.numel() == 0 or not bool((a >= CONSTANT).all()):
             return None
-        return torch.from_numpy(np.concatenate(self.constants)[flat(a) - CONSTANT]).reshape(a.shape)
+        first, last = np.searchsorted(self.starts, [float(a.min()), float(a.max())], side="right") - 1
+        numbers = np.concatenate(self.constants[first : last + 1])  # of all constants only those it lies in
+        return torch.from_numpy(numbers[flat(a) - self.starts[first]]).reshape(a.shape)
 
     # -- instructions ------------------------------------------------------------------------------------------------------------------
 
