@@ -93,6 +93,8 @@ class FreeRun:
 
     def trajectory(self, state: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Tensor:
         """`systems.trajectory`, in one call of the program of a step."""
+        if steps < every:
+            return trajectory_by_steps(self, state, steps, every, inputs)
         rows = state.reshape(-1, self.dimension)
         heard = None if inputs is None else self._heard_along(inputs, state)
         first = () if heard is None else (heard[:, 0],)
@@ -105,6 +107,8 @@ class FreeRun:
 
     def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
         """`systems.push_tangents`, the steps between two orthonormalisations in one call."""
+        if steps < every:
+            return push_tangents_by_steps(self, state, frame, steps, every, inputs)
         tiled = state.expand(frame.shape).clone()  # dual numbers want memory of their own
         heard = None if inputs is None else self._heard_along(inputs, tiled)
         first = () if heard is None else (heard[:, 0],)

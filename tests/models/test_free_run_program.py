@@ -40,7 +40,7 @@ def test_a_trajectory_is_the_network_step_by_step(name):
             torch.testing.assert_close(trajectory(system, state, 12, every=5, inputs=heard), wanted[..., [4, 9], :], rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(system.step(state), wanted_first(system, state), rtol=1e-10, atol=1e-12)
     assert all(isinstance(played, Program) for played in system._moved.records.values())
-    assert trajectory(system, system.start, 0).shape == (0, system.dimension)
+    assert trajectory(system, system.start, 0, inputs=inputs[:0]).shape == (0, system.dimension)
 
 
 def wanted_first(system, state):
