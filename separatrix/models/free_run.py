@@ -89,19 +89,17 @@ class FreeRun:
         tiled = state.expand(flat.shape).clone()  # dual numbers want memory of their own
         heard = () if input is None else (self._heard(input, flat),)
         with torch.no_grad():
-            return self._pushed(tiled, flat, *heard).reshape(v.shape)
+            return self._carried(tiled, flat, *heard)[1].reshape(v.shape)
 
     def trajectory(self, state: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Tensor:
         """`systems.trajectory`, in one call of the program of a step."""
         if steps < every:
             return trajectory_by_steps(self, state, steps, every, inputs)
         rows = state.reshape(-1, self.dimension)
-        heard = None if inputs is None else self._heard_along(inputs, state)
-        first = () if heard is None else (heard[:, 0],)
+        first, series = self._heard_along(inputs, state)
         move = self._moved.played(rows, *first)
         if not isinstance(move, Program):
             return trajectory_by_steps(self, state, steps, every, inputs)
-        series = None if heard is None else heard.transpose(0, 1).flatten(1)
         _, seen = move.iterate(rows, *first, steps=steps // every * every, every=every, series=series)
         return seen.view(-1, *rows.shape).transpose(0, 1).reshape(*state.shape[:-1], -1, self.dimension)
 
@@ -110,13 +108,11 @@ class FreeRun:
         if steps < every:
             return push_tangents_by_steps(self, state, frame, steps, every, inputs)
         tiled = state.expand(frame.shape).clone()  # dual numbers want memory of their own
-        heard = None if inputs is None else self._heard_along(inputs, tiled)
-        first = () if heard is None else (heard[:, 0],)
+        first, series = self._heard_along(inputs, tiled)
         push = self._carried.played(tiled, frame, *first)
         if not isinstance(push, Program):
             return push_tangents_by_steps(self, state, frame, steps, every, inputs)
         growth = torch.empty(steps // every, len(frame), dtype=torch.float64)
-        series = None if heard is None else heard.transpose(0, 1).flatten(1)
         for m in range(len(growth)):
             now = None if series is None else series[m * every : (m + 1) * every]
             (tiled, frame), seen = push.iterate(tiled, frame, *first, steps=every, series=now)
@@ -129,9 +125,13 @@ class FreeRun:
     def _heard(self, input: Tensor, state: Tensor) -> Tensor:
         return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
 
-    def _heard_along(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """[..., T, C] for states [..., n] -> [B, T, C]"""
-        return self.model.scaled(inputs).expand(*state.shape[:-1], *inputs.shape[-2:]).reshape(-1, *inputs.shape[-2:])
+    def _heard_along(self, inputs: Tensor | None, state: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """[..., T, C] for states [..., n] -> (what is heard first [B, C], if anything), all of it [T, B C]"""
+        if inputs is None:
+            return (), None
+        T, C = inputs.shape[-2:]
+        heard = self.model.scaled(inputs).expand(*state.shape[:-1], T, C).reshape(-1, T, C)
+        return (heard[:, 0],), heard.transpose(0, 1).flatten(1)
 
     def _move(self, rows: Tensor, heard: Tensor | None = None) -> Tensor:
         """Φ on rows [B, n].    heard [B, C] in the network's units"""
@@ -142,10 +142,6 @@ class FreeRun:
     @cached_property
     def _moved(self) -> Recorded:
         return Recorded(self._move)
-
-    @cached_property
-    def _pushed(self) -> Recorded:
-        return Recorded(lambda rows, v, *heard: torch.func.jvp(lambda s: self._move(s, *heard), (rows,), (v,))[1])
 
     @cached_property
     def _carried(self) -> Recorded:

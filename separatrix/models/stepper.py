@@ -3,15 +3,16 @@
     y_t, s_t = step(x_t, s_{t-1})                                                                                  (1)
 
 Generation takes (1) for every token, on so few numbers that a layer spends its time in Python and in calling torch. A `Stepper` is a
-copy of a layer or a network, called in the same way, that records its first step and plays it back as one kernel. It is for inference:
+copy of a layer or a network, called in the same way, that records a step once and plays it back as one kernel. It is for inference:
 no gradients, and weights as they were when the copy was made.
 
-Cost     recording takes about a tenth of a second for each batch size; a step then takes what reading the weights takes.
+Cost     recording takes about a tenth of a second for each batch size, the first in a process most of a second.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -36,30 +37,26 @@ class Stepper:
     def __init__(self, module: nn.Module):
         self.module = copy.deepcopy(module).eval()
         plain_parameters(self.module)
-        self.recorded: dict[tuple[str, ...], Recorded | None] = {}
+        self.recorded: dict[tuple[str, ...], Recorded] = {}
 
     @torch.no_grad()
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
         if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
         parts = state.tensors()
         names = tuple(parts)
         if names not in self.recorded:
-            self.recorded[names] = self._record(x, state)
-        recorded = self.recorded[names]
-        if recorded is None:
-            return self.module(x, state)
-        y, *after = recorded(x, *parts.values())
-        following = iter(after)
+            own, after = self.module(x, state)  # at the module's own door, where errors name the argument
+            if kinds(after) != kinds(state):
+                return own, after
+            self.recorded[names] = Recorded(self._step_from(state))
+        y, *later = self.recorded[names](x, *parts.values())
+        following = iter(later)
         return y, state.map(lambda part: next(following))
 
-    def _record(self, x: Tensor, state: State) -> Recorded | None:
-        """None where the state after a step is not of the kind before it."""
-        _, after = self.module(x, state)  # at the module's own door, where errors name the argument
-        if [(name, part.shape, part.dtype) for name, part in after.tensors().items()] != [
-            (name, part.shape, part.dtype) for name, part in state.tensors().items()
-        ]:
-            return None
+    def _step_from(self, state: State) -> Callable[..., tuple[Tensor, ...]]:
+        """(1) on the tensors of states like this one."""
         like = state.map(lambda part: part[:0])  # names without numbers
 
         def step(x: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -68,4 +65,8 @@ class Stepper:
                 y, after = self.module(x, like.map(lambda _: next(coming)))
             return y, *after.tensors().values()
 
-        return Recorded(step)
+        return step
+
+
+def kinds(state: State) -> list[tuple[str, torch.Size, torch.dtype]]:
+    return [(name, part.shape, part.dtype) for name, part in state.tensors().items()]

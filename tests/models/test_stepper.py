@@ -17,7 +17,7 @@ def tokens(batch: int, time: int, dtype: torch.dtype, seed: int = 0) -> torch.Te
 
 
 def programs(fast: Stepper) -> list[object]:
-    return [played for recorded in fast.recorded.values() if recorded is not None for played in recorded.records.values()]
+    return [played for recorded in fast.recorded.values() for played in recorded.records.values()]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -44,7 +44,7 @@ def test_prompt_then_tokens_are_the_layer_on_all_of_them(name, dtype):
     assert (found == []) == (name == "attention") and all(isinstance(played, Program) for played in found)
 
 
-def test_a_window_bounds_the_state_and_then_attention_is_a_program_or_right_all_the_same():
+def test_attention_is_recorded_once_its_window_is_full():
     layer = build_mixer("attention", D, window=4)
     x = tokens(1, 12, torch.float32)
     fast, state, outputs = Stepper(layer), None, []
@@ -53,6 +53,7 @@ def test_a_window_bounds_the_state_and_then_attention_is_a_program_or_right_all_
         outputs.append(y)
     with torch.no_grad():
         torch.testing.assert_close(torch.cat(outputs, 1), layer(x)[0], rtol=1e-4, atol=1e-5)
+    assert len(programs(fast)) == 1
 
 
 def test_a_network_of_several_layers():

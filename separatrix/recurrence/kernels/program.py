@@ -186,18 +186,20 @@ def logistic(x):
 
 
 @compiled
+def read(zero, memory, a, j, n, fixed):
+    """Lanes of an operand's row that begins at a, from its number j on; one number for all where it is fixed."""
+    return splat(zero, memory[a]) if fixed else load_first(zero, memory, a + j, n)
+
+
+@compiled
 def two_operands(operation, memory, out, rows, inner, tables, table, flags):
     for r in range(rows):
         a, b, o = get(tables, table + r), get(tables, table + rows + r), out + r * inner
         if operation < POWER:
             zero = rest(memory)
-            x, y = splat(zero, memory[a]), splat(zero, memory[b])
             for j in range(0, inner, count(zero)):
                 n = inner - j
-                if not flags & 1:
-                    x = load_first(zero, memory, a + j, n)
-                if not flags & 2:
-                    y = load_first(zero, memory, b + j, n)
+                x, y = read(zero, memory, a, j, n, flags & 1), read(zero, memory, b, j, n, flags & 2)
                 if operation == ADD:
                     z = x + y
                 elif operation == SUBTRACT:
@@ -245,17 +247,10 @@ def two_products(operation, memory, out, rows, inner, tables, table, flags):
     for r in range(rows):
         a, b = get(tables, table + r), get(tables, table + rows + r)
         c, d = get(tables, table + 2 * rows + r), get(tables, table + 3 * rows + r)
-        x, y, z, w = splat(zero, memory[a]), splat(zero, memory[b]), splat(zero, memory[c]), splat(zero, memory[d])
         for j in range(0, inner, count(zero)):
             n = inner - j
-            if not flags & 1:
-                x = load_first(zero, memory, a + j, n)
-            if not flags & 2:
-                y = load_first(zero, memory, b + j, n)
-            if not flags & 4:
-                z = load_first(zero, memory, c + j, n)
-            if not flags & 8:
-                w = load_first(zero, memory, d + j, n)
+            x, y = read(zero, memory, a, j, n, flags & 1), read(zero, memory, b, j, n, flags & 2)
+            z, w = read(zero, memory, c, j, n, flags & 4), read(zero, memory, d, j, n, flags & 8)
             if operation == ADD_PRODUCTS:
                 store_first(memory, out + r * inner + j, x * y + z * w, n)
             else:
