@@ -37,6 +37,7 @@ from separatrix.training.rollout import Rollout
 
 CONFIG, MODEL, STATE = "config.json", "model.safetensors", "state.safetensors"
 MEMORYLESS = "mlp"
+STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second to make
 
 # What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
 # that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
@@ -161,10 +162,23 @@ class Forecaster:
 
     def predict(self, steps: int) -> NDArray[np.float64]:
         """The next `steps` rows, by free run.    [steps, C], or [steps] when the series was [time]"""
+        near = min(steps, STEPPED)
         with torch.no_grad():
-            y, _ = self.model.free_run(None, steps, self.state)
-        rows = y[0].double().numpy()
+            y, state = self.model.free_run(None, near, self.state)
+            rows = torch.cat([y[0].double(), *self._go_on(state, steps - near)]).numpy()
         return rows[:, 0] if self.config is not None and self.config.flat else rows
+
+    def _go_on(self, state: State, steps: int) -> Iterator[Tensor]:
+        """`steps` rows from `state`, in pieces, by the program of a step where the state has a fixed size."""
+        if state.vector().shape != self.state.vector().shape:
+            yield self.model.free_run(None, steps, state)[0][0].double()
+        elif steps > 0:
+            system = self.model.as_system(state=state, dtype=self.model.head.weight.dtype)
+            now = system.start
+            for done in range(0, steps, STEPPED):
+                states = system.trajectory(now, min(STEPPED, steps - done))
+                now = states[-1]
+                yield system.observe(states).double()
 
     def update(self, values: Series | ArrayLike | Tensor) -> Forecaster:
         """Hear more of the series; the weights stay. NaN is a gap and is run through in closed loop."""

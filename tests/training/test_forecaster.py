@@ -12,6 +12,7 @@ import torch
 import separatrix as sx
 from separatrix.data import Series
 from separatrix.training import Forecaster
+from separatrix.training.forecaster import STEPPED
 from separatrix.training.loop import CHECKPOINT
 
 TINY = dict(steps=6, horizon=4, lags=3, d_model=8)
@@ -38,6 +39,14 @@ def test_every_mixer_fits_forecasts_and_comes_back(mixer, tmp_path):
     loaded = Forecaster.load(tmp_path)
     assert np.array_equal(loaded.predict(7), forecast)
     assert np.array_equal(loaded.update(signal()[:3]).predict(4), forecaster.update(signal()[:3]).predict(4))
+
+
+@pytest.mark.parametrize("mixer", ["s4d", "attention"])
+def test_a_long_forecast_is_the_free_run_and_begins_as_a_shorter_one(mixer):
+    forecaster = Forecaster(mixer, **TINY).fit(holed())
+    long, expected = forecaster.predict(STEPPED + 60), forecaster.model.free_run(None, STEPPED + 60, forecaster.state)[0]
+    assert np.array_equal(long[: STEPPED + 7], forecaster.predict(STEPPED + 7))
+    assert np.abs(long - expected[0].detach().double().numpy()).max() < 1e-3
 
 
 def test_update_is_hearing_the_same_values():
