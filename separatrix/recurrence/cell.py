@@ -168,7 +168,7 @@ def _no_kernel(*inputs: Any) -> str | None:
     if not inputs:
         return None
     cell, dense = inputs[0], inputs[0].operands()
-    if cell.kernel() is None:
+    if dense is None and cell.kernel() is None:
         return f"there is no kernel for {type(cell).__name__}"
     if dense is not None and dense.W.numel() + (0 if dense.V is None else dense.V.numel()) > MOST_WEIGHTS:
         return "the weights outgrow the cache"
@@ -187,6 +187,9 @@ def cell_scan_fused(cell: Any, x: Tensor, initial_state: Tensor | None = None, r
 
 def enter(cell: Any, x: Tensor, initial_state: Tensor | None) -> tuple[Any, Tensor, Tensor]:
     """The cell, what comes in and the first state, in the working precision."""
-    dtype = working_dtype(x, initial_state, *cell.tensors())
+    parameters = cell.tensors()
+    dtype = working_dtype(x, initial_state, *parameters)
     h = x.new_zeros(x.shape[0], cell.size, dtype=dtype) if initial_state is None else initial_state.to(dtype)
-    return cell.with_tensors([p.to(dtype) for p in cell.tensors()]), x.to(dtype), h
+    if any(p.dtype != dtype for p in parameters):
+        cell = cell.with_tensors([p.to(dtype) for p in parameters])
+    return cell, x.to(dtype), h

@@ -26,10 +26,12 @@ from torch import Tensor
 
 from separatrix.recurrence.blocks import DiagonalBlocks
 from separatrix.recurrence.cell import Cell, Kernel, Operands, cell_scan_recurrent
+from separatrix.recurrence.checks import readable
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.forcing import Forced
 from separatrix.recurrence.fused import operators
+from separatrix.recurrence.plan import recorded, transformed
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
 from separatrix.recurrence.transition import Transition
 from separatrix.recurrence.twins import twin
@@ -42,6 +44,14 @@ def gates(x: Tensor, count: int) -> tuple[Tensor, ...]:
 def rows(scale: Tensor, U: Tensor) -> Tensor:
     """diag(scale) U, a matrix for every step.   scale [..., N], U [N, N] -> [..., N, N]"""
     return scale.unsqueeze(-1) * U
+
+
+def alone(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
+    """Whether a kernel that nobody can look into may do it: a value for each of these states, and no derivatives."""
+    inputs = (h, x, *parameters)
+    if h.shape[:-1] != x.shape[:-1] or recorded(inputs) or transformed() is not None:
+        return False
+    return all(readable(a) and a.dtype is torch.float32 for a in inputs)
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,9 @@ class DiagonalGRU(Cell):
         return torch.addcmul(h, z, n - h)
 
     def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+        if alone(h, x, self.A):
+            value, jacobian = operators().diagonal_gru_linearized(h, x, self.A)
+            return value, Diagonal(jacobian)
         z, r, n = self.parts(h, x)
         gap, kept = n - h, 1 - z
         through = z * torch.addcmul(self.A[2], self.A[2] * n, n, value=-1)  # z (1 - n²) A_n
@@ -207,6 +220,9 @@ class DiagonalLSTM(Cell):
         return torch.cat([o * c.tanh(), c], dim=-1)
 
     def linearize(self, state: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+        if alone(state, x, self.A, self.C):
+            value, jacobian = operators().diagonal_lstm_linearized(state, x, self.A, self.C)
+            return value, DiagonalBlocks(jacobian)
         f, g, o, before, c = self.parts(state, x)
         s = c.tanh()
         forget = (before - g) * f * (1 - f)

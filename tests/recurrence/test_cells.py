@@ -22,6 +22,7 @@ from separatrix.recurrence import (
     Diagonal,
     DiagonalBlocks,
     DiagonalGRU,
+    DiagonalLSTM,
     Elman,
     Forced,
     NotConverged,
@@ -31,6 +32,7 @@ from separatrix.recurrence import (
     linearize,
     newton,
     newton_scan,
+    operators,
     plan,
 )
 from separatrix.recurrence.plan import choose, objection
@@ -82,6 +84,24 @@ def test_the_jacobian_is_the_derivative(name: str):
         for t in range(3):
             exact = torch.autograd.functional.jacobian(lambda state, x=x[b, t]: cell.step(state, x), h[b, t])
             torch.testing.assert_close(A.dense()[b, t], exact)
+
+
+@pytest.mark.parametrize("N", [1, 5, 75])
+@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
+def test_a_linearisation_by_kernel_is_the_one_by_torch(name: str, N: int):
+    cell = DiagonalGRU(randn(3, N)) if name == "diagonal gru" else DiagonalLSTM(randn(3, N), randn(2, N))
+    x, h = randn(2, 3, cell.width), 2 * randn(2, 3, cell.size)
+    narrow = cell.with_tensors([p.float() for p in cell.tensors()])
+    operator = operators.diagonal_gru_linearized if name == "diagonal gru" else operators.diagonal_lstm_linearized
+    torch.library.opcheck(operator.definition, (h.float(), x.float(), *narrow.tensors()), test_utils=("test_schema", "test_faketensor"))
+    with torch.no_grad():
+        value, A = linearize(narrow, h.float(), x.float())
+        exact, B = linearize(cell, h, x)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(A.dense().double(), B.dense(), rtol=1e-5, atol=1e-5)
+    state = h.float().requires_grad_()
+    assert linearize(narrow, state, x.float())[1].dense().requires_grad  # what is differentiated goes through torch
+    torch.func.jvp(lambda s: linearize(narrow, s, x.float())[0], (h.float(),), (h.float(),))
 
 
 @every_cell

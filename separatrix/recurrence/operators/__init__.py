@@ -18,6 +18,7 @@ from separatrix.recurrence.operators.dictionary_scan import dictionary_scan
 from separatrix.recurrence.operators.dplr import dplr
 from separatrix.recurrence.operators.gated import diagonal_gru, diagonal_lstm
 from separatrix.recurrence.operators.gram_solve import gram_solve
+from separatrix.recurrence.operators.linearized import diagonal_gru_linearized, diagonal_lstm_linearized
 from separatrix.recurrence.operators.log_linear import log_linear
 from separatrix.recurrence.operators.log_scan import log_scan
 from separatrix.recurrence.operators.long_convolution import long_convolution
@@ -36,7 +37,9 @@ __all__ = [
     "dense_cell",
     "dense_scan",
     "diagonal_gru",
+    "diagonal_gru_linearized",
     "diagonal_lstm",
+    "diagonal_lstm_linearized",
     "diagonal_scan",
     "diagonal_ssm",
     "dictionary_scan",
