@@ -175,11 +175,21 @@ def _span(y: Tensor) -> float:
 
 
 def _period(tail: Tensor, tolerance: float) -> int | None:
-    """The smallest whole shift that maps the tail onto itself; only shifts that fit into it twice are looked at."""
-    last = tail[-1]
-    close = ((tail[len(tail) // 2 : -1] - last).abs().amax(-1) <= tolerance).nonzero()[:, 0]
-    for back in reversed(close.tolist()):
-        p = len(tail) - 1 - len(tail) // 2 - back
-        if float((tail[p:] - tail[:-p]).abs().max()) <= tolerance:
+    """The smallest whole shift that maps the tail onto itself; only shifts that fit into it twice are looked at.
+
+    What moves slowly is near itself a few steps later as well: a period begins to count when the last value has been left.
+    """
+    near = (tail[len(tail) // 2 : -1] - tail[-1]).abs().amax(-1).flip(0) <= tolerance  # near[p - 1]: shift p
+    if bool(near.all()):
+        return None
+    left = int(near.int().argmin())
+
+    def missed(p: int) -> float:
+        return float((tail[p:] - tail[:-p]).abs().max())
+
+    for p in (left + 1 + near[left:].nonzero()[:, 0]).tolist():
+        if missed(p) <= tolerance:
+            while p < len(near) and missed(p + 1) < missed(p):
+                p += 1
             return p
     return None

@@ -9,6 +9,12 @@ import torch
 from separatrix.stability import Fate, Verdict, free_run
 from separatrix.systems import LinearSystem, Map, logistic, lorenz, rossler
 
+
+def turning(period):
+    angle = 2 * math.pi / period
+    return Map(lambda s, c, d: (c * s[0] - d * s[1], d * s[0] + c * s[1]), {"c": math.cos(angle), "d": math.sin(angle)}, (1.0, 0.0))
+
+
 FATES = {
     "chaos": (logistic, Fate.MOVING, None),
     "flow": (replace(lorenz, observed=(0,)), Fate.MOVING, None),
@@ -18,6 +24,9 @@ FATES = {
     "flow at rest": (replace(lorenz, parameters={"sigma": 10.0, "rho": 14.0, "beta": 8 / 3}), Fate.FIXED_POINT, None),
     "death": (replace(lorenz, parameters={"sigma": 10.0, "rho": 0.5, "beta": 8 / 3}), Fate.FIXED_POINT, None),
     "cycle out of step": (replace(rossler, parameters={"a": 0.1, "b": 0.1, "c": 4.0}, dt=0.0237), Fate.MOVING, None),
+    "slow flow": (replace(lorenz, dt=1e-4), Fate.MOVING, None),
+    "slow drift": (Map(lambda s, c: (s[0] + c,), {"c": 1e-3}, (0.0,)), Fate.MOVING, None),
+    "slow cycle": (turning(700), Fate.CYCLE, 700),
     "runaway": (replace(logistic, parameters={"r": 4.2}), Fate.DIVERGED, None),
 }
 
