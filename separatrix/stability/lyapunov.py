@@ -107,13 +107,13 @@ def lyapunov_spectrum(
     inputs     [T, m] with T >= transient + steps.
     generator  of the random initial frame; a fixed seed when None.
     """
-    if isinstance(system, LinearSystem):
-        return exact_spectrum(system, k)
-    start = _starting_state(system, state)
     n = system.dimension
     k = n if k is None else k
     if not 1 <= k <= n:
         raise ValueError(f"k is {k}, expected between 1 and the dimension of the state, {n}.")
+    if isinstance(system, LinearSystem):
+        return exact_spectrum(system, k)
+    start = _starting_state(system, state)
     steps, transient = _lengths(steps, transient, every, inputs)
     check_run(system, start, transient + steps, every, inputs)
     frame = _random_frame(k, start, generator)
@@ -185,7 +185,8 @@ def window(length: int) -> Tensor:
     u = (torch.minimum(x, 1 - x) / TAPER).clamp(max=1.0)
     inside = u < 1
     v = torch.where(inside, u, torch.full_like(u, 0.5))
-    return torch.where(inside, torch.sigmoid(1 / (1 - v) - 1 / v), torch.ones_like(u))
+    # Never 0: in a long run the first weights would underflow, and 0 times a growth of -inf is NaN.
+    return torch.where(inside, torch.sigmoid(1 / (1 - v) - 1 / v), torch.ones_like(u)).clamp(min=1e-300)
 
 
 def _starting_state(system: System, state: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from separatrix.stability import Verdict, exact_spectrum, lyapunov_spectrum
 from separatrix.stability.lyapunov import average_growth, window
-from separatrix.systems import SYSTEMS, LinearSystem, Map, henon, lorenz, push_forward
+from separatrix.systems import SYSTEMS, LinearSystem, Map, henon, logistic, lorenz, push_forward
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyapunov_spectra.json").read_text())
 NAMES = {
@@ -201,6 +201,8 @@ def test_a_drift_is_named():
 def test_a_direction_lost_to_rounding_is_minus_infinity():
     singular = Constant(torch.tensor([[0.5, 1.0], [0.0, 0.0]], dtype=torch.float64))
     assert lyapunov_spectrum(singular, torch.zeros(2, dtype=torch.float64), steps=100).exponents[1] == -torch.inf
+    superstable = lyapunov_spectrum(replace(logistic, parameters={"r": 2.0}), torch.tensor([0.5], dtype=torch.float64), steps=10_000)
+    assert superstable.largest.value == -torch.inf and superstable.kaplan_yorke.value == 0
 
 
 def test_the_same_call_gives_the_same_numbers():
@@ -212,6 +214,7 @@ def test_the_same_call_gives_the_same_numbers():
     ("call", "says"),
     [
         (lambda: lyapunov_spectrum(lorenz, k=4), "k is 4"),
+        (lambda: lyapunov_spectrum(LinearSystem(torch.eye(2)), k=0), "k is 0"),
         (lambda: lyapunov_spectrum(lorenz, steps=10), "at least 20"),
         (lambda: lyapunov_spectrum(lorenz, torch.zeros(2, 3)), "one state"),
         (lambda: lyapunov_spectrum(lorenz, torch.tensor([1.0, torch.inf, 0.0])), "infinite"),
