@@ -69,16 +69,23 @@ class Spectrum(NamedTuple):
 
     @property
     def kaplan_yorke(self) -> Number:
-        """j + (λ_1 + ... + λ_j) / |λ_{j+1}|, j the last index with a nonnegative sum: the dimension of the attractor, as conjectured."""
+        """j + (λ_1 + ... + λ_j) / |λ_{j+1}|, j the last index with a nonnegative sum: the dimension of the attractor, as conjectured.
+
+        A sum that is negative by less than the interval of its last exponent counts as zero: a cycle has one dimension, on whichever
+        side of zero its first exponent came out.
+        """
         sums = self.exponents.cumsum(0)
         if self.verdict is Verdict.DIVERGED:
             raise ValueError(f"the system diverged at step {self.failed}: it has no attractor to have a dimension.")
-        j = int((sums >= 0).sum())
+        finite = self.exponents[self.exponents.isfinite()]
+        rounding = 1e-9 * float(finite.abs().max()) if len(finite) else 0.0
+        allowed = float(student.ppf(0.975, BLOCKS - 1)) * self.error.nan_to_num(nan=0.0) + rounding
+        j = int((sums >= -allowed).int().cumprod(0).sum())
         if j == len(sums):
             if j < self.dimension:
                 raise ValueError(f"the sum of the {j} computed exponents is not negative yet: ask for more of the {self.dimension} (k).")
             return Number(float(j), "measured", unit="dimensions", how="no direction contracts enough: the whole state space")
-        value = j + (float(sums[j - 1]) if j else 0.0) / abs(float(self.exponents[j]))
+        value = j + (max(0.0, float(sums[j - 1])) if j else 0.0) / abs(float(self.exponents[j]))
         return Number(value, "measured", unit="dimensions", how="Kaplan-Yorke formula from the exponents")
 
 

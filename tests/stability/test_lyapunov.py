@@ -176,6 +176,15 @@ def test_leading_exponents_alone():
         _ = two.kaplan_yorke
 
 
+def test_a_cycle_has_one_dimension_on_either_side_of_zero():
+    for first in (1e-12, -1e-12):
+        growth = torch.tensor([[first, -0.05, -2.0]], dtype=torch.float64).repeat(1000, 1)
+        assert average_growth(growth, 1.0, 1, 3, "").kaplan_yorke.value == pytest.approx(1.0)
+    turn = torch.tensor([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 0.5]], dtype=torch.float64) * (1 - 1e-15)
+    assert exact_spectrum(LinearSystem(turn)).kaplan_yorke.value == pytest.approx(2.0)
+    assert exact_spectrum(LinearSystem(0.99 * turn)).kaplan_yorke.value == 0
+
+
 def test_a_cycle_and_a_fixed_point():
     cycle = lyapunov_spectrum(replace(lorenz, parameters={"sigma": 10.0, "rho": 350.0, "beta": 8 / 3}, dt=0.002), steps=200_000)
     assert abs(float(cycle.exponents[0])) < 0.01 and float(cycle.exponents[1]) < -0.1
