@@ -85,6 +85,20 @@ def test_fading_is_a_drift():
     assert run.fate == [Fate.MOVING] and run.verdict is Verdict.DRIFTING
 
 
+@pytest.mark.parametrize("system", [FATES["slow drift"][0], LinearSystem(torch.tensor([[0.99995]], dtype=torch.float64))])
+def test_a_mean_that_moves_is_a_drift(system):
+    run = free_run(system, torch.ones(1, dtype=torch.float64), steps=10_000)
+    assert run.fate == [Fate.MOVING] and run.verdict is Verdict.DRIFTING
+
+
+def test_nothing_is_claimed_for_the_steps_that_were_not_seen():
+    growing = LinearSystem(torch.tensor([[1.1]], dtype=torch.float64))
+    run = free_run(growing, torch.ones(1, dtype=torch.float64), steps=1005, every=10, limit=100.0)
+    assert run.failed == [50] and run.bounded.value == 40  # it left at step 49
+    still = free_run(replace(growing, A=growing.A / 2), torch.ones(1, dtype=torch.float64), steps=1005, every=10)
+    assert still.bounded.value == still.steps == 1000
+
+
 def test_progress_is_told():
     told = []
     free_run(logistic, steps=1000, chunk=300, progress=lambda done, total: told.append((done, total)))
