@@ -69,6 +69,15 @@ def test_a_sharp_resonance_is_not_missed():
     assert gain.frequency == pytest.approx(theta, abs=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e8])
+@pytest.mark.parametrize("radius", [0.5, 0.999, 0.9999])
+def test_the_certificate_is_found_in_any_unit_and_near_the_circle(radius, unit):
+    for seed in range(4):
+        system = stable(2 + seed, 1 + seed % 3, 1 + seed % 2, seed, radius)
+        norm = h_infinity(replace(system, B=unit * system.B, D=unit * system.D)).norm
+        assert norm.kind == "certified" and norm.high / norm.low - 1 < 2e-3
+
+
 def test_gains_do_not_know_the_coordinates_and_scale_with_the_output():
     system, T = stable(4, 2, 2, 3), torch.randn(4, 4, dtype=torch.float64)
     moved = LinearSystem(T @ system.A @ T.inverse(), T @ system.B, system.C @ T.inverse(), system.D)
