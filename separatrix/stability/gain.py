@@ -121,11 +121,13 @@ def measured_gain(
     with torch.no_grad():
         rest = response(u)
     for _ in range(rounds):
-        change = change * (radius / change.norm())
-        moved = (u + change).detach().requires_grad_(True)
+        moved = (u + change * (radius / change.norm())).detach().requires_grad_(True)
+        change = moved.detach() - u  # as it was rounded: that is what the response sees
+        if float(change.norm()) == 0.0:
+            raise ValueError(f"size is {size:g}: no such change of u is left in {u.dtype}. Pass a larger one.")
         y = response(moved)
         effect = (y - rest).detach()
-        gain = float(effect.norm()) / radius
+        gain = float(effect.norm() / change.norm())
         if not np.isfinite(gain):
             raise ValueError("the response is not finite near u: the system diverges. Shorten the sequence, or look at its free run.")
         history.append(gain)

@@ -130,7 +130,15 @@ def test_a_saturating_system_is_louder_where_it_is_small():
     assert float(again) == pytest.approx(witness.gain.value, rel=1e-9)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-7])
+def test_what_rounding_adds_to_a_change_is_no_gain(size):
+    u = torch.randn(300, 1, generator=torch.Generator().manual_seed(0))
+    assert measured_gain(lambda u: 4 * u, u, size=size).gain.value == pytest.approx(4, rel=1e-6)
+
+
 def test_bad_questions_are_refused():
+    with pytest.raises(ValueError, match="size is 1e-12"):
+        measured_gain(lambda u: u, torch.ones(300, 1), size=1e-12)
     with pytest.raises(ValueError, match="0 inputs"):
         h_infinity(LinearSystem(torch.eye(2) / 2))
     with pytest.raises(ValueError, match="u holds NaN"):
