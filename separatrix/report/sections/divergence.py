@@ -97,7 +97,7 @@ def exponents(
     top = values[0]
     if _low(top) > 0:
         kind = "chaotic"
-    elif top.high is not None and top.high < 0:
+    elif (top.value if top.high is None else top.high) < 0:
         kind = "settling, every nearby start is forgotten"
     else:
         kind = "at the line between settling and chaos"
