@@ -3,12 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from separatrix.report.finding import Finding, Made, counted, plain, record, show, to_json
 from separatrix.report.sections.divergence import exponents
+from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
 
 
@@ -75,6 +77,13 @@ def test_a_finding_takes_numbers_with_a_kind_only():
         finding(numbers={"a": 3.0})
     with pytest.raises(ValueError, match="slug"):
         finding(slug="two words")
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_portraits_do_not_know_the_unit(unit):
+    data, model = np.sin(0.3 * np.arange(2000)), np.sin(0.3 * np.arange(9000)) ** 3
+    for got, want in zip(overlaps(unit * data, unit * model, 5), overlaps(data, model, 5)):
+        assert got.value == pytest.approx(want.value, abs=0.01)
 
 
 @pytest.mark.parametrize(
