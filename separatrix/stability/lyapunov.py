@@ -162,7 +162,7 @@ def average_growth(log_growth: Tensor, interval: float, every: int, dimension: i
     allowed = 4 * (block_mean[:half].var(0) / half + block_mean[half:].var(0) / half).sqrt()
     finite = mean.isfinite()
     scale = mean[finite].abs().max() if bool(finite.any()) else torch.tensor(0.0)
-    drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 + scale)).any())
+    drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 / interval + scale)).any())
     order = mean.argsort(descending=True, stable=True)
     ends = torch.linspace(1, len(rate), min(500, len(rate))).long()
     return Spectrum(
