@@ -31,7 +31,7 @@ from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
 # Runs of one and the same system stray beyond their data's own largest distance one time in fifteen, beyond this many times it one in
-# fifty; Lorenz with rho = 27 instead of 28 is three times beyond (4,000 samples of z, every 0.05).
+# twenty-five; the values of Lorenz with rho = 27 instead of 28 are 1.5 times as far in the median (4,000 samples of z, every 0.05).
 MARGIN = 1.25
 
 

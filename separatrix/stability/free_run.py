@@ -48,29 +48,34 @@ class FreeRun(NamedTuple):
     state: Tensor  # [..., n], after the last step; of a run that diverged, where it started
     fate: list[Fate]  # one for each starting state, flattened
     period: list[int | None]  # of each CYCLE, in kept samples
-    failed: list[int | None]  # the step at which each DIVERGED
+    failed: list[int | None]  # the step at which each DIVERGED, as far as every `every`-th step shows
     low: list[Number]  # [m], lowest value seen of each component, over all runs that stayed
     high: list[Number]  # [m], highest
     spread: Tensor  # [..., 10, m], standard deviation in each tenth of the run: fading, steady or growing
-    steps: int
+    steps: int  # that were made: a multiple of every
     every: int
 
     @property
     def verdict(self) -> Verdict:
-        """DIVERGED if any run did; DRIFTING if the spread of a run still changes by half between its last two thirds; else SETTLED."""
+        """DIVERGED if any run did; DRIFTING if, from the middle of a run to its end, its spread changes by half or its mean by twice
+        the spread; else SETTLED."""
         if Fate.DIVERGED in self.fate:
             return Verdict.DIVERGED
         spread = self.spread.reshape(-1, *self.spread.shape[-2:])
         middle, end = spread[:, 3:6].mean(1), spread[:, 7:].mean(1)
+        level = _tenths(self.observed.reshape(len(self.fate), -1, self.observed.shape[-1])).mean(2)
+        shift = (level[:, 7:].mean(1) - level[:, 3:6].mean(1)).abs()
         moving = torch.tensor([fate is Fate.MOVING for fate in self.fate])
-        changed = ((end - middle).abs() > 0.5 * torch.maximum(end, middle)).any(-1)
+        most = torch.maximum(end, middle)
+        changed = (((end - middle).abs() > 0.5 * most) | (shift > 2 * most)).any(-1)
         return Verdict.DRIFTING if bool((changed & moving).any()) else Verdict.SETTLED
 
     @property
     def bounded(self) -> Number:
         """Steps that every run stayed within the limit for."""
-        stayed = min([self.steps if step is None else step - 1 for step in self.failed])
-        return Number(stayed, "measured", unit="steps", how=f"{len(self.failed)} free run(s) of {self.steps:,} steps")
+        stayed = min([self.steps if step is None else step - self.every for step in self.failed])
+        seen = "" if self.every == 1 else f", seen every {self.every:,} steps"
+        return Number(stayed, "measured", unit="steps", how=f"{len(self.failed)} free run(s) of {self.steps:,} steps{seen}")
 
 
 def free_run(
@@ -104,6 +109,7 @@ def free_run(
         raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")
     if limit is not None and not limit > 0:
         raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
+    steps = steps // every * every
     batch = state.shape[:-1]
     rows = state.reshape(-1, state.shape[-1])
     failed: list[int | None] = [None] * len(rows)
@@ -112,8 +118,8 @@ def free_run(
     chunk = max(every, chunk // every * every)
     kept: list[Tensor] = []
     done = 0
-    while done < steps // every * every:
-        now = min(chunk, steps // every * every - done)
+    while done < steps:
+        now = min(chunk, steps - done)
         states = trajectory(system, rows, now, every=every)
         with torch.no_grad():
             seen = system.observe(states)
@@ -143,7 +149,7 @@ def free_run(
     how = f"over {steps:,} steps of {len(failed)} free run(s)"
     ends = [stayed.amin(0), stayed.amax(0)] if len(stayed) else [torch.full(observed.shape[-1:], torch.nan)] * 2
     low, high = ([Number(float(v), "measured", how=how) for v in end] for end in ends)
-    tenths = observed[:, : observed.shape[1] // 10 * 10].unflatten(1, (10, -1)).double().std(dim=2)
+    tenths = _tenths(observed).std(dim=2)
     return FreeRun(
         observed=observed.reshape(*batch, *observed.shape[1:]),
         state=rows.reshape(*batch, -1),
@@ -170,16 +176,31 @@ def _fate(y: Tensor, failed: int | None) -> tuple[Fate, int | None]:
     return (Fate.CYCLE, period) if period is not None else (Fate.MOVING, None)
 
 
+def _tenths(observed: Tensor) -> Tensor:
+    """[R, M, m] -> [R, 10, M // 10, m]"""
+    return observed[:, : observed.shape[1] // 10 * 10].unflatten(1, (10, -1)).double()
+
+
 def _span(y: Tensor) -> float:
     return float((y.amax(0) - y.amin(0)).max())
 
 
 def _period(tail: Tensor, tolerance: float) -> int | None:
-    """The smallest whole shift that maps the tail onto itself; only shifts that fit into it twice are looked at."""
-    last = tail[-1]
-    close = ((tail[len(tail) // 2 : -1] - last).abs().amax(-1) <= tolerance).nonzero()[:, 0]
-    for back in reversed(close.tolist()):
-        p = len(tail) - 1 - len(tail) // 2 - back
-        if float((tail[p:] - tail[:-p]).abs().max()) <= tolerance:
+    """The smallest whole shift that maps the tail onto itself; only shifts that fit into it twice are looked at.
+
+    What moves slowly is near itself a few steps later as well: a period begins to count when the last value has been left.
+    """
+    near = (tail[len(tail) // 2 : -1] - tail[-1]).abs().amax(-1).flip(0) <= tolerance  # near[p - 1]: shift p
+    if bool(near.all()):
+        return None
+    left = int(near.int().argmin())
+
+    def missed(p: int) -> float:
+        return float((tail[p:] - tail[:-p]).abs().max())
+
+    for p in (left + 1 + near[left:].nonzero()[:, 0]).tolist():
+        if missed(p) <= tolerance:
+            while p < len(near) and missed(p + 1) < missed(p):
+                p += 1
             return p
     return None

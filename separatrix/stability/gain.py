@@ -121,11 +121,13 @@ def measured_gain(
     with torch.no_grad():
         rest = response(u)
     for _ in range(rounds):
-        change = change * (radius / change.norm())
-        moved = (u + change).detach().requires_grad_(True)
+        moved = (u + change * (radius / change.norm())).detach().requires_grad_(True)
+        change = moved.detach() - u  # as it was rounded: that is what the response sees
+        if float(change.norm()) == 0.0:
+            raise ValueError(f"size is {size:g}: no such change of u is left in {u.dtype}. Pass a larger one.")
         y = response(moved)
         effect = (y - rest).detach()
-        gain = float(effect.norm()) / radius
+        gain = float(effect.norm() / change.norm())
         if not np.isfinite(gain):
             raise ValueError("the response is not finite near u: the system diverges. Shorten the sequence, or look at its free run.")
         history.append(gain)
@@ -170,10 +172,16 @@ def _crossings(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, gamma
 def _certify(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: float, high: float) -> tuple[Number, Tensor | None]:
     """The number, with the smallest upper end within a thousandth for which (2) could be checked."""
     n, m = B.shape
+    eigenvalues = np.linalg.eigvals(A)
+    z = np.exp(1j * np.unique(np.r_[0.0, np.pi, np.abs(np.angle(eigenvalues))]))[:, None, None]
+    reached = float(np.linalg.svd(np.linalg.solve(z * np.eye(n) - A, np.broadcast_to(B, (len(z), n, m))), compute_uv=False).max())
+    # In these units inputs reach states, and states outputs, about one to one. Powers of two: (2) is scaled without a rounding.
+    b, c = (2.0 ** -round(np.log2(gain)) if gain > 0 else 1.0 for gain in (reached, low / (reached or 1.0)))
+    B, C, D = b * B, c * C, b * c * D
     for slack in (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3):
-        gamma = max(high, low * (1 + slack), slack)
-        # A little more cost than CᵀC makes the inequality strict; measured in γ² per input, which is what P is worth.
-        strict = 1e-4 * slack * gamma**2 / max(float(np.linalg.norm(B)) ** 2, 1e-6)
+        gamma = b * c * max(high, low * (1 + slack)) or slack
+        # A little more cost than CᵀC makes the inequality strict, and raises the norm by less than the room there is.
+        strict = 0.05 * (gamma**2 - (b * c * low) ** 2)
         try:
             cost = C.T @ C + strict * np.eye(n)
             P = scipy.linalg.solve_discrete_are(A, B, cost, D.T @ D - gamma**2 * np.eye(m), s=C.T @ D)
@@ -186,5 +194,5 @@ def _certify(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: fl
         rounding = 16 * len(G) * np.finfo(float).eps * (np.linalg.norm(G) ** 2 * np.linalg.norm(weight) + gamma**2)
         if np.linalg.eigvalsh(inequality).max() < -rounding and np.linalg.eigvalsh(P).min() > -rounding:
             how = "attained at the named frequency from below, from above by a solution P of the bounded-real inequality that was checked"
-            return Number(low, "certified", low, gamma, how=how), torch.from_numpy(P)
+            return Number(low, "certified", low, gamma / (b * c), how=how), torch.from_numpy(P / c**2)
     return Number(low, "bound", low=low, how="attained at the named frequency; no certificate from above was found"), None

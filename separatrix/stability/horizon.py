@@ -145,5 +145,6 @@ def _median(each: Tensor, censored: Tensor, steps: int, generator: torch.Generat
     run = max(1, round(count ** (1 / 3)))  # neighbouring origins share their futures: draw them together
     first = rng.integers(0, count, (RESAMPLES, -(-count // run)))
     drawn = ((first[..., None] + np.arange(run)) % count).reshape(RESAMPLES, -1)[:, :count]
-    medians = np.median(values[drawn], axis=1)
-    return Number(middle, "estimated", min(middle, np.quantile(medians, 0.025)), max(middle, np.quantile(medians, 0.975)), "samples", how)
+    low, high = np.quantile(np.median(values[drawn], axis=1), (0.025, 0.975))
+    # A median that reaches into the origins that never left has no upper end: nobody looked beyond the last step.
+    return Number(middle, "estimated", min(middle, low), None if high > steps - 1 else max(middle, high), "samples", how)

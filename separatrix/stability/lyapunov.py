@@ -69,16 +69,23 @@ class Spectrum(NamedTuple):
 
     @property
     def kaplan_yorke(self) -> Number:
-        """j + (λ_1 + ... + λ_j) / |λ_{j+1}|, j the last index with a nonnegative sum: the dimension of the attractor, as conjectured."""
+        """j + (λ_1 + ... + λ_j) / |λ_{j+1}|, j the last index with a nonnegative sum: the dimension of the attractor, as conjectured.
+
+        A sum that is negative by less than the interval of its last exponent counts as zero: a cycle has one dimension, on whichever
+        side of zero its first exponent came out.
+        """
         sums = self.exponents.cumsum(0)
         if self.verdict is Verdict.DIVERGED:
             raise ValueError(f"the system diverged at step {self.failed}: it has no attractor to have a dimension.")
-        j = int((sums >= 0).sum())
+        finite = self.exponents[self.exponents.isfinite()]
+        rounding = 1e-9 * float(finite.abs().max()) if len(finite) else 0.0
+        allowed = float(student.ppf(0.975, BLOCKS - 1)) * self.error.nan_to_num(nan=0.0) + rounding
+        j = int((sums >= -allowed).int().cumprod(0).sum())
         if j == len(sums):
             if j < self.dimension:
                 raise ValueError(f"the sum of the {j} computed exponents is not negative yet: ask for more of the {self.dimension} (k).")
             return Number(float(j), "measured", unit="dimensions", how="no direction contracts enough: the whole state space")
-        value = j + (float(sums[j - 1]) if j else 0.0) / abs(float(self.exponents[j]))
+        value = j + (max(0.0, float(sums[j - 1])) if j else 0.0) / abs(float(self.exponents[j]))
         return Number(value, "measured", unit="dimensions", how="Kaplan-Yorke formula from the exponents")
 
 
@@ -107,13 +114,13 @@ def lyapunov_spectrum(
     inputs     [T, m] with T >= transient + steps.
     generator  of the random initial frame; a fixed seed when None.
     """
-    if isinstance(system, LinearSystem):
-        return exact_spectrum(system, k)
-    start = _starting_state(system, state)
     n = system.dimension
     k = n if k is None else k
     if not 1 <= k <= n:
         raise ValueError(f"k is {k}, expected between 1 and the dimension of the state, {n}.")
+    if isinstance(system, LinearSystem):
+        return exact_spectrum(system, k)
+    start = _starting_state(system, state)
     steps, transient = _lengths(steps, transient, every, inputs)
     check_run(system, start, transient + steps, every, inputs)
     frame = _random_frame(k, start, generator)
@@ -155,7 +162,7 @@ def average_growth(log_growth: Tensor, interval: float, every: int, dimension: i
     allowed = 4 * (block_mean[:half].var(0) / half + block_mean[half:].var(0) / half).sqrt()
     finite = mean.isfinite()
     scale = mean[finite].abs().max() if bool(finite.any()) else torch.tensor(0.0)
-    drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 + scale)).any())
+    drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 / interval + scale)).any())
     order = mean.argsort(descending=True, stable=True)
     ends = torch.linspace(1, len(rate), min(500, len(rate))).long()
     return Spectrum(
@@ -185,7 +192,8 @@ def window(length: int) -> Tensor:
     u = (torch.minimum(x, 1 - x) / TAPER).clamp(max=1.0)
     inside = u < 1
     v = torch.where(inside, u, torch.full_like(u, 0.5))
-    return torch.where(inside, torch.sigmoid(1 / (1 - v) - 1 / v), torch.ones_like(u))
+    # Never 0: in a long run the first weights would underflow, and 0 times a growth of -inf is NaN.
+    return torch.where(inside, torch.sigmoid(1 / (1 - v) - 1 / v), torch.ones_like(u)).clamp(min=1e-300)
 
 
 def _starting_state(system: System, state: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ class Eigenvalues(NamedTuple):
     nor where the eigenvalues go on other data.
     """
 
-    values: Tensor  # [M] complex128, at most `keep` of them, evenly spread over all
+    values: Tensor  # [M] complex128, at most `keep` of them, evenly spread over all, and the one of largest modulus
     memory: Tensor  # [M] steps, infinite on and outside the unit circle
     largest: Number  # largest modulus over all eigenvalues
     median: Number  # median modulus, low and high the range of the middle nine tenths
@@ -51,7 +51,10 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
         raise ValueError(f"{bad} of {len(values)} eigenvalues are not finite: the transition holds NaN or infinite values.")
     how = f"{len(values):,} eigenvalues along the data"
     ends = [float(modulus.kthvalue(1 + int(q * (len(modulus) - 1))).values) for q in (0.05, 0.5, 0.95)]
-    kept = values[torch.linspace(0, len(values) - 1, min(keep, len(values)), dtype=torch.float64).round().long()].to(torch.complex128)
+    spread = torch.linspace(0, len(values) - 1, min(keep, len(values)), dtype=torch.float64).round().long()
+    # The largest stays: without it a drawing would say of all eigenvalues what holds for most.
+    spread[(spread - modulus.argmax()).abs().argmin()] = modulus.argmax()
+    kept = values[spread].to(torch.complex128)
     rounding = 8 * torch.finfo(torch.float32).eps  # layers keep their recurrence in float32
     return Eigenvalues(
         values=kept,

@@ -3,11 +3,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from separatrix.report.finding import Finding, Made, counted, plain, record, show, to_json
+from separatrix.report.sections.divergence import exponents
+from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
 
 
@@ -74,3 +77,24 @@ def test_a_finding_takes_numbers_with_a_kind_only():
         finding(numbers={"a": 3.0})
     with pytest.raises(ValueError, match="slug"):
         finding(slug="two words")
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_portraits_do_not_know_the_unit(unit):
+    data, model = np.sin(0.3 * np.arange(2000)), np.sin(0.3 * np.arange(9000)) ** 3
+    for got, want in zip(overlaps(unit * data, unit * model, 5), overlaps(data, model, 5)):
+        assert got.value == pytest.approx(want.value, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("largest", "says"),
+    [
+        (Number(-0.3, "measured"), "is settling"),
+        (Number(-math.inf, "measured"), "is settling"),
+        (Number(0.0, "measured"), "at the line"),
+        (Number(-0.3, "estimated", -0.7, 0.1), "at the line"),
+        (Number(0.3, "measured"), "is chaotic"),
+    ],
+)
+def test_an_exponent_counts_with_its_interval_or_as_it_is(largest, says):
+    assert says in exponents([largest], estimate=None, numbers={}, settled=True, unit="step", made=Made("data"), call="a()").title

@@ -9,6 +9,12 @@ import torch
 from separatrix.stability import Fate, Verdict, free_run
 from separatrix.systems import LinearSystem, Map, logistic, lorenz, rossler
 
+
+def turning(period):
+    angle = 2 * math.pi / period
+    return Map(lambda s, c, d: (c * s[0] - d * s[1], d * s[0] + c * s[1]), {"c": math.cos(angle), "d": math.sin(angle)}, (1.0, 0.0))
+
+
 FATES = {
     "chaos": (logistic, Fate.MOVING, None),
     "flow": (replace(lorenz, observed=(0,)), Fate.MOVING, None),
@@ -18,6 +24,9 @@ FATES = {
     "flow at rest": (replace(lorenz, parameters={"sigma": 10.0, "rho": 14.0, "beta": 8 / 3}), Fate.FIXED_POINT, None),
     "death": (replace(lorenz, parameters={"sigma": 10.0, "rho": 0.5, "beta": 8 / 3}), Fate.FIXED_POINT, None),
     "cycle out of step": (replace(rossler, parameters={"a": 0.1, "b": 0.1, "c": 4.0}, dt=0.0237), Fate.MOVING, None),
+    "slow flow": (replace(lorenz, dt=1e-4), Fate.MOVING, None),
+    "slow drift": (Map(lambda s, c: (s[0] + c,), {"c": 1e-3}, (0.0,)), Fate.MOVING, None),
+    "slow cycle": (turning(700), Fate.CYCLE, 700),
     "runaway": (replace(logistic, parameters={"r": 4.2}), Fate.DIVERGED, None),
 }
 
@@ -74,6 +83,20 @@ def test_fading_is_a_drift():
     fading = LinearSystem(torch.tensor([[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]], dtype=torch.float64) * 0.9995)
     run = free_run(fading, torch.tensor([1.0, 0.0], dtype=torch.float64), steps=10_000)
     assert run.fate == [Fate.MOVING] and run.verdict is Verdict.DRIFTING
+
+
+@pytest.mark.parametrize("system", [FATES["slow drift"][0], LinearSystem(torch.tensor([[0.99995]], dtype=torch.float64))])
+def test_a_mean_that_moves_is_a_drift(system):
+    run = free_run(system, torch.ones(1, dtype=torch.float64), steps=10_000)
+    assert run.fate == [Fate.MOVING] and run.verdict is Verdict.DRIFTING
+
+
+def test_nothing_is_claimed_for_the_steps_that_were_not_seen():
+    growing = LinearSystem(torch.tensor([[1.1]], dtype=torch.float64))
+    run = free_run(growing, torch.ones(1, dtype=torch.float64), steps=1005, every=10, limit=100.0)
+    assert run.failed == [50] and run.bounded.value == 40  # it left at step 49
+    still = free_run(replace(growing, A=growing.A / 2), torch.ones(1, dtype=torch.float64), steps=1005, every=10)
+    assert still.bounded.value == still.steps == 1000
 
 
 def test_progress_is_told():

@@ -69,6 +69,15 @@ def test_a_sharp_resonance_is_not_missed():
     assert gain.frequency == pytest.approx(theta, abs=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e8])
+@pytest.mark.parametrize("radius", [0.5, 0.999, 0.9999])
+def test_the_certificate_is_found_in_any_unit_and_near_the_circle(radius, unit):
+    for seed in range(4):
+        system = stable(2 + seed, 1 + seed % 3, 1 + seed % 2, seed, radius)
+        norm = h_infinity(replace(system, B=unit * system.B, D=unit * system.D)).norm
+        assert norm.kind == "certified" and norm.high / norm.low - 1 < 2e-3
+
+
 def test_gains_do_not_know_the_coordinates_and_scale_with_the_output():
     system, T = stable(4, 2, 2, 3), torch.randn(4, 4, dtype=torch.float64)
     moved = LinearSystem(T @ system.A @ T.inverse(), T @ system.B, system.C @ T.inverse(), system.D)
@@ -121,7 +130,15 @@ def test_a_saturating_system_is_louder_where_it_is_small():
     assert float(again) == pytest.approx(witness.gain.value, rel=1e-9)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-6, 1e-7])
+def test_what_rounding_adds_to_a_change_is_no_gain(size):
+    u = torch.randn(300, 1, generator=torch.Generator().manual_seed(0))
+    assert measured_gain(lambda u: 4 * u, u, size=size).gain.value == pytest.approx(4, rel=1e-6)
+
+
 def test_bad_questions_are_refused():
+    with pytest.raises(ValueError, match="size is 1e-12"):
+        measured_gain(lambda u: u, torch.ones(300, 1), size=1e-12)
     with pytest.raises(ValueError, match="0 inputs"):
         h_infinity(LinearSystem(torch.eye(2) / 2))
     with pytest.raises(ValueError, match="u holds NaN"):

@@ -36,6 +36,14 @@ def test_what_never_left_is_at_least():
     assert "6 of which never left" in found.steps.how
 
 
+def test_an_interval_that_reaches_what_never_left_is_open():
+    truth, forecast = torch.zeros(9, 20), torch.zeros(9, 20)
+    forecast[:5, 12:] = 1.0  # five of nine leave after 12 steps, four never
+    found = forecast_horizon(forecast, truth, scale=1.0)
+    assert found.steps.value == 12 and found.steps.kind == "estimated"
+    assert found.steps.high is None and found.time.high is None and found.steps.holds(25)
+
+
 def test_a_forecast_that_blew_up_has_left():
     truth = torch.zeros(1, 5)
     found = forecast_horizon(torch.tensor([[0.0, 0.0, torch.nan, torch.inf, 0.0]]), truth, scale=1.0)

@@ -11,7 +11,7 @@ import torch
 
 from separatrix.stability import Verdict, exact_spectrum, lyapunov_spectrum
 from separatrix.stability.lyapunov import average_growth, window
-from separatrix.systems import SYSTEMS, LinearSystem, Map, henon, lorenz, push_forward
+from separatrix.systems import SYSTEMS, LinearSystem, Map, henon, logistic, lorenz, push_forward
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyapunov_spectra.json").read_text())
 NAMES = {
@@ -176,6 +176,15 @@ def test_leading_exponents_alone():
         _ = two.kaplan_yorke
 
 
+def test_a_cycle_has_one_dimension_on_either_side_of_zero():
+    for first in (1e-12, -1e-12):
+        growth = torch.tensor([[first, -0.05, -2.0]], dtype=torch.float64).repeat(1000, 1)
+        assert average_growth(growth, 1.0, 1, 3, "").kaplan_yorke.value == pytest.approx(1.0)
+    turn = torch.tensor([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 0.5]], dtype=torch.float64) * (1 - 1e-15)
+    assert exact_spectrum(LinearSystem(turn)).kaplan_yorke.value == pytest.approx(2.0)
+    assert exact_spectrum(LinearSystem(0.99 * turn)).kaplan_yorke.value == 0
+
+
 def test_a_cycle_and_a_fixed_point():
     cycle = lyapunov_spectrum(replace(lorenz, parameters={"sigma": 10.0, "rho": 350.0, "beta": 8 / 3}, dt=0.002), steps=200_000)
     assert abs(float(cycle.exponents[0])) < 0.01 and float(cycle.exponents[1]) < -0.1
@@ -195,12 +204,15 @@ def test_divergence_comes_back_by_name_with_its_step():
 
 def test_a_drift_is_named():
     fading = torch.linspace(1, 0, 2000, dtype=torch.float64)[:, None] + 0.01 * torch.randn(2000, 1, dtype=torch.float64)
-    assert average_growth(fading, 1.0, 1, 1, "").verdict is Verdict.DRIFTING
+    for interval in (1.0, 1e12):  # whatever the unit of time
+        assert average_growth(fading, interval, 1, 1, "").verdict is Verdict.DRIFTING
 
 
 def test_a_direction_lost_to_rounding_is_minus_infinity():
     singular = Constant(torch.tensor([[0.5, 1.0], [0.0, 0.0]], dtype=torch.float64))
     assert lyapunov_spectrum(singular, torch.zeros(2, dtype=torch.float64), steps=100).exponents[1] == -torch.inf
+    superstable = lyapunov_spectrum(replace(logistic, parameters={"r": 2.0}), torch.tensor([0.5], dtype=torch.float64), steps=10_000)
+    assert superstable.largest.value == -torch.inf and superstable.kaplan_yorke.value == 0
 
 
 def test_the_same_call_gives_the_same_numbers():
@@ -212,6 +224,7 @@ def test_the_same_call_gives_the_same_numbers():
     ("call", "says"),
     [
         (lambda: lyapunov_spectrum(lorenz, k=4), "k is 4"),
+        (lambda: lyapunov_spectrum(LinearSystem(torch.eye(2)), k=0), "k is 0"),
         (lambda: lyapunov_spectrum(lorenz, steps=10), "at least 20"),
         (lambda: lyapunov_spectrum(lorenz, torch.zeros(2, 3)), "one state"),
         (lambda: lyapunov_spectrum(lorenz, torch.tensor([1.0, torch.inf, 0.0])), "infinite"),

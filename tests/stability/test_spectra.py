@@ -24,6 +24,7 @@ def test_a_diagonal_is_its_eigenvalues():
     found = eigenvalues_along(Diagonal(a), keep=100)
     assert found.values.shape == (100,) and found.memory.shape == (100,)
     assert found.largest.value == pytest.approx(float(a.abs().max())) == found.norm.value
+    assert float(found.values.abs().max()) == found.largest.value  # whatever is said of those that are kept holds for all
     assert found.outside.value == 0 and found.negative.value == pytest.approx(float((a < 0).double().mean()))
     beyond = eigenvalues_along(Diagonal(a + 0.5))
     assert beyond.outside.value == pytest.approx(float(((a + 0.5).abs() > 1).double().mean()))

@@ -41,7 +41,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         if doubt:
             title += f", but {doubt}"
         elif min(_low(a), _low(b)) > 0:
-            title += ": both chaotic"
+            title += ": both as chaos does"
         else:
             title += ": the error bars reach zero" if max(a.value, b.value) > 0 else ": neither is chaotic"
     else:
@@ -78,7 +78,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         "Two states that are almost alike: how fast do they part, and is it the same in the model as in the data?",
         numbers,
         made,
-        "Read off one scalar series with neighbours; noise and a short record bias it. "
+        "Read off one scalar series with neighbours; noise and a short record bias it, and coloured noise parts like chaos. "
         "The exponent of the model's own equations stands in the section on its spectrum.",
         call,
         Picture(
@@ -97,7 +97,7 @@ def exponents(
     top = values[0]
     if _low(top) > 0:
         kind = "chaotic"
-    elif top.high is not None and top.high < 0:
+    elif (top.value if top.high is None else top.high) < 0:
         kind = "settling, every nearby start is forgotten"
     else:
         kind = "at the line between settling and chaos"

@@ -43,7 +43,7 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]
     """
     half = len(data) // 2
     known = data[np.isfinite(data)]
-    edges = np.linspace(known.min(), known.max() + 1e-9 * (known.max() - known.min() + 1), CELLS + 1)
+    edges = np.linspace(known.min(), known.max(), CELLS + 1)
     pieces = [model[i : i + half] for i in range(0, len(model) - half + 1, half)][:40] or [model]
     values = np.array([overlap(piece, side, delay, edges) for piece in pieces for side in (data[:half], data[half:])])
     means = values.reshape(-1, 2).mean(1)
