@@ -67,9 +67,11 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     first = text.lstrip().split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text), delimiter=delimiter) if row]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text.strip("\r\n")), delimiter=delimiter)]
     except csv.Error as error:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
+    # An empty line parts rows; where a row is one cell, it is an empty cell.
+    rows = [row or [""] for row in rows if row or len(rows[0]) == 1]
     if not rows:
         raise ValueError(f"{source} is empty. A CSV file needs a header line and rows of numbers.")
     if all(_number(cell) is not None for cell in rows[0]):

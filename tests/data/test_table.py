@@ -34,6 +34,11 @@ def test_missing_cells_are_gaps_and_keep_their_place(write):
     assert (series.name, series.step, series.unit) == ("mine", 1.0, "step")
 
 
+def test_an_empty_line_in_a_file_of_one_column_is_a_gap(write):
+    assert same(data.read_csv(write("\na\r\n1\r\n\r\n3\r\n\r\n")).values, [[1], [nan], [3]])
+    assert same(data.read_csv(write("\na,b\n\n1,2\n\n3,4\n\n")).values, [[1, 2], [3, 4]])
+
+
 def test_one_column(write):
     series = data.read_csv(write("a;b\r\n1;2\r\n3;4\r\n"), "b")
     assert series.names == ("b",) and same(series.values, [[2], [4]])
