@@ -43,8 +43,9 @@ def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], ad
 
     try:
         return examine(
-            where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, None, what, "measuring")
-        )
+            where, series, ahead=task.horizon, command=task.command, rivals=rivals,
+            progress=lambda done, what: advance(done, None, what, "measuring"),
+        )  # fmt: skip
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None

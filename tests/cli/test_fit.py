@@ -147,7 +147,7 @@ def test_a_fit_ends_with_the_verdict_and_the_report(here, monkeypatch):
     from separatrix.report import audit
 
     monkeypatch.setattr(audit, "audit", partial(audit.audit, steps=400))  # the verdict asks for 100,000: more than a test has time for
-    result = run("fit", "my.csv", "--column", "temp", "--horizon", 6, "--steps", 4)
+    result = run("fit", "my.csv", "--column", "temp", "--horizon", 6, "--steps", 4, "--rivals", "mlp")
     assert result.exit_code == 0, result.stderr
     verdict, report = result.stdout.splitlines()
     assert verdict.partition(":")[0] in ("holds", "marginal", "stable but wrong", "runs away")
@@ -155,6 +155,7 @@ def test_a_fit_ends_with_the_verdict_and_the_report(here, monkeypatch):
     page = Path("runs/my-s4d/report.html").read_text()
     assert verdict.partition(": ")[2] in html.unescape(page)
     assert html.unescape(page).count("missing times became rows of gaps") >= 1
+    assert "NMSE of MLP" in page
 
 
 def test_two_reports_side_by_side(tmp_path):
