@@ -135,7 +135,8 @@ def test_forecast_refuses_what_it_cannot_do(fitted, tmp_path):
     for words, complaint in [
         (("--steps", 0), "--steps is 0"),
         (("--from", 3), "--from is 3 but must be 104"),
-        (("--csv", tmp_path / "no" / "out.csv"), "no such file or directory"),
+        (("--csv", tmp_path / "no" / "out.csv"), f"{tmp_path / 'no' / 'out.csv'}: no such file or directory"),
+        (("--csv", tmp_path), f"{tmp_path}: is a directory"),
     ]:
         result = run("forecast", fitted, *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr, result.stderr
