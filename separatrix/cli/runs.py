@@ -43,8 +43,9 @@ def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], ad
 
     try:
         return examine(
-            where, series, ahead=task.horizon, command=task.command, progress=lambda done, what: advance(done, None, what, "measuring")
-        )
+            where, series, ahead=task.horizon, command=task.command, rivals=rivals,
+            progress=lambda done, what: advance(done, None, what, "measuring"),
+        )  # fmt: skip
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
@@ -134,11 +135,11 @@ def forecast(
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
     if end > task.origin:
         forecaster.update(series.values[task.origin : end])
-    rows = forecaster.predict(steps)
+    rows = forecaster.predict(steps).astype("float32")  # what the network says, in as many digits as tell its numbers apart
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", *series.names])
-    writer.writerows([end + i, *(f"{value:.6g}" for value in row)] for i, row in enumerate(rows))
+    writer.writerows([end + i, *map(str, row)] for i, row in enumerate(rows))
     if table is None:
         sys.stdout.write(text.getvalue())
     else:

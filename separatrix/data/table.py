@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -65,11 +66,15 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from None
     first = text.lstrip().split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
+    # Where cells are parted by something else, the comma between two digits is a decimal one: refused by its cell, not split at.
+    counted = re.sub(r"(?<=\d),(?=\d)", "", first) if {*";\t"} & {*first} else first
+    delimiter = max(",;\t", key=counted.count)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text), delimiter=delimiter) if row]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text.strip("\r\n")), delimiter=delimiter)]
     except csv.Error as error:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
+    # An empty line parts rows; where a row is one cell, it is an empty cell.
+    rows = [row or [""] for row in rows if row or len(rows[0]) == 1]
     if not rows:
         raise ValueError(f"{source} is empty. A CSV file needs a header line and rows of numbers.")
     if all(_number(cell) is not None for cell in rows[0]):
@@ -98,7 +103,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
     if missing := [c for c in chosen if c not in columns]:
         raise ValueError(f"{source} has no column {missing[0]!r}. It has: {', '.join(columns)}.")
     if not chosen:
-        raise ValueError(f"{source} has no column of numbers. It has: {', '.join(columns)}.")
+        raise ValueError(f"{source} has no column of numbers such as 1234.5 (no decimal comma). It has: {', '.join(columns)}.")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
     grid, start = Grid(values, 1.0, "step", ()), ""
     if clock is not None:
@@ -144,7 +149,7 @@ def _number(cell: str) -> float | None:
     if cell.lower() in MISSING:
         return math.nan
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # Python reads the label 2024_01 as 202401
     except ValueError:
         return None
 

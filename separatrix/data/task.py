@@ -53,9 +53,8 @@ class Task:
             ahead = horizon or max(1, min(100, len(series) // 10))
             origin = len(series) - ahead
         if origin < 8 or origin + ahead > len(series):
-            raise ValueError(
-                f"{series.name!r} has {len(series)} rows: a horizon of {ahead} leaves too few to fit. Choose a shorter horizon."
-            )
+            mend = "Choose a shorter horizon" if ahead > 1 else "Give a longer series"
+            raise ValueError(f"{series.name!r} has {len(series)} rows: a horizon of {ahead} leaves too few to fit (8). {mend}.")
         place = source if source in SHIPPED else str(Path(source).resolve())
         return cls(place, column, origin, ahead, series.sha256, command), series
 

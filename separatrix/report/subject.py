@@ -79,11 +79,14 @@ class Subject:
         return float(np.nanmin(self.line)), float(np.nanmax(self.line))
 
     @cached_property
-    def cycle(self) -> tuple[float, str]:
-        """Rows of a typical cycle and what the field calls it."""
+    def cycle(self) -> tuple[float, str] | None:
+        """Rows of a typical cycle and what the field calls it; None where no stretch is long enough to show one."""
         if self.series.period:
             return float(self.series.period), self.series.period_name
-        return float(dominant_period(self.data)), self.series.period_name
+        try:
+            return float(dominant_period(self.data)), self.series.period_name
+        except ValueError:
+            return None
 
     @property
     def unit(self) -> str:

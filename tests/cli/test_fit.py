@@ -71,7 +71,7 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
     rows = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
     assert rows[0] == ["row", "trappings"] and [row[0] for row in rows[1:]] == ["114", "115", "116", "117", "118"]
     heard = Forecaster.load(fitted).update(data.load("lynx").values[104:])
-    assert np.allclose([float(row[1]) for row in rows[1:]], heard.predict(5)[:, 0], rtol=1e-5)
+    assert np.array_equal(np.float32([row[1] for row in rows[1:]]), heard.predict(5)[:, 0].astype("float32"))
     from_origin = list(csv.reader(run("forecast", fitted, "--steps", 5, "--from", 104).stdout.splitlines()))
     assert np.allclose([float(row[1]) for row in from_origin[1:]], Forecaster.load(fitted).predict(5)[:, 0], rtol=1e-5)
 
@@ -135,7 +135,8 @@ def test_forecast_refuses_what_it_cannot_do(fitted, tmp_path):
     for words, complaint in [
         (("--steps", 0), "--steps is 0"),
         (("--from", 3), "--from is 3 but must be 104"),
-        (("--csv", tmp_path / "no" / "out.csv"), "no such file or directory"),
+        (("--csv", tmp_path / "no" / "out.csv"), f"{tmp_path / 'no' / 'out.csv'}: no such file or directory"),
+        (("--csv", tmp_path), f"{tmp_path}: is a directory"),
     ]:
         result = run("forecast", fitted, *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr, result.stderr
@@ -147,7 +148,7 @@ def test_a_fit_ends_with_the_verdict_and_the_report(here, monkeypatch):
     from separatrix.report import audit
 
     monkeypatch.setattr(audit, "audit", partial(audit.audit, steps=400))  # the verdict asks for 100,000: more than a test has time for
-    result = run("fit", "my.csv", "--column", "temp", "--horizon", 6, "--steps", 4)
+    result = run("fit", "my.csv", "--column", "temp", "--horizon", 6, "--steps", 4, "--rivals", "mlp")
     assert result.exit_code == 0, result.stderr
     verdict, report = result.stdout.splitlines()
     assert verdict.partition(":")[0] in ("holds", "marginal", "stable but wrong", "runs away")
@@ -155,6 +156,7 @@ def test_a_fit_ends_with_the_verdict_and_the_report(here, monkeypatch):
     page = Path("runs/my-s4d/report.html").read_text()
     assert verdict.partition(": ")[2] in html.unescape(page)
     assert html.unescape(page).count("missing times became rows of gaps") >= 1
+    assert "NMSE of MLP" in page
 
 
 def test_two_reports_side_by_side(tmp_path):

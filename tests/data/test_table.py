@@ -34,6 +34,11 @@ def test_missing_cells_are_gaps_and_keep_their_place(write):
     assert (series.name, series.step, series.unit) == ("mine", 1.0, "step")
 
 
+def test_an_empty_line_in_a_file_of_one_column_is_a_gap(write):
+    assert same(data.read_csv(write("\na\r\n1\r\n\r\n3\r\n\r\n")).values, [[1], [nan], [3]])
+    assert same(data.read_csv(write("\na,b\n\n1,2\n\n3,4\n\n")).values, [[1, 2], [3, 4]])
+
+
 def test_one_column(write):
     series = data.read_csv(write("a;b\r\n1;2\r\n3;4\r\n"), "b")
     assert series.names == ("b",) and same(series.values, [[2], [4]])
@@ -91,7 +96,9 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("a,b\n1,2\n3\n", None, "data row 2 has 1 cells but the header has 2"),
         ("a,a\n1,2\n", None, "names a column twice"),
         ("a,b\n,1\n,2\n", "a", "'a' holds no number at all"),
-        ("a\nx\ny\n", None, "has no column of numbers. It has: a."),
+        ("a\nx\ny\n", None, "has no column of numbers .* It has: a."),
+        ("9,1;13,5;2,5\n9,2;13,6;2,5\n", None, "has no column of numbers .*no decimal comma"),
+        ("id\n1_1\n1_2\n", None, "has no column of numbers"),
         ("date,x\n2024-01-02,1\n2024-01-01,2\n", None, "column 'date': time goes backwards at data row 2"),
         (b"a\n\xff\xfe\n", None, "is not UTF-8 text"),
         (b'a\n"1\x00\n', None, "column 'a'|not a CSV|no column of numbers"),

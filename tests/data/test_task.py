@@ -47,6 +47,12 @@ def test_horizons_that_leave_nothing(file, horizon):
         Task.of(str(file), None, horizon)
 
 
+def test_a_file_too_short_for_any_horizon_is_not_told_to_shorten_it(tmp_path):
+    (tmp_path / "few.csv").write_text("x\n" + "1\n2\n" * 4)
+    with pytest.raises(ValueError, match=r"8 rows: a horizon of 1 .* Give a longer series"):
+        Task.of(str(tmp_path / "few.csv"))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", json.dumps({"source": "laser"})])
 def test_a_damaged_or_foreign_folder(tmp_path, text):
     with pytest.raises(ValueError, match=r"has no task\.json"):

@@ -95,6 +95,14 @@ def test_two_channels_with_gaps_and_gates(tmp_path):
     assert np.isfinite(next(n["value"] for n in evidence["numbers"] if n["name"].startswith("free-running NMSE")))
 
 
+def test_gaps_everywhere_and_few_rows_cost_the_yardsticks_not_the_free_run(tmp_path):
+    often = np.where(t % 15 < 2, np.nan, WAVE)  # no 21 rows without a gap for AR(20), no 32 to read a cycle from
+    for name, data, rows in [("often", Series.from_array(often), 400), ("few", Series.from_array(WAVE[:20]), 18)]:
+        _, evidence, _ = run(tmp_path / name, data, rows)
+        assert "free-running steps within the limit" in {n["name"] for n in evidence["numbers"]}, evidence["absent"]
+        assert {"free-run", "eigenvalues"} <= set(evidence["findings"]) and "seasonal" not in evidence["findings"]["free-run"]
+
+
 def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_path):
     path, evidence, _ = run(tmp_path, series(WAVE[:400]), 400, "gru")
     assert "linear in its state" in evidence["absent"]["eigenvalues"] and "linear in its state" in path.read_text()

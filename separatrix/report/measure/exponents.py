@@ -70,6 +70,7 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, call=call, doubt=doubt)
     if of_run is None or trouble:
         return Parting(finding, missing, "", trouble)
+    assert subject.cycle is not None  # data from which an exponent can be read are long enough to show one
     criterion, character = _compared(of_data.exponent, of_run.exponent, subject.cycle[0])
     return Parting(finding, criterion, character, "", of_run.exponent)
 

@@ -56,18 +56,22 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
     shortest = min(origins)
     past = np.stack([subject.line[t - shortest : t] for t in origins])
     rivals: dict[str, tuple[NDArray, str]] = {}
-    order = next((p for p in (20, 10, 4, 1) if shortest >= 4 * p + 2 and subject.seen >= 4 * p + 2), None)
-    if order is not None:
-        fitted = Autoregression.fit(subject.line[: subject.seen], order)
+    for order in (p for p in (20, 10, 4, 1) if shortest >= 4 * p + 2 and subject.seen >= 4 * p + 2):
+        try:
+            fitted = Autoregression.fit(subject.line[: subject.seen], order)
+        except ValueError:  # gaps leave too few whole windows
+            continue
         rivals[f"AR({order})"] = fitted.forecast(past, steps), f"least squares on rows 0 to {subject.seen - 1:,}"
-    rivals["seasonal"] = seasonal(past, steps, subject.cycle[0]), f"repeats the last {subject.cycle[0]:.3g} rows"
+        break
+    period = None if subject.cycle is None else subject.cycle[0]
+    if period is not None:
+        rivals["seasonal"] = seasonal(past, steps, period), f"repeats the last {period:.3g} rows"
     for peer in peers:
         with torch.no_grad():
             theirs, _ = peer.model.free_run(None, steps, joined(states_at(peer.model, values, origins)))
         rivals[peer.name] = theirs[..., channel].double().numpy(), peer.note
 
     whole = np.isfinite(truth).all(1)
-    period = subject.cycle[0]
     kept = [t for t, good in zip(origins, whole) if good]
     where = f"{len(kept)} origins in rows {min(kept, default=0):,} to {max(kept, default=0):,}" + (
         "" if new else ", which the model was fitted to"

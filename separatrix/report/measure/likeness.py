@@ -28,7 +28,7 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     data = subject.data.numpy()
     if np.ptp(data) == 0:
         raise ValueError("the data are constant: they have no portrait.")
-    delay = max(1, round(subject.cycle[0] / 4))
+    delay = 1 if subject.cycle is None else max(1, round(subject.cycle[0] / 4))
     shared, own = overlaps(data, run, delay)
     made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)
     finding = portrait(
