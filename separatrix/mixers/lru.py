@@ -20,6 +20,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
+from separatrix.mixers.modes import widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
 
@@ -66,7 +67,7 @@ class LRU(nn.Module):
         return self.remembered(self.work_out, self.nu_log, self.theta_log)
 
     def work_out(self) -> tuple[Tensor, Tensor]:
-        rate, angle = torch.exp(self.nu_log), torch.exp(self.theta_log)
+        rate, angle = (torch.exp(p) for p in widened(self.nu_log, self.theta_log))
         modulus = torch.exp(-rate)
         return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), lru_gain(-rate)
 

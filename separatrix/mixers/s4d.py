@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, linear, log_uniform
-from separatrix.mixers.modes import as_pairs
+from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
@@ -75,8 +75,8 @@ class S4D(nn.Module):
 
     def work_out(self) -> tuple[Tensor, Tensor]:
         """The real part of A is negative whatever its parameter is."""
-        A = torch.complex(-torch.exp(self.log_A_real), self.A_imag)
-        return self.discretize(A, torch.view_as_complex(self.C), torch.exp(self.log_dt)[:, None])
+        log_dt, log_A_real, A_imag, C = widened(self.log_dt, self.log_A_real, self.A_imag, self.C)
+        return self.discretize(torch.complex(-torch.exp(log_A_real), A_imag), torch.view_as_complex(C), torch.exp(log_dt)[:, None])
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (1) alone.    x [B, T, D] -> y [B, T, D], h [B, D, N/2]"""

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, linear, log_uniform
-from separatrix.mixers.modes import as_pairs
+from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, mimo_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
@@ -74,9 +74,9 @@ class S5(nn.Module):
         return self.remembered(self.work_out, self.log_dt, self.log_A_real, self.A_imag)
 
     def work_out(self) -> tuple[Tensor, Tensor]:
-        dt = torch.exp(self.log_dt)
-        A = torch.complex(-torch.exp(self.log_A_real), self.A_imag)
-        return self.discretize(A, torch.ones_like(dt), dt)
+        log_dt, log_A_real, A_imag = widened(self.log_dt, self.log_A_real, self.A_imag)
+        dt = torch.exp(log_dt)
+        return self.discretize(torch.complex(-torch.exp(log_A_real), A_imag), torch.ones_like(dt), dt)
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The linear system (1) alone.    x [B, T, D] -> y [B, T, D], h [B, N/2]"""

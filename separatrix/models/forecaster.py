@@ -15,6 +15,7 @@ Cost     that of the backbone; the state has channels * L numbers more.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import cast
 
 import torch
@@ -58,8 +59,9 @@ class ForecastModel(nn.Module):
         x = x.to(self.mean)
         mean = x.nanmean(0)
         scale = (x - mean).square().nanmean(0).sqrt()
+        moves = x.nan_to_num(-torch.inf).amax(0) > x.nan_to_num(torch.inf).amin(0)  # the mean of equal numbers is rounded
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        self.scale.copy_(torch.where(moves & (scale > 0), scale, torch.ones_like(scale)))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Teacher forced along x; gaps are run through in closed loop."""
@@ -71,8 +73,8 @@ class ForecastModel(nn.Module):
         """Hear `context` [B, T, C] (None: nothing more), then go on alone.    -> y [B, steps, C], the state after them"""
         if context is None and state is None:
             raise ValueError("context and state are both None: there is nothing to go on from. Pass one of them.")
-        if steps < 0:
-            raise ValueError(f"steps is {steps} but must be >= 0.")
+        if not isinstance(steps, Integral) or steps < 0:
+            raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
         dtype = self.head.weight.dtype if context is None else context.dtype
         if context is not None:
             _, state = self(context, state)

@@ -64,6 +64,8 @@ class FreeRun:
                 f"the state grew from {state.vector().shape[1]} to {later.vector().shape[1]} numbers in one step: a layer that keeps "
                 f"all it has heard (attention) has no fixed state space. Use a recurrent mixer."
             )
+        given, order = state.tensors(), iter(later.tensors())
+        state = later.map(lambda _: given[next(order)])  # a state read from a file has its parts in another order
         shapes = State(**{name: part for name, part in state.parts.items() if name != "filled"})
         return cls(model, shapes, shapes.vector()[0], dt)
 

@@ -21,6 +21,8 @@ from separatrix.mixers.remembered import held
 from separatrix.models.recording import Recorded, plain_parameters
 from separatrix.recurrence import State
 
+Kinds = tuple[tuple[str, torch.Size, torch.dtype], ...]
+
 
 class Stepper:
     """A copy of `module` whose single steps are fast.    x [B, T, D], state -> y [B, T, D], state
@@ -37,21 +39,22 @@ class Stepper:
     def __init__(self, module: nn.Module):
         self.module = copy.deepcopy(module).eval()
         plain_parameters(self.module)
-        self.recorded: dict[tuple[str, ...], Recorded] = {}
+        self.recorded: dict[Kinds, Recorded] = {}
 
     @torch.no_grad()
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
         if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
-        parts = state.tensors()
-        names = tuple(parts)
-        if names not in self.recorded:
+        if torch.is_autocast_enabled(x.device.type):
+            return self.module(x, state)
+        kind = kinds(state)
+        if kind not in self.recorded:
             own, after = self.module(x, state)  # at the module's own door, where errors name the argument
-            if kinds(after) != kinds(state):
+            if kinds(after) != kind:
                 return own, after
-            self.recorded[names] = Recorded(self._step_from(state))
-        y, *later = self.recorded[names](x, *parts.values())
+            self.recorded[kind] = Recorded(self._step_from(state))
+        y, *later = self.recorded[kind](x, *state.tensors().values())
         following = iter(later)
         return y, state.map(lambda part: next(following))
 
@@ -68,5 +71,5 @@ class Stepper:
         return step
 
 
-def kinds(state: State) -> list[tuple[str, torch.Size, torch.dtype]]:
-    return [(name, part.shape, part.dtype) for name, part in state.tensors().items()]
+def kinds(state: State) -> Kinds:
+    return tuple((name, part.shape, part.dtype) for name, part in state.tensors().items())

@@ -64,10 +64,15 @@ class Forecaster:
         if mixer != MEMORYLESS and mixer not in MIXERS:
             raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
         for name, value in dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers).items():
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
                 raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
-        self.mixer, self.horizon, self.lags, self.steps = mixer, horizon, lags, steps
-        self.d_model, self.layers, self.settings, self.random_state = d_model, layers, settings, random_state
+        if not isinstance(random_state, (int, np.integer)) or not -(2**63) <= random_state < 2**64:
+            raise ValueError(f"random_state is {random_state!r} but must be a whole number of 64 bits.")
+        if settings is not None and not isinstance(settings, dict):
+            raise TypeError(f"settings is {settings!r} but must be a dict of arguments of the mixer's constructor.")
+        self.mixer, self.settings, self.random_state = mixer, settings, int(random_state)
+        self.horizon, self.lags = (None if value is None else int(value) for value in (horizon, lags))
+        self.steps, self.d_model, self.layers = int(steps), int(d_model), int(layers)
         self.config: RunConfig | None = None
         self._model: ForecastModel | None = None
         self._state: State | None = None
@@ -123,8 +128,14 @@ class Forecaster:
         settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
         if self.mixer == MEMORYLESS and settings:
             raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
+        try:
+            settings = json.loads(json.dumps(settings))
+        except TypeError:
+            raise TypeError(
+                f"settings is {settings} but a run keeps numbers and words. Where a setting is a function, give its name."
+            ) from None
         network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model, lags=lags,
-                          mask=series.gaps > 0, settings=json.loads(json.dumps(settings)))  # fmt: skip
+                          mask=series.gaps > 0, settings=settings)  # fmt: skip
         data = Data(
             name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
         )
@@ -235,8 +246,8 @@ def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -
     """A Series of what came, and whether it was [time]. `gaps_only`: a channel may be missing throughout."""
     if isinstance(values, Series):
         return values, False
-    array = np.asarray(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
-    if gaps_only and array.size and np.isnan(array).any():
+    array = np.asarray(values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
+    if gaps_only and array.ndim and np.isnan(array).any():
         rows = array if array.ndim == 2 else array[:, None]
         series = Series.from_array(np.where(np.isnan(rows), 0.0, rows))
         object.__setattr__(series, "values", rows)

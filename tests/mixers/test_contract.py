@@ -233,6 +233,26 @@ def test_under_autocast_the_state_stays_in_float32(case):
 
 
 @every_case
+def test_a_layer_in_bfloat16_runs_and_learns(case):
+    layer = case.build().bfloat16()
+    x = torch.randn(2, 9, D, dtype=torch.bfloat16)
+    y, _ = layer(x)
+    half, state = layer(x[:, :5])
+    rest, _ = layer(x[:, 5:], state)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(torch.cat([half, rest], 1), y, rtol=0.05, atol=0.05)
+    y.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+@every_case
+def test_a_batch_of_none_has_gradients(case):
+    layer = case.build()
+    layer(torch.randn(0, 5, D))[0].sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
+@every_case
 def test_gradients_flow_under_autocast(case):
     layer = case.build()
     x = torch.randn(2, 6, D, requires_grad=True)

@@ -145,6 +145,16 @@ def test_the_system_is_the_free_run(name):
     assert state.shape == (system.dimension,) and system.dt == 1.0
 
 
+@pytest.mark.parametrize("name", ["s4d", "mamba", "lstm", "mlp", "masked", "two layers"])
+def test_a_system_starts_from_a_state_that_was_kept(name, tmp_path):
+    model = network(name)
+    _, state = model(series(B=1))
+    state.save(tmp_path / "state.safetensors")
+    system, loaded = (model.as_system(state=s) for s in (state, State.load(tmp_path / "state.safetensors")))
+    assert torch.equal(loaded.start, system.start)
+    assert torch.equal(loaded.observe(loaded.step(loaded.start)), system.observe(system.step(system.start)))
+
+
 @pytest.mark.parametrize("name", ["s4d", "mamba", "gated_deltanet", "lstm", "mlp", "no lags", "masked", "two layers"])
 def test_its_derivative_is_that_of_its_step(name):
     system = network(name).as_system(series(B=1))
@@ -225,6 +235,8 @@ def test_scale_leaves_gaps_out_and_keeps_constants():
     model.measure_scale(torch.tensor([[1.0, 5.0], [torch.nan, 5.0], [3.0, 5.0]]))
     assert torch.equal(model.mean, torch.tensor([2.0, 5.0], dtype=torch.float64))
     assert torch.equal(model.scale, torch.tensor([1.0, 1.0], dtype=torch.float64))
+    model.measure_scale(torch.full((60, 2), 0.1, dtype=torch.float64))  # its mean is not 0.1
+    assert torch.equal(model.scale, torch.ones(2, dtype=torch.float64))
 
 
 def test_the_generator_decides_the_weights_and_nothing_else():

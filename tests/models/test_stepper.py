@@ -53,7 +53,33 @@ def test_attention_is_recorded_once_its_window_is_full():
         outputs.append(y)
     with torch.no_grad():
         torch.testing.assert_close(torch.cat(outputs, 1), layer(x)[0], rtol=1e-4, atol=1e-5)
-    assert len(programs(fast)) == 1
+    state = None
+    for t in range(3):
+        _, state = fast(x[:, t : t + 1], state)
+    assert len(programs(fast)) == 1  # a second sequence grows as the first did
+
+
+@pytest.mark.parametrize("first", [torch.inference_mode, torch.no_grad])
+def test_inside_and_outside_inference_mode(first):
+    layer = build_mixer("gru", D)
+    x, fast = tokens(1, 2, torch.float32), Stepper(layer)
+    with first():
+        _, state = fast(x[:, :1])
+        fast(x[:, 1:], state)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            torch.testing.assert_close(fast(x[:, 1:], state)[0], layer(x)[0][:, 1:], rtol=2e-5, atol=2e-5)
+
+
+def test_under_autocast_the_layer_runs_as_it_is():
+    layer = build_mixer("mamba", D)
+    x, fast = tokens(1, 2, torch.float32), Stepper(layer)
+    _, state = fast(x[:, :1])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for _ in range(2):
+            assert torch.equal(fast(x[:, 1:], state)[0], layer(x[:, 1:], state)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x[:, 1:], state)[0], layer(x[:, 1:], state)[0], rtol=2e-5, atol=2e-5)
 
 
 def test_a_network_of_several_layers():

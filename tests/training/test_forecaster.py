@@ -128,7 +128,11 @@ def test_the_configuration_says_it_all(tmp_path):
         (lambda: Forecaster("s4"), "mixers are"),
         (lambda: Forecaster(steps=0), "steps is 0"),
         (lambda: Forecaster(horizon=2.5), "horizon is 2.5"),
+        (lambda: Forecaster(random_state=None), "random_state is None"),
+        (lambda: Forecaster(random_state=2**64), "random_state is 18446"),
         (lambda: Forecaster().predict(3), "not fitted"),
+        (lambda: Forecaster("gru", **TINY).fit(signal()).predict(2.5), "steps is 2.5"),
+        (lambda: Forecaster("gru", **TINY).fit(signal()).update(None), "shape"),
         (lambda: Forecaster(**TINY).fit(np.ones(4)), "at least 8"),
         (lambda: Forecaster(**TINY).fit([]), "empty"),
         (lambda: Forecaster(**TINY).fit(np.full(30, np.nan)), "no number"),
@@ -141,6 +145,19 @@ def test_the_configuration_says_it_all(tmp_path):
 def test_bad_input_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("settings", "words"), [(3, "settings is 3"), ({"init": np.sin}, "give its name")])
+def test_settings_are_what_a_file_can_keep(settings, words):
+    with pytest.raises(TypeError, match=words):
+        Forecaster("s4d", **TINY, settings=settings).fit(signal())
+
+
+def test_numbers_and_tensors_of_any_kind_will_do():
+    x = signal(C=1)[:, 0]
+    counts = {name: np.int64(number) for name, number in TINY.items()}
+    forecast = Forecaster("gru", **counts, random_state=np.int64(1)).fit(torch.as_tensor(x).bfloat16()).predict(np.int64(3))
+    assert np.array_equal(forecast, Forecaster("gru", **TINY, random_state=1).fit(torch.as_tensor(x).bfloat16().float()).predict(3))
 
 
 def test_channels_must_match():

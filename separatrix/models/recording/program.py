@@ -98,7 +98,8 @@ class Desk:
 
     def __init__(self, program: Program):
         numbers = program.memory.copy()
-        memory = torch.from_numpy(numbers)
+        with torch.inference_mode(False):  # whoever comes first may be in it, the next one not
+            memory = torch.from_numpy(numbers)
         self.inputs = [place.views(memory) for place in program.inputs]
         self.outputs = [place.views(memory) for place in program.outputs]
         self.program = (program.code, program.tables, numbers, program.weights)
