@@ -52,6 +52,7 @@ STRUCTURES = {
     "householder, decay per key": lambda: Householder(unit(B, T, N), 2 * normal(B, T).sigmoid(), -normal(B, T, N).abs()),
     "householder of size 1": lambda: Householder(unit(B, T, 1), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
     "diagonal plus rank 1": lambda: DiagonalPlusLowRank(normal(B, T, N).sigmoid(), normal(B, T, N, 1) / 4, normal(B, T, N, 1) / 4),
+    "diagonal plus rank 0": lambda: DiagonalPlusLowRank(normal(B, T, N).sigmoid(), normal(B, T, N, 0), normal(B, T, N, 0)),
     "diagonal plus rank 2 complex": lambda: DiagonalPlusLowRank(
         *(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))
     ),
