@@ -151,7 +151,7 @@ def matrix_state_backward(
     if log_decay is None:
         grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
-    grad_skip, grad_bonus = (x.sum((0, 2)) if x.numel() else x for x in (grad_skip, grad_bonus))
+    grad_skip, grad_bonus = (x.sum((0, 2)) if x.ndim > 1 else x for x in (grad_skip, grad_bonus))
     return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_bonus, grad_state
 
 
