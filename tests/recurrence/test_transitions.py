@@ -67,6 +67,10 @@ STRUCTURES = {
     "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
     "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
     "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
+    "two reflections shared by all steps": lambda: HouseholderProduct(unit(1, 1, 2, N), 2 * normal(1, 1, 2).sigmoid()),
+    "one key, a decay a step": lambda: Householder(unit(1, 1, N), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
+    "two keys, decays a step": lambda: HouseholderProduct(unit(1, 1, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
+    "one diagonal, rank 1 a step": lambda: DiagonalPlusLowRank(normal(1, 1, N).sigmoid(), normal(B, T, N, 1) / 4, normal(1, T, N, 1) / 4),
     "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
     "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
 }
