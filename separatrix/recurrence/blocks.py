@@ -38,6 +38,7 @@ def block_scan(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset:
     batch, time, size = x.shape
     shape = tuple(1 if own == 1 else wanted for own, wanted in zip(A.shape, (batch, time)))
     expect_shape("A", A, (*shape, A.shape[2], A.shape[2], size // max(A.shape[2], 1)), "batch, time, k, k, channels")
+    expect_shape("x", x, (batch, time, A.shape[2] * A.shape[4]), "batch, time, k channels")
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (batch, size), "batch, state")
     expect_reset(reset, batch, time)

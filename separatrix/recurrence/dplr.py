@@ -86,7 +86,7 @@ def product(first: Transition, later: Transition) -> Transition:
     one, two = first.low_rank(), later.low_rank()
     if one is None or two is None or one[1].shape[-1] + two[1].shape[-1] >= first.size:
         return Dense(first.dense()).compose(later)
-    leading = torch.broadcast_shapes(one[0].shape[:-1], two[0].shape[:-1])
+    leading = torch.broadcast_shapes(*(x.shape[:axes] for parts in (one, two) for x, axes in zip(parts, (-1, -2, -2))))
     dtype = torch.promote_types(one[0].dtype, two[0].dtype)
     (d1, L1, R1), (d2, L2, R2) = (
         [x.to(dtype).expand(*leading, *x.shape[axes:]) for x, axes in zip(parts, (-1, -2, -2))] for parts in (one, two)

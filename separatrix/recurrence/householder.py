@@ -64,7 +64,8 @@ class Householder(Transition):
             )
         along = 1 - self.beta * (self.k * self.k).sum(-1)
         decay = self.decay()
-        return to_complex(torch.cat([decay.expand(*self.k.shape[:-1], self.size - 1), decay * along.unsqueeze(-1)], dim=-1))
+        across = decay * along.unsqueeze(-1)
+        return to_complex(torch.cat([decay.expand(*across.shape[:-1], self.size - 1), across], dim=-1))
 
     def norm(self) -> Tensor:
         if self.log_decay is not None and self.log_decay.ndim == self.k.ndim:
@@ -79,7 +80,7 @@ class Householder(Transition):
         return self.low_rank()
 
     def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
-        decay = self.decay().expand(self.k.shape)
+        decay = self.decay() * torch.ones_like(self.k)
         return decay, (-self.beta.unsqueeze(-1) * self.k).unsqueeze(-1), (decay * self.k).unsqueeze(-1)
 
 
@@ -114,7 +115,10 @@ class HouseholderProduct(Transition):
 
     def compose(self, later: Transition) -> Transition:
         if isinstance(later, HouseholderProduct) and later.size == self.size and later.log_decay is None:
-            return HouseholderProduct(torch.cat([self.k, later.k], -2), torch.cat([self.beta, later.beta], -1), self.log_decay)
+            leading = torch.broadcast_shapes(*(x for A in (self, later) for x in (A.k.shape[:-2], A.beta.shape[:-1])))
+            k = torch.cat([A.k.expand(*leading, *A.k.shape[-2:]) for A in (self, later)], dim=-2)
+            beta = torch.cat([A.beta.expand(*leading, A.beta.shape[-1]) for A in (self, later)], dim=-1)
+            return HouseholderProduct(k, beta, self.log_decay)
         return product(self, later)
 
     def spectrum(self) -> Tensor:
@@ -147,12 +151,13 @@ class HouseholderProduct(Transition):
         if self.log_decay is None:
             return torch.ones_like(self.k[..., 0, :]), left, right
         g = self.log_decay if self._decays_per_key() else self.log_decay.unsqueeze(-1)
-        decay = g.exp().expand(self.k[..., 0, :].shape)
+        decay = g.exp() * torch.ones_like(self.k[..., 0, :])
         return decay, left, decay.unsqueeze(-1) * right
 
     def reflections(self) -> tuple[Tensor, Tensor]:
         """L, R [..., N, n] with (2) = (I + L Rᵀ) diag(exp g): every key goes back through the reflections before it."""
-        keys, written = self.k.unbind(-2), -(self.beta.unsqueeze(-1) * self.k)
+        written = -(self.beta.unsqueeze(-1) * self.k)
+        keys = self.k.expand(written.shape).unbind(-2)
         left, right = written.unbind(-2), list[Tensor]()
         for i, key in enumerate(keys):
             for earlier, seen in zip(left[:i], right):

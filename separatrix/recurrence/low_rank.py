@@ -131,9 +131,10 @@ def low_rank_scan_fused(
     if x.shape[1] == 0:
         return x.to(dtype), h
     (batch, time), (size, rank) = x.shape[:2], L.shape[-2:]
-    rows = [y.reshape(batch, time, -1, size) for y in (d, x)]
-    columns = [y.reshape(batch, time, -1, size, rank) for y in (L, R)]
-    states, final = operators().low_rank_scan(rows[0], *columns, rows[1], h.reshape(batch, -1, size), reset)
+    heads = x.shape[2:-1].numel()
+    rows = [y.reshape(batch, time, heads, size) for y in (d, x)]
+    columns = [y.reshape(batch, time, heads, size, rank) for y in (L, R)]
+    states, final = operators().low_rank_scan(rows[0], *columns, rows[1], h.reshape(batch, heads, size), reset)
     return states.reshape(x.shape).to(dtype), final.reshape(h.shape)
 
 

@@ -53,6 +53,8 @@ def selective_scan(
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     expect_real(u=u, delta=delta, D=D, z=z, delta_bias=delta_bias)
+    if not (A.is_complex() or B.is_complex() or C.is_complex()):
+        expect_real(initial_state=initial_state)
     expect_axes("u", u, "batch, time, channels")
     expect_axes("A", A, "channels, state")
     batch, time, channels = u.shape

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from separatrix.recurrence import (
+    block_scan,
     companion_ssm,
     delta_rule,
     dense_scan,
@@ -115,6 +116,14 @@ def test_complex_where_only_real_makes_sense():
         linear_attention(q, q, ones(1, 2, 1, 4, dtype=torch.complex64))
     with pytest.raises(TypeError, match=r"^u is torch.complex64, expected a real tensor"):
         diagonal_ssm(ones(1, 2, 3, dtype=torch.complex64), ones(3, 4), ones(3, 4))
+    arguments = ROWS["selective"].example(5)
+    with pytest.raises(TypeError, match=r"^initial_state is torch.complex128, expected a real tensor"):
+        selective_scan(**(arguments | {"initial_state": arguments["initial_state"] + 1j}))
+
+
+def test_a_state_that_is_not_k_parts_is_refused():
+    with pytest.raises(ValueError, match=r"^x is \[1, 3, 5\], expected .* = \[1, 3, 4\]"):
+        block_scan(ones(1, 3, 2, 2, 2), ones(1, 3, 5))
 
 
 def test_a_kernel_for_other_channels_is_refused():

@@ -176,6 +176,19 @@ def test_rows_of_a_batch_do_not_meet(name: str, form: str, dtype: torch.dtype):
 
 
 @every_form
+def test_a_batch_of_no_rows_is_legal(name: str, form: str, dtype: torch.dtype):
+    """Nothing comes out, and what is shared by all rows has a gradient of zero."""
+    row = ROWS[name]
+    arguments = {key: cast(x, dtype) for key, x in row.example(5).items()}
+    own = {key for key in (*row.timed, "initial_state") if is_number(arguments[key]) and arguments[key].shape[0] == BATCH}
+    leaves = {key: (x[:0] if key in own else x).requires_grad_() if is_number(x) else x for key, x in arguments.items()}
+    y, final = named(row, form)(**leaves)
+    assert y.shape[0] == final.shape[0] == 0
+    (y.abs().sum() + final.abs().sum()).backward()
+    assert not any(x.grad.any() for x in leaves.values() if is_number(x) and x.grad is not None)
+
+
+@every_form
 @pytest.mark.parametrize("T, starts", [(1, [0]), (65, [30, 50])], ids=str)
 def test_a_reset_is_a_restart(name: str, form: str, dtype: torch.dtype, T: int, starts: list[int]):
     """Sequences packed into one row give what each gives alone, gradients do not cross the border, the other row hears nothing of it."""

@@ -52,6 +52,7 @@ STRUCTURES = {
     "householder, decay per key": lambda: Householder(unit(B, T, N), 2 * normal(B, T).sigmoid(), -normal(B, T, N).abs()),
     "householder of size 1": lambda: Householder(unit(B, T, 1), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
     "diagonal plus rank 1": lambda: DiagonalPlusLowRank(normal(B, T, N).sigmoid(), normal(B, T, N, 1) / 4, normal(B, T, N, 1) / 4),
+    "diagonal plus rank 0": lambda: DiagonalPlusLowRank(normal(B, T, N).sigmoid(), normal(B, T, N, 0), normal(B, T, N, 0)),
     "diagonal plus rank 2 complex": lambda: DiagonalPlusLowRank(
         *(normal(B, T, N, *r, dtype=torch.complex128) / 3 for r in ((), (2,), (2,)))
     ),
@@ -66,6 +67,10 @@ STRUCTURES = {
     "two reflections, one decay": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T).abs()),
     "two reflections, decay per key": lambda: HouseholderProduct(unit(B, T, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
     "more reflections than dimensions": lambda: HouseholderProduct(unit(B, T, 5, N), 2 * normal(B, T, 5).sigmoid(), -normal(B, T).abs()),
+    "two reflections shared by all steps": lambda: HouseholderProduct(unit(1, 1, 2, N), 2 * normal(1, 1, 2).sigmoid()),
+    "one key, a decay a step": lambda: Householder(unit(1, 1, N), 2 * normal(B, T).sigmoid(), -normal(B, T).abs()),
+    "two keys, decays a step": lambda: HouseholderProduct(unit(1, 1, 2, N), 2 * normal(B, T, 2).sigmoid(), -normal(B, T, N).abs()),
+    "one diagonal, rank 1 a step": lambda: DiagonalPlusLowRank(normal(1, 1, N).sigmoid(), normal(B, T, N, 1) / 4, normal(1, T, N, 1) / 4),
     "diagonal blocks": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2) / 2),
     "diagonal blocks complex": lambda: DiagonalBlocks(normal(B, T, 2, 2, N // 2, dtype=torch.complex128) / 2),
 }
