@@ -135,11 +135,11 @@ def forecast(
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
     if end > task.origin:
         forecaster.update(series.values[task.origin : end])
-    rows = forecaster.predict(steps).astype("float32")  # what the network says, in as many digits as tell its numbers apart
+    rows = forecaster.predict(steps)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", *series.names])
-    writer.writerows([end + i, *map(str, row)] for i, row in enumerate(rows))
+    writer.writerows([end + i, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows))
     if table is None:
         sys.stdout.write(text.getvalue())
     else:

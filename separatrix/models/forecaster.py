@@ -57,10 +57,12 @@ class ForecastModel(nn.Module):
     def measure_scale(self, x: Tensor) -> None:
         """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; a constant channel keeps scale 1."""
         x = x.to(self.mean)
-        mean = x.nanmean(0)
-        scale = (x - mean).square().nanmean(0).sqrt()
         moves = x.nan_to_num(-torch.inf).amax(0) > x.nan_to_num(torch.inf).amin(0)  # the mean of equal numbers is rounded
-        self.mean.copy_(mean)
+        size = x.abs().nan_to_num(0.0).amax(0)  # in these units no square is too large or too small for a number
+        size = torch.where(size > 0, size, torch.ones_like(size))
+        mean = (x / size).nanmean(0)
+        scale = (x / size - mean).square().nanmean(0).sqrt() * size
+        self.mean.copy_(mean * size)
         self.scale.copy_(torch.where(moves & (scale > 0), scale, torch.ones_like(scale)))
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -70,12 +72,15 @@ class ForecastModel(nn.Module):
         return self.unscaled(guesses).to(x.dtype), state
 
     def free_run(self, context: Tensor | None, steps: int, state: State | None = None) -> tuple[Tensor, State]:
-        """Hear `context` [B, T, C] (None: nothing more), then go on alone.    -> y [B, steps, C], the state after them"""
+        """Hear `context` [B, T, C] (None: nothing more), then go on alone.    -> y [B, steps, C], the state after them
+
+        y has the dtype of the context, and float64 without one: the units of the data may need it where the network does not.
+        """
         if context is None and state is None:
             raise ValueError("context and state are both None: there is nothing to go on from. Pass one of them.")
         if not isinstance(steps, Integral) or steps < 0:
             raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
-        dtype = self.head.weight.dtype if context is None else context.dtype
+        dtype = self.mean.dtype if context is None else context.dtype
         if context is not None:
             _, state = self(context, state)
         guesses, state = self.roll(cast(State, state), steps)

@@ -48,7 +48,9 @@ class FreeRun:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
+        mean, scale = model.mean, model.scale
         model = copy.deepcopy(model).to(dtype).eval()
+        model.mean, model.scale = mean, scale  # the units of the data may need digits that the network does not
         plain_parameters(model)
         if state is not None:
             state = state.map(lambda part: part.to(torch.promote_types(dtype, torch.complex64) if part.is_complex() else dtype))
@@ -80,10 +82,10 @@ class FreeRun:
             return (self._moved(flat) if input is None else self._moved(flat, self._heard(input, state))).reshape(state.shape)
 
     def observe(self, state: Tensor) -> Tensor:
-        """The value the model is at: the last one it heard or said.    [..., n] -> [..., C]"""
+        """The value the model is at: the last one it heard or said.    [..., n] -> [..., C] float64, in the units of the data"""
         C = self.model.channels
         end = self.model.keep * C
-        return self.model.unscaled(state[..., end - C : end]).to(state.dtype)
+        return self.model.unscaled(state[..., end - C : end])
 
     def jacobian_vector(self, state: Tensor, v: Tensor, input: Tensor | None = None) -> Tensor:
         """state [n], v [..., n] -> DΦ(state) v, exact to rounding."""

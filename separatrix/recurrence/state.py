@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -43,8 +45,9 @@ class State:
         return _rebuild, (self.parts,)
 
     def __getitem__(self, rows) -> State:
-        """The state of some batch rows; an int keeps the batch axis."""
-        rows = slice(rows, rows + 1 or None) if isinstance(rows, int) else rows
+        """The state of some batch rows; a number keeps the batch axis."""
+        if isinstance(rows, Integral) or (isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool):
+            rows = slice(int(rows), int(rows) + 1 or None)
         return self.map(lambda part: part[rows])
 
     def __repr__(self) -> str:
@@ -92,19 +95,23 @@ class State:
         return self.map(take)
 
     def save(self, path: str | Path) -> None:
-        """Write to one safetensors file, atomically. Complex parts are stored as (re, im) and named in the metadata."""
+        """Write to one safetensors file, atomically. Complex parts are stored as (re, im); the metadata name them, and the order of all."""
         parts = self.tensors()
         save_tensors(
             path,
             {name: _real(part) for name, part in parts.items()},
-            {"complex": json.dumps([name for name, part in parts.items() if part.is_complex()])},
+            {"complex": json.dumps([name for name, part in parts.items() if part.is_complex()]), "order": json.dumps(list(parts))},
         )
 
     @staticmethod
     def load(path: str | Path) -> State:
         with safe_open(path, framework="pt") as file:
-            complex_parts = set(json.loads((file.metadata() or {}).get("complex", "[]")))
-            flat = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
+            told = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name in ("complex", "order")}
+            complex_parts, names = set(told.get("complex", [])), list(file.keys())
+            order = told.get("order", [])
+            if sorted(order) == sorted(names):
+                names = order
+            flat = {name: file.get_tensor(name).clone() for name in names}
         return _nest({name: torch.view_as_complex(part) if name in complex_parts else part for name, part in flat.items()})
 
 
@@ -113,15 +120,14 @@ def _real(part: Tensor) -> Tensor:
 
 
 def _nest(flat: dict[str, Tensor]) -> State:
-    parts: dict[str, Tensor | State] = {}
-    inner: dict[str, dict[str, Tensor]] = {}
+    parts: dict[str, Any] = {}
     for name, part in flat.items():
         head, _, rest = name.partition(".")
         if rest:
-            inner.setdefault(head, {})[rest] = part
+            parts.setdefault(head, {})[rest] = part
         else:
             parts[head] = part
-    return State(**parts, **{head: _nest(rest) for head, rest in inner.items()})
+    return State(**{head: _nest(part) if isinstance(part, dict) else part for head, part in parts.items()})
 
 
 def _rebuild(parts: dict[str, Tensor | State]) -> State:

@@ -176,20 +176,20 @@ class Forecaster:
         near = min(steps, STEPPED)
         with torch.no_grad():
             y, state = self.model.free_run(None, near, self.state)
-            rows = torch.cat([y[0].double(), *self._go_on(state, steps - near)]).numpy()
+            rows = torch.cat([y[0], *self._go_on(state, steps - near)]).numpy()
         return rows[:, 0] if self.config is not None and self.config.flat else rows
 
     def _go_on(self, state: State, steps: int) -> Iterator[Tensor]:
         """`steps` rows from `state`, in pieces, by the program of a step where the state has a fixed size."""
         if state.vector().shape != self.state.vector().shape:
-            yield self.model.free_run(None, steps, state)[0][0].double()
+            yield self.model.free_run(None, steps, state)[0][0]
         elif steps > 0:
             system = self.model.as_system(state=state, dtype=self.model.head.weight.dtype)
             now = system.start
             for done in range(0, steps, STEPPED):
                 states = system.trajectory(now, min(STEPPED, steps - done))
                 now = states[-1]
-                yield system.observe(states).double()
+                yield system.observe(states)
 
     def update(self, values: Series | ArrayLike | Tensor) -> Forecaster:
         """Hear more of the series; the weights stay. NaN is a gap and is run through in closed loop."""
@@ -246,6 +246,8 @@ def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -
     """A Series of what came, and whether it was [time]. `gaps_only`: a channel may be missing throughout."""
     if isinstance(values, Series):
         return values, False
+    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
+        raise TypeError("values are complex, but a series is of real numbers. Pass their real and imaginary parts as two channels.")
     array = np.asarray(values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
     if gaps_only and array.ndim and np.isnan(array).any():
         rows = array if array.ndim == 2 else array[:, None]

@@ -68,7 +68,9 @@ def test_the_state_is_a_value_with_a_part_for_every_layer(tmp_path):
     assert list(state.parts) == [f"layer{i}" for i in range(len(STACK))]
     y, _ = network(x[:, 5:], state)
     state.save(tmp_path / "state.safetensors")
-    assert torch.equal(network(x[:, 5:], State.load(tmp_path / "state.safetensors"))[0], y)
+    loaded = State.load(tmp_path / "state.safetensors")
+    assert torch.equal(network(x[:, 5:], loaded)[0], y)
+    assert list(loaded.tensors()) == list(state.tensors()) and torch.equal(loaded.vector(), state.vector())
     assert torch.equal(network(x[:, 5:], state.like(state.vector()))[0], y)
 
 

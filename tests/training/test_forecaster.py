@@ -81,6 +81,14 @@ def test_every_form_of_a_series_is_the_same_series(form):
     assert plain.shape == (3,) and np.array_equal(forecast.reshape(3), plain)
 
 
+@pytest.mark.parametrize("unit, offset", [(1e160, 0.0), (1e-200, 0.0), (1.0, 1e9)])
+def test_no_unit_is_too_large_or_too_small(unit, offset):
+    x = signal()
+    plain = Forecaster("s4d", **TINY).fit(x).predict(STEPPED + 3)
+    scaled = Forecaster("s4d", **TINY).fit(unit * x + offset).predict(STEPPED + 3)
+    assert np.abs((scaled - offset) / unit - plain).max() < 1e-2  # beside 1e9 the data themselves are rounded
+
+
 def test_the_seed_decides():
     x = signal()
     a, b, c = (Forecaster("s4d", **TINY, random_state=seed).fit(x).predict(3) for seed in (0, 0, 1))

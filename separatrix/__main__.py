@@ -1,0 +1,5 @@
+"""`python -m separatrix` is `separatrix`."""
+
+from separatrix.cli import main
+
+main()
