@@ -56,6 +56,11 @@ def by_count(readings: NDArray[np.float64], values: NDArray[np.float64], unit: s
     if (backwards := np.diff(readings) < 0).any():
         raise ValueError(f"time goes backwards at data row {int(np.argmax(backwards)) + 2}. Sort the file by time.")
     if (repeated := np.diff(readings) == 0).any():
+        if 2 * repeated.sum() >= len(readings):
+            raise ValueError(
+                f"{int(repeated.sum())} of {len(readings)} times repeat the one before. Where the hour stands in another column, join the "
+                f"two; where several series share the times, keep one of them."
+            )
         kept = np.append(~repeated, True)
         remarks.append(f"{int(repeated.sum())} repeated times: the last row of each was kept.")
         readings, values = readings[kept], values[kept]

@@ -150,8 +150,10 @@ def aftermath(bench: Bench, subject: Subject, ran: LongRun, start: State, steps:
         bench.criteria += alike[1]
     bench.say(0.7, "Lyapunov exponents of the model")
     own = bench.ask("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10), parting.of_run))
-    bench.findings += [] if own is None else [own]
-    return parting.character
+    if own is None:
+        return ""
+    bench.findings.append(own[0])
+    return parting.character if own[1] else ""  # coloured noise parts like chaos in a series; equations do not
 
 
 class Bench:

@@ -92,15 +92,16 @@ class Run:
 
 def show(number: Number, unit: bool = True) -> str:
     """A number as a person reads it: as many digits as its interval supports, the interval in brackets, the unit at the end."""
-    value, low, high = number.value, number.low, number.high
+    value = number.value
+    low, high = (None if end is None or not math.isfinite(end) else end for end in (number.low, number.high))
     if not math.isfinite(value):
         text = "not a number" if math.isnan(value) else "without bound" if value > 0 else "minus infinity"
     elif _interval(number):
         digits = _digits((high - low) / 2)  # type: ignore[operator]
         text = f"{_round(value, digits)} [{_round(low, digits)}, {_round(high, digits)}]"  # type: ignore[arg-type]
-    elif low is not None and math.isfinite(low) and high is None:
+    elif low is not None and high is None:
         text = f"at least {plain(low)}" if low == value else f"{plain(value)} (at least {plain(low)})"
-    elif high is not None and math.isfinite(high) and low is None:
+    elif high is not None and low is None:
         text = f"at most {plain(high)}" if high == value else f"{plain(value)} (at most {plain(high)})"
     else:
         text = plain(value)

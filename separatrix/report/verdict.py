@@ -155,7 +155,7 @@ def judge(
         horizon = None
     evidence = [c.number for c in criteria if c.number is not None and not math.isnan(c.number.value)]
     weak = weakest(evidence) if evidence else "measured"
-    forecasts = f"forecasts hold for {horizon}" if horizon else "how far forecasts hold was not measured"
+    forecasts = f"the median forecast holds for {horizon}" if horizon else "how far forecasts hold was not measured"
     bounded = f"Bounded for {steps:,} steps" if steps else "Not shown to stay bounded"
     held = (f"{steps:,} free-running steps without leaving",) if steps else ()
 

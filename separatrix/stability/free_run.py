@@ -84,7 +84,7 @@ def free_run(
     *,
     steps: int = 100_000,
     every: int = 1,
-    limit: float | None = None,
+    limit: Tensor | float | None = None,
     centre: Tensor | float = 0.0,
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -94,7 +94,7 @@ def free_run(
     state     [n], or [..., n] for many starts at once; `system.start` when None.
     steps     to run.
     every     keep what is seen after every so many steps.
-    limit     largest allowed distance of a seen value from `centre`; only the finite numbers when None.
+    limit     largest allowed distance of a seen value from `centre`, a number or [m]; only the finite numbers when None.
     centre    a number, or [m].
     chunk     steps between two looks at the limit (and two calls of progress); 2,000 when None, fewer of large states.
     progress  called with (steps done, steps in all).
@@ -107,7 +107,7 @@ def free_run(
     check_run(system, state, steps, every, None)
     if steps < 100 * every:
         raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")
-    if limit is not None and not limit > 0:
+    if limit is not None and not bool((torch.as_tensor(limit) > 0).all()):
         raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
     steps = steps // every * every
     batch = state.shape[:-1]
@@ -125,7 +125,7 @@ def free_run(
             seen = system.observe(states)
         beyond = ~torch.isfinite(seen).all(-1) | ~torch.isfinite(states).all(-1)
         if limit is not None:
-            beyond |= ((seen - torch.as_tensor(centre).to(seen)).abs() > limit).any(-1)
+            beyond |= ((seen - torch.as_tensor(centre).to(seen)).abs() > torch.as_tensor(limit).to(seen)).any(-1)
         rows = states[:, -1]
         for r in beyond.any(-1).nonzero()[:, 0].tolist():
             if failed[r] is None:

@@ -100,6 +100,7 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("9,1;13,5;2,5\n9,2;13,6;2,5\n", None, "has no column of numbers .*no decimal comma"),
         ("id\n1_1\n1_2\n", None, "has no column of numbers"),
         ("date,x\n2024-01-02,1\n2024-01-01,2\n", None, "column 'date': time goes backwards at data row 2"),
+        ("date,h,x\n2024-01-01,0,1\n2024-01-01,1,2\n2024-01-01,2,3\n2024-01-02,0,4\n", None, "'date': 2 of 4 times repeat"),
         (b"a\n\xff\xfe\n", None, "is not UTF-8 text"),
         (b'a\n"1\x00\n', None, "column 'a'|not a CSV|no column of numbers"),
     ],

@@ -27,6 +27,7 @@ from separatrix.stability.number import Number
         (Number(2.5e-7, "measured"), "2.50 × 10⁻⁷"),
         (Number(100, "bound", low=100, unit="samples"), "at least 100 samples"),
         (Number(3.0, "bound", low=2.5), "3 (at least 2.5)"),
+        (Number(5.0, "estimated", 4.0, math.inf), "5 (at least 4)"),
         (Number(3.2, "bound", high=3.2), "at most 3.2"),
         (Number(math.nan, "measured"), "not a number"),
         (Number(math.inf, "measured"), "without bound"),

@@ -62,7 +62,9 @@ def test_a_number_counts_with_its_whole_interval(given_, outcome):
 def test_holds_says_what_was_shown():
     found = judge(ENOUGH, [criterion()], horizon=HORIZON, character="chaotic")
     assert found.standing is Standing.HOLDS
-    assert found.sentence == "Bounded for 100,000 steps and chaotic like the data; forecasts hold for about 40 samples (5 pulses)."
+    assert (
+        found.sentence == "Bounded for 100,000 steps and chaotic like the data; the median forecast holds for about 40 samples (5 pulses)."
+    )
     assert len(found.carried) == 2 and not found.missing
 
 

@@ -70,6 +70,14 @@ def test_the_limit_is_kept_to_the_step(chunk):
     assert run.high[0].value < 100
 
 
+def test_each_component_has_its_own_limit():
+    growing = LinearSystem(torch.diag(torch.tensor([1.0, 1.1], dtype=torch.float64)))
+    start, limit = torch.tensor([50.0, 1e-3], dtype=torch.float64), torch.tensor([100.0, 0.1])
+    run = free_run(growing, start, steps=500, limit=limit)
+    assert run.failed == [math.ceil(math.log(100) / math.log(1.1))]
+    assert free_run(growing, start, steps=100, limit=100.0).fate != [Fate.DIVERGED]
+
+
 def test_one_that_runs_away_leaves_the_others_alone():
     system = Map(lambda s, r: (r * s[0] * (1 - s[0]),), {"r": 3.9}, (0.5,))
     run = free_run(system, torch.tensor([[0.3], [1.7], [0.4]], dtype=torch.float64), steps=1000, chunk=50)

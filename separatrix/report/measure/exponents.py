@@ -119,8 +119,8 @@ def _per(number: Number, unit: str) -> Number:
     return Number(number.value, number.kind, number.low, number.high, f"per {unit}", number.how)
 
 
-def own_exponents(subject: Subject, start: State, steps: int, estimate: Number | None) -> Finding:
-    """Lyapunov exponents of the model's own equations in free run, beside the estimate from its output alone."""
+def own_exponents(subject: Subject, start: State, steps: int, estimate: Number | None) -> tuple[Finding, bool]:
+    """Lyapunov exponents of the model's own equations in free run, beside the estimate from its output alone; whether it is chaotic."""
     began = time.perf_counter()
     system = subject.model.as_system(state=start)
     k = min(LEADING, system.dimension)
@@ -129,7 +129,7 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
         raise ValueError(f"the free run left the finite numbers at step {found.failed}.")
     values = [_per(found.number(i), subject.unit) for i in range(k)]
     made = Made(subject.inputs, found.steps, subject.seed, "float64", time.perf_counter() - began, found.how)
-    return exponents(
+    finding = exponents(
         values,
         estimate=estimate,
         numbers={f"Lyapunov exponent {i + 1} of the model": value for i, value in enumerate(values)},
@@ -138,3 +138,4 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
         made=made,
         call=f"separatrix.stability.lyapunov_spectrum(model.as_system(context), k={k}, steps={steps})",
     )
+    return finding, (values[0].low or 0.0) > 0

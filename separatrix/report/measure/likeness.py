@@ -21,6 +21,7 @@ from separatrix.stability import (
 )
 
 NEAR = 1.5  # times the largest distance between two pieces of the data
+FEWEST = 64  # rows: halves of fewer share next to nothing, whatever they are halves of
 
 
 def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
@@ -28,6 +29,8 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     data = subject.data.numpy()
     if np.ptp(data) == 0:
         raise ValueError("the data are constant: they have no portrait.")
+    if len(data) < FEWEST:
+        raise ValueError(f"the longest stretch without a gap has {len(data)} rows: too few for a portrait, which takes {FEWEST}.")
     delay = 1 if subject.cycle is None else max(1, round(subject.cycle[0] / 4))
     shared, own = overlaps(data, run, delay)
     made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)

@@ -41,21 +41,25 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     low, high = subject.reach
     centre, half = (low + high) / 2, (high - low) / 2 or 1.0
     system = subject.model.as_system(state=start, dtype=torch.float32)
-    middles = torch.full((subject.model.channels,), centre)
-    scales = torch.tensor([float(np.nanmax(v) - np.nanmin(v)) / 2 or 1.0 for v in subject.series.values.T])
-    for i, column in enumerate(subject.series.values.T):
-        middles[i] = float(np.nanmax(column) + np.nanmin(column)) / 2
-    run = let_go(system, steps=steps, limit=LIMIT * float(scales.max()), centre=middles, progress=progress)
-    seen = run.observed.reshape(-1, subject.model.channels)[:, subject.channel].double().numpy()
+    extent = torch.tensor([[np.nanmin(column), np.nanmax(column)] for column in subject.series.values.T], dtype=torch.float64)
+    middles, halves = extent.mean(1), extent.diff(dim=1)[:, 0] / 2
+    halves = torch.where(halves > 0, halves, torch.ones_like(halves))
+    run = let_go(system, steps=steps, limit=LIMIT * halves, centre=middles, progress=progress)
+    observed = run.observed.reshape(-1, subject.model.channels).double()
+    seen = observed[:, subject.channel].numpy()
     finite = seen[np.isfinite(seen)]
     failed = run.failed[0]
     escape = None
     if failed is not None:
-        last = finite[-1] if len(finite) else math.nan
+        inside = observed[torch.isfinite(observed).all(1)][-1:]
+        farthest = int(((inside - middles) / halves).abs().argmax()) if len(inside) else subject.channel
+        last = float(inside[0, farthest]) if len(inside) else math.nan
+        who = "the output" if subject.model.channels == 1 else subject.series.names[farthest]
+        bottom, top = (plain(float(f"{end:.3g}")) for end in extent[farthest].tolist())
         escape = Escape(
             failed,
-            f"the output left {plain(LIMIT)} times the range of the data (the last value inside was {plain(float(f'{last:.3g}'))}, "
-            f"the data reach from {plain(float(f'{low:.3g}'))} to {plain(float(f'{high:.3g}'))})",
+            f"{who} left {plain(LIMIT)} times the range of the data (the last value inside was {plain(float(f'{last:.3g}'))}, "
+            f"the data reach from {bottom} to {top})",
         )
     numbers = {"free-running steps within the limit": run.bounded}
     if len(finite):

@@ -82,7 +82,7 @@ def free_run(
         numbers["forecast horizon, over origins"] = horizon.steps
     shown = best[1] if best else ""
     switches = {r.name: (f"free-run-rival-{i}-", r.name == shown) for i, r in enumerate(rivals)}
-    alt = f"The model's free run drawn over {n} values of {name} that it never saw. {title}." + (
+    alt = f"The model's free run drawn over {n} values of {name} from row {origin} on. {title}." + (
         f" The baselines reach {', '.join(f'{who} {plain(e)}' for e, who in ranked)}." if ranked else ""
     )
     room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
@@ -94,7 +94,7 @@ def free_run(
         "Above, the forecast on top of what happened"
         + (f", with the best baseline, {shown}, thin" if shown else "")
         + ". Below, how the error of each grows with the lead time."
-        + (f" Over several origins, forecasts hold for {horizon}." if horizon else "")
+        + (f" Over several origins, the median forecast holds for {horizon}." if horizon else "")
     )
     text = f"Row {origin - 1} is the last value the model saw; from there it ran on its own output."
     return Finding(

@@ -38,7 +38,7 @@ def horizon(
     curves  {"model": [n], baseline: [n]}, median error in standard deviations; spread: its quartiles.
     """
     best = max(((n.value, who) for who, n in rivals.items() if np.isfinite(n.value)), default=None)
-    title = f"Forecasts hold for {horizon}"
+    title = f"The median forecast holds for {horizon}"
     if best is not None:
         title += (
             f", the best baseline ({best[1]}) for {plain(round(best[0]))}"
