@@ -38,7 +38,7 @@ class Assembler:
         self.numbers: dict[float, Tensor] = {}
         self.code: list[tuple[int, ...]] = []
         self.tables: list[np.ndarray] = []
-        self.products: dict[int, tuple[Tensor, Tensor]] = {}
+        self.products: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # a, b, and a b, by where it begins
         self.panels: list[np.ndarray] = []
         self.packed = 0
 
@@ -94,6 +94,9 @@ class Assembler:
         apart = [a.broadcast_to(out.shape) for a in operands]
         read = [flat(a) for a in apart]
         inner = row_length(out.shape, read)
+        if inner < min(SHORT, out.numel()) and (order := as_they_lie(apart, inner)):
+            out = self.pointwise(operation, *(a.permute(order) for a in apart)).permute(np.argsort(order).tolist())
+            return self.multiplied(out, apart) if operation == machine.MULTIPLY else out
         if inner < min(SHORT, out.numel()):
             near = [a if row_length(out.shape, [flat(a)]) >= SHORT else self.gathered(a) for a in apart]
             read = [flat(a) for a in near]
@@ -101,13 +104,17 @@ class Assembler:
         rows = [a.reshape(-1, inner) for a in read]
         flags = sum(1 << p for p, a in enumerate(rows) if inner > 1 and (a[:, 0] == a[:, 1]).all())
         if operation == machine.MULTIPLY:
-            self.products[int(out.flatten()[0])] = (apart[0], apart[1])
+            self.multiplied(out, apart)
         return self.emit(operation, out, len(rows[0]), inner, np.stack([a[:, 0] for a in rows]), flags)
 
+    def multiplied(self, out: Tensor, factors: Sequence[Tensor]) -> Tensor:
+        self.products[int(out.flatten()[0])] = (factors[0], factors[1], out)
+        return out
+
     def factors(self, a: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The a and b whose product this is, the whole of it and in its own order; if nobody else reads it, it is not computed."""
+        """The a and b whose product this is, the whole of it; if nobody else reads it, it is not computed."""
         found = self.products.get(int(a.flatten()[0])) if a.numel() else None
-        return found if found and found[0].shape == a.shape and row_length(a.shape, [flat(a)]) == a.numel() else None
+        return found[:2] if found and torch.equal(found[2], a) else None
 
     def gathered(self, a: Tensor) -> Tensor:
         """A copy whose numbers lie behind one another, in order."""
@@ -151,7 +158,11 @@ class Assembler:
         out = self.reserve((a.shape[0], b.shape[1]))
         if out.numel() == 0:
             return out
-        a, b = self.in_rows(a), self.in_rows(b)
+        a = self.in_rows(a)
+        if b.shape[0] > 1 and bool((b.diff(dim=0) == 1).all()):
+            starts = np.concatenate([flat(a[:, :1]), flat(b[:1])])
+            return self.emit(machine.DOTS, out, a.shape[0], b.shape[1], starts, 0, a.shape[1])
+        b = self.in_rows(b)
         starts = np.concatenate([flat(a[:, :1]), flat(b[:, :1])])
         return self.emit(machine.PRODUCT, out, a.shape[0], b.shape[1], starts, 0, a.shape[1])
 
@@ -253,6 +264,17 @@ def row_length(shape: Sequence[int], operands: Sequence[np.ndarray]) -> int:
             break
         n = max(n, size)
     return n
+
+
+def as_they_lie(operands: Sequence[Tensor], inner: int) -> list[int] | None:
+    """The order of axes in which the first operand that is no broadcast lies in memory, where that makes rows longer than `inner`."""
+    for a in operands:
+        strides = [int(a.select(i, 1).flatten()[0] - a.flatten()[0]) if n > 1 else 0 for i, n in enumerate(a.shape)]
+        if all(stride > 0 for stride, n in zip(strides, a.shape) if n > 1):
+            order = sorted(range(a.ndim), key=lambda i: -strides[i])
+            longer = row_length([a.shape[i] for i in order], [flat(b.permute(order)) for b in operands]) > inner
+            return order if longer and order != list(range(a.ndim)) else None
+    return None
 
 
 def steady(rows: np.ndarray) -> bool:

@@ -212,6 +212,13 @@ def rest(typingctx, array):
 
 
 @intrinsic
+def one_register(typingctx, array):
+    """Zeros in one register: for rows so short that more would mostly be masked."""
+    lanes = Lanes(WIDTH * 8 // array.dtype.bitwidth, array.dtype)
+    return lanes(array), lambda context, builder, sig, args: constant(vector_of(lanes), 0.0)
+
+
+@intrinsic
 def count(typingctx, like):
     """How many lanes, a constant."""
     return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, like.count)

@@ -23,7 +23,7 @@ from numba.extending import overload
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.gates import sigmoid, softplus, tanh
-from separatrix.recurrence.kernels.lanes import count, get, load, load_first, rest, splat, store_first, total, where_negative
+from separatrix.recurrence.kernels.lanes import count, get, load, load_first, one_register, rest, splat, store_first, total, where_negative
 from separatrix.recurrence.kernels.parallel import spawn
 
 WORDS = 7
@@ -34,8 +34,9 @@ COPY, NEGATIVE, EXP, SIGMOID, TANH, SILU, SOFTPLUS, LOG_SIGMOID, ERF, GELU, LOG,
 ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MAXIMUM, MINIMUM, GREATER, LESS, EQUAL = range(20, 30)
 # Three: where the first is not 0 the second, else the third. Four: a b + c d, a b - c d.
 WHERE, ADD_PRODUCTS, SUBTRACT_PRODUCTS = 30, 31, 32
-# By an index for each number; sums along rows; sums of rows; products with `weights`; products of two operands.
-GATHER, SUM, SUM_ROWS, WEIGHTED, PRODUCT = range(40, 45)
+# By an index for each number; sums along rows; sums of rows; products with `weights`; products of two operands, whose right one lies in
+# rows or in columns.
+GATHER, SUM, SUM_ROWS, WEIGHTED, PRODUCT, DOTS = range(40, 46)
 
 
 @compiled
@@ -69,8 +70,10 @@ def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, h
                 sums_of_rows(memory, out, rows, extra, inner, tables, table)
             elif operation == WEIGHTED:
                 weighted(memory, out, rows, inner, tables, table, weights, flags, extra)
-            else:
+            elif operation == PRODUCT:
                 product(memory, out, rows, extra, inner, tables, table)
+            else:
+                dots(memory, out, rows, extra, inner, tables, table)
         for i in range(fed.shape[0]):
             for j in range(fed[i, 2]):
                 memory[fed[i, 1] + j] = memory[fed[i, 0] + j]
@@ -188,31 +191,40 @@ def logistic(x):
 @compiled
 def read(zero, memory, a, j, n, fixed):
     """Lanes of an operand's row that begins at a, from its number j on; one number for all where it is fixed."""
-    return splat(zero, memory[a]) if fixed else load_first(zero, memory, a + j, n)
+    return splat(zero, get(memory, a)) if fixed else load_first(zero, memory, a + j, n)
 
 
 @compiled
 def two_operands(operation, memory, out, rows, inner, tables, table, flags):
-    for r in range(rows):
-        a, b, o = get(tables, table + r), get(tables, table + rows + r), out + r * inner
-        if operation < POWER:
-            zero = rest(memory)
-            for j in range(0, inner, count(zero)):
-                n = inner - j
-                x, y = read(zero, memory, a, j, n, flags & 1), read(zero, memory, b, j, n, flags & 2)
-                if operation == ADD:
-                    z = x + y
-                elif operation == SUBTRACT:
-                    z = x - y
-                elif operation == MULTIPLY:
-                    z = x * y
-                else:
-                    z = x / y
-                store_first(memory, o + j, z, n)
-        else:
-            step_a, step_b = 0 if flags & 1 else 1, 0 if flags & 2 else 1
+    zero = rest(memory)
+    if operation >= POWER:
+        step_a, step_b = 0 if flags & 1 else 1, 0 if flags & 2 else 1
+        for r in range(rows):
+            a, b, o = get(tables, table + r), get(tables, table + rows + r), out + r * inner
             for j in range(inner):
                 memory[o + j] = scalars(operation, memory[a + j * step_a], memory[b + j * step_b])
+    elif 2 * inner <= count(zero):  # of wide lanes most would be masked, which costs more than the arithmetic
+        two_rows(one_register(memory), operation, memory, out, rows, inner, tables, table, flags)
+    else:
+        two_rows(zero, operation, memory, out, rows, inner, tables, table, flags)
+
+
+@compiled
+def two_rows(zero, operation, memory, out, rows, inner, tables, table, flags):
+    for r in range(rows):
+        a, b = get(tables, table + r), get(tables, table + rows + r)
+        for j in range(0, inner, count(zero)):
+            n = inner - j
+            x, y = read(zero, memory, a, j, n, flags & 1), read(zero, memory, b, j, n, flags & 2)
+            if operation == ADD:
+                z = x + y
+            elif operation == SUBTRACT:
+                z = x - y
+            elif operation == MULTIPLY:
+                z = x * y
+            else:
+                z = x / y
+            store_first(memory, out + r * inner + j, z, n)
 
 
 @compiled
@@ -244,6 +256,14 @@ def choice(memory, out, rows, inner, tables, table, flags):
 @compiled
 def two_products(operation, memory, out, rows, inner, tables, table, flags):
     zero = rest(memory)
+    if 2 * inner <= count(zero):  # of wide lanes most would be masked, which costs more than the arithmetic
+        products_of_rows(one_register(memory), operation, memory, out, rows, inner, tables, table, flags)
+    else:
+        products_of_rows(zero, operation, memory, out, rows, inner, tables, table, flags)
+
+
+@compiled
+def products_of_rows(zero, operation, memory, out, rows, inner, tables, table, flags):
     for r in range(rows):
         a, b = get(tables, table + r), get(tables, table + rows + r)
         c, d = get(tables, table + 2 * rows + r), get(tables, table + 3 * rows + r)
@@ -321,3 +341,16 @@ def product(memory, out, rows, keys, inner, tables, table):
             for k in range(keys):
                 x = x + load_first(zero, memory, get(tables, table + rows + k) + j, inner - j) * get(memory, a + k)
             store_first(memory, out + r * inner + j, x, inner - j)
+
+
+@compiled
+def dots(memory, out, rows, keys, inner, tables, table):
+    """As `product`, the right one given by its columns."""
+    zero = rest(memory)
+    for r in range(rows):
+        a = get(tables, table + r)
+        for j in range(inner):
+            b, s = get(tables, table + rows + j), zero
+            for k in range(0, keys, count(zero)):
+                s = s + load_first(zero, memory, a + k, keys - k) * load_first(zero, memory, b + k, keys - k)
+            memory[out + r * inner + j] = total(s)
