@@ -7,8 +7,9 @@ Holds    for both cells, initialised and trained, on 3 seeds of 3: at most 10 it
          within 1e-4 of the step loop's, against the largest; and at least 5 times as fast as the loop of torch operations, both forward
          and forward with gradients.
 
-The first full run, on a machine shared by eight jobs, fell short: 4.8 forward for two trained GRUs. Fewer passes over memory in the cell's
-Jacobian brought them to 6. Before that, undamped, the trained GRU did not converge at all (`newton` tells what is done about it).
+The first full runs fell short, 4.8 forward for two trained GRUs and later 4.5 for one: each iteration walked through memory some twenty
+times for the cell and its Jacobian, which are one kernel now. Before that, undamped, the trained GRU did not converge at all (`newton`
+tells what is done about it).
 
 What a CPU user gets from `cell_scan` is neither: the loop as one compiled kernel, whose time is told beside.
 """
