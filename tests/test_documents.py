@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import torch
@@ -76,3 +77,10 @@ def test_the_example_of_the_operations_runs(capsys):
     (example,) = snippets("docs/operations.md")
     exec(compile(example, "operations.md", "exec"), {"__name__": "operations"})
     assert capsys.readouterr().out.startswith("delta_rule, fused: ")
+
+
+def test_a_source_distribution_holds_what_its_tests_import():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]["sdist"]
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    imported = {name for source in sources for name in re.findall(r"^(?:from|import) (\w+)", source, flags=re.M)}
+    assert {name for name in imported if (ROOT / name).is_dir()} <= set(settings["include"])
