@@ -2,9 +2,11 @@
 
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import torch
+from mixers import test_contract, test_registry
 
 from separatrix.mixers import MIXERS
 from separatrix.recurrence import OPERATIONS
@@ -25,10 +27,16 @@ def test_the_readme_example_runs(tmp_path, monkeypatch):
         exec(compile(example, "README.md", "exec"), space)
 
 
-def test_the_mixer_of_contributing_keeps_the_contract():
+def test_the_mixer_of_contributing_keeps_the_contract(monkeypatch):
     (source,) = snippets("CONTRIBUTING.md")
     space = {"__name__": "contributing"}
     exec(compile(source, "CONTRIBUTING.md", "exec"), space)
+    test_registry.test_a_docstring_begins_with_equation_and_paper(space["Leak"])
+    test_registry.test_arguments_are_written_about(space["Leak"])
+    test_registry.test_a_constructor_refuses_what_cannot_be(lambda: space["Leak"](0), "d_model is 0")
+    monkeypatch.setitem(MIXERS, "leak", space["Leak"])
+    monkeypatch.setitem(test_contract.CASES, "leak", test_contract.Case("leak"))
+    test_contract.test_the_transition_is_what_the_state_undergoes("leak", T=6)
     layer = space["Leak"](8, generator=torch.Generator().manual_seed(0)).double()
     x = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y, _ = layer(x)
@@ -69,3 +77,10 @@ def test_the_example_of_the_operations_runs(capsys):
     (example,) = snippets("docs/operations.md")
     exec(compile(example, "operations.md", "exec"), {"__name__": "operations"})
     assert capsys.readouterr().out.startswith("delta_rule, fused: ")
+
+
+def test_a_source_distribution_holds_what_its_tests_import():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]["sdist"]
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    imported = {name for source in sources for name in re.findall(r"^(?:from|import) (\w+)", source, flags=re.M)}
+    assert {name for name in imported if (ROOT / name).is_dir()} <= set(settings["include"])

@@ -82,7 +82,7 @@ class CausalAttention(nn.Module):
     d_model  D, channels in and out.
     n_heads  H, each with K = D / H dimensions.
     window   steps a query sees, itself included; None for all, and then the state grows with every step.
-    base     slowest rotation, in steps a radian; None for no positions.
+    base     rotations slow down from 1 to base^(2/K - 1) radians a step; None for no positions.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """DeltaNet and Gated DeltaNet: a matrix state that is corrected instead of added to.
 
-    S_t = exp(g_t) (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ,  o_t = S_tᵀ q_t / sqrt(K),  |k_t| = 1                 (1)
+    S_t = exp(g_t) (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ,  o_t = S_tᵀ q_t / sqrt(K),  |q_t| = |k_t| = 1         (1)
 
 β in (0, 1) erases part of what the state holds along k before it writes; β in (0, 2) may also reflect it (eigenvalue 1 - β < 0), and
 reflections are what lets the layer count. g = 0 is DeltaNet; g_t = -exp(a) softplus(w.x_t + b) with an output gate is Gated DeltaNet.
@@ -25,7 +25,7 @@ from separatrix.recurrence import Householder, State, delta_rule
 class DeltaNet(nn.Module):
     """DeltaNet: erase what the state holds under a key, then write.    x [B, T, D] -> y [B, T, D], h [B, H, K, V]
 
-        S_t = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ,  o_t = S_tᵀ q_t / sqrt(K),  y = W_o norm(o)
+        S_t = (I - β_t k_t k_tᵀ) S_{t-1} + β_t k_t v_tᵀ,  o_t = S_tᵀ q_t / sqrt(K),  |q_t| = |k_t| = 1,  y = W_o norm(o)
 
     Paper    Yang et al. 2024, arXiv:2406.06484; Grazzi et al. 2024, arXiv:2411.12537 (negative eigenvalues).
 

@@ -39,7 +39,7 @@ class S4D(nn.Module):
     d_state     N, state size of a channel: N/2 conjugate pairs.
     init        where A begins, a function of `recurrence.init`: s4d_legs, s4d_lin, s4d_inv, s4d_real, s4d_random.
     discretize  from A to one step, a function of `recurrence.discretize`: zoh or bilinear.
-    dt_range    shortest and longest step Δ of a channel at initialization; it remembers about 1 / Δ steps.
+    dt_range    shortest and longest step Δ of a channel at initialization; it remembers 1 / (Δ |Re A|) steps, 2 / Δ for s4d_legs.
     """
 
     named: ClassVar[dict[str, dict[str, Any]]] = {

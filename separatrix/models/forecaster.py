@@ -1,7 +1,7 @@
 """A network that continues a measured sequence, one step at a time, from what it heard or from what it said.
 
     z_t = (x_t - mean) / scale                        what the network hears                                       (1)
-    w_t = (z_t, z_{t-1}, ..., z_{t-L+1})              the last L values, a delay embedding                         (2)
+    w_t = (z_{t-L+1}, ..., z_{t-1}, z_t)              the last L values of each channel, a delay embedding         (2)
     e_t, h_t = backbone(W w_t + b, h_{t-1}),          ẑ_{t+1} = V e_t + c                                          (3)
 
 Teacher forced, x_t is the measurement; where it is missing, and in free run, z_t is the model's own ẑ_t: a gap is a short free run.

@@ -4,9 +4,10 @@
 
     id, slug, title, room, kind      what the paper is and where in the library it belongs
     tier                             1 core, 2 adjacent, 3 far but realisable small
-    objects                          names inside `separatrix` that implement it, separated by commas
+    objects                          names inside `separatrix` that implement it, separated by spaces
     verdict                          what its claim said when it was last run ("holds", "does not hold here"); empty: never run
     bar                              the least that must exist, and one falsifiable sentence at laptop scale
+    notes                            what to know before trying it
 """
 
 from __future__ import annotations

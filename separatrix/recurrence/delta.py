@@ -39,7 +39,7 @@ def delta_rule(
     """S_t = (I - β_t k_t k_tᵀ) diag(exp g_t) S_{t-1} + β_t k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v], log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
-    initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+    scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     """
     expect_heads(q, k, v, beta, log_decay, initial_state, reset)
     return run("delta_rule", q.shape[1], q, k, v, beta, log_decay, scale, initial_state, reset)

@@ -43,7 +43,8 @@ def delta_product(
     """S <- diag(exp g_t) S, then S <- (I - β_tj k_tj k_tjᵀ) S + β_tj k_tj v_tjᵀ for j = 1 .. n,  o_t = scale Sᵀ q_t.
 
     q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V] with H_v a multiple of H, beta [B, T, n, H_v], log_decay None, [B, T, H_v] or
-    [B, T, H_v, K] and <= 0, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+    [B, T, H_v, K] and <= 0, scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool
+    ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     """
     expect_numbers("q", q, k=k, v=v, beta=beta)
     expect_axes("q", q, "batch, time, heads, key")

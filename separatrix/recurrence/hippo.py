@@ -7,8 +7,9 @@
     lagt   an exponential window (Laguerre)               A = -1 below, -(1+β)/2 on the diagonal
     fout   a sliding window (truncated Fourier)           A = rotation by πm on the pair (2m, 2m+1) - B Bᵀ
 
-Every measure has a time of its own, in the unit of t: the length of the window, or the time in which the past fades by e. It divides A and
-B. The functions whose coefficients the state holds are in `basis`; what happens when u comes in samples is in `online` and `discretize`.
+Every measure has a time of its own, in the unit of t: the length of the window, or the time in which the past fades by e. A and B go with
+its inverse; legt and fout are written here for a window of 2. The functions whose coefficients the state holds are in `basis`; what happens
+when u comes in samples is in `online` and `discretize`.
 
 Each is a normal matrix minus a low rank: A + P Pᵀ has a constant diagonal and a skew rest, so a unitary basis diagonalises it:
 A = V (W - (V*P)(V*P)*) V*, diagonal plus low rank.
@@ -121,7 +122,7 @@ def transition(system: NormalPlusLowRank) -> DiagonalPlusLowRank:
 
 def _in_time(measure: Measure, scale: float, name: str) -> Measure:
     if not scale > 0:
-        raise ValueError(f"{name} is not positive, expected a length of time")
+        raise ValueError(f"{name} is {scale}, expected a length of time > 0")
     return Measure(measure.A / scale, measure.B / scale, measure.P / scale**0.5)
 
 

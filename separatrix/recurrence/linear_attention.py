@@ -37,7 +37,7 @@ def linear_attention(
     """S_t = exp(g_t) S_{t-1} + k_t v_tᵀ,  o_t = scale S_tᵀ q_t.
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
-    initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+    scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     With a bonus [H_v, K] the read comes before the write and its decay, as in RWKV-6: o_t = scale (S_{t-1} + diag(bonus) k_t v_tᵀ)ᵀ q_t.
     """
     expect_heads(q, k, v, None, log_decay, initial_state, reset)

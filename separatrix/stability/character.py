@@ -1,7 +1,7 @@
 """Does a long run keep the character of the data: its rhythm, its values, its memory?
 
     rhythm   Hellinger distance of power spectra           H(p, q) = (1 - Σ_i √(p_i q_i))^(1/2)                (1)
-    values   Wasserstein-1 distance of histograms, in standard deviations of the data
+    values   Wasserstein-1 distance of the values, in standard deviations of the data
     memory   largest difference of autocorrelations up to a few periods
 
 A distance means nothing by itself: two halves of the data differ as well. So the data is cut into pieces, every piece is compared

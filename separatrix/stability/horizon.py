@@ -109,7 +109,9 @@ def horizon_along(
     forecast   called with the series up to the origin and the number of steps.
     series     [T] or [T, C].
     origins    an origin t has seen samples 0..t-1 and forecasts t..t+steps-1.
+    steps      rows of every forecast.
     scale      σ; the standard deviation of the samples before the first origin when None.
+    threshold  θ; dt and period as for `forecast_horizon`.
     baselines  by name, called like `forecast`; the bootstrap draws the same origins for all.
     """
     x = torch.as_tensor(series).detach().cpu().double()

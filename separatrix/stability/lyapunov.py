@@ -109,7 +109,8 @@ def lyapunov_spectrum(
     state      [n], where the run starts; `system.start` when None.
     steps      that are averaged over, after the transient; 100,000 when None, or what the inputs last for.
     k          exponents wanted, all n when None.
-    transient  steps that let the state reach its attractor and the frame its directions; a tenth of the steps when None.
+    transient  steps that let the state reach its attractor and the frame its directions; a tenth when None, or what
+               the steps leave of the inputs.
     every      steps between two orthonormalisations; larger is faster, too large loses the contracting directions.
     inputs     [T, m] with T >= transient + steps.
     generator  of the random initial frame; a fixed seed when None.

@@ -70,7 +70,7 @@ def rosenstein(
     embedding  dimensions m to try; the estimate is their median, and their spread is in the interval.
     delay      τ in samples; a quarter of the mean period when None.
     theiler    w in samples, and the beginning of the fit; the mean period when None.
-    horizon    K, how far pairs are followed; ten mean periods, at least 50 samples, when None.
+    horizon    K, how far pairs are followed; ten mean periods, at least 50 samples and at most a quarter of the series, when None.
     dt         time per sample; the exponent is per unit of it.
     like       take embedding, delay, theiler and horizon from this result: data and model must be looked at with the same eyes.
     generator  of the bootstrap and of the random pairs; a fixed seed when None.

@@ -60,7 +60,9 @@ class Recipe(_Record):
     teacher_weight   weight of the one-step loss beside the free-running one.
     lost             free-running error, in variances of the data, beyond which a window's error counts by its logarithm.
     noise            s.d. of the noise on what is heard, in s.d. of the data.
+    lr               largest learning rate; it rises for `warm_up` steps and falls by a cosine.
     recurrence_rate  learning rate of the parameters that set how the state moves, relative to lr.
+    weight_decay     of matrices; not of biases, norms and what sets how the state moves.
     clip             largest norm of the gradient.
     average          d of the weights' running average; the average is the fitted model.
     checkpoint       steps between checkpoints.
