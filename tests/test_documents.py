@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 
 import torch
-from mixers import test_contract, test_registry
 
 from separatrix.mixers import MIXERS
 from separatrix.recurrence import OPERATIONS
+from tests.mixers import test_contract, test_registry
 
 ROOT = Path(__file__).parents[1]
 

@@ -23,6 +23,7 @@ from separatrix.data.series import Series
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
 CLOCKS = frozenset({"", "index", "row", "t", "time", "step", "year", "date", "datetime", "timestamp", "ds", "unnamed: 0"})
 PARQUET = (".parquet", ".pq")
+DECIMAL_COMMA, DECIMAL_POINT = (re.compile(rf"[+-]?\d+{mark}\d+([eE][+-]?\d+)?") for mark in (",", r"\."))
 
 
 def read_file(path: str | Path, column: str | None = None) -> Series:
@@ -66,7 +67,7 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from None
     first = text.lstrip().split("\n", 1)[0]
-    # Where cells are parted by something else, the comma between two digits is a decimal one: refused by its cell, not split at.
+    # Where cells are parted by something else, the comma between two digits is a decimal one, nothing to split at.
     counted = re.sub(r"(?<=\d),(?=\d)", "", first) if {*";\t"} & {*first} else first
     delimiter = max(",;\t", key=counted.count)
     try:
@@ -75,6 +76,8 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
     # An empty line parts rows; where a row is one cell, it is an empty cell.
     rows = [row or [""] for row in rows if row or len(rows[0]) == 1]
+    if delimiter != ",":
+        rows = _with_points(rows, source)
     if not rows:
         raise ValueError(f"{source} is empty. A CSV file needs a header line and rows of numbers.")
     if all(_number(cell) is not None for cell in rows[0]):
@@ -91,6 +94,16 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     return {name: list(cells) for name, cells in zip(header, zip(*rows))}
 
 
+def _with_points(rows: list[list[str]], source: str) -> list[list[str]]:
+    """Decimal commas as decimal points. Beside points a comma may part thousands: then nobody can say what a cell means."""
+    comma, point = (next((cell for row in rows for cell in row if form.fullmatch(cell)), None) for form in (DECIMAL_COMMA, DECIMAL_POINT))
+    if comma is None:
+        return rows
+    if point is not None:
+        raise ValueError(f"{source} has numbers with a comma, {comma}, and with a point, {point}. Save it with decimal points only.")
+    return [[cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
+
+
 def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name: str, raw: bytes, source: str) -> Series:
     """The chosen columns of a table (None: every column of numbers) on the grid of its clock, if it has one."""
     remarks: list[str] = []
@@ -103,7 +116,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
     if missing := [c for c in chosen if c not in columns]:
         raise ValueError(f"{source} has no column {missing[0]!r}. It has: {', '.join(columns)}.")
     if not chosen:
-        raise ValueError(f"{source} has no column of numbers such as 1234.5 (no decimal comma). It has: {', '.join(columns)}.")
+        raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
     grid, start = Grid(values, 1.0, "step", ()), ""
     if clock is not None:

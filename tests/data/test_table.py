@@ -39,6 +39,12 @@ def test_an_empty_line_in_a_file_of_one_column_is_a_gap(write):
     assert same(data.read_csv(write("\na,b\n\n1,2\n\n3,4\n\n")).values, [[1, 2], [3, 4]])
 
 
+def test_where_cells_are_not_parted_by_commas_they_are_decimal(write):
+    assert same(data.read_csv(write("9,1;13,5;2\n-9,2;1,6e1;3\n")).values, [[9.1, 13.5, 2], [-9.2, 16, 3]])
+    series = data.read_csv(write("day\tx\n2024-01-01\t1,5\n2024-01-02\t\n"))
+    assert series.names == ("x",) and same(series.values, [[1.5], [np.nan]])
+
+
 def test_one_column(write):
     series = data.read_csv(write("a;b\r\n1;2\r\n3;4\r\n"), "b")
     assert series.names == ("b",) and same(series.values, [[2], [4]])
@@ -97,7 +103,7 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("a,a\n1,2\n", None, "names a column twice"),
         ("a,b\n,1\n,2\n", "a", "'a' holds no number at all"),
         ("a\nx\ny\n", None, "has no column of numbers .* It has: a."),
-        ("9,1;13,5;2,5\n9,2;13,6;2,5\n", None, "has no column of numbers .*no decimal comma"),
+        ("a;b\n1,5;2.5\n3,5;4\n", None, "with a comma, 1,5, and with a point, 2.5"),
         ("id\n1_1\n1_2\n", None, "has no column of numbers"),
         ("date,x\n2024-01-02,1\n2024-01-01,2\n", None, "column 'date': time goes backwards at data row 2"),
         ("date,h,x\n2024-01-01,0,1\n2024-01-01,1,2\n2024-01-01,2,3\n2024-01-02,0,4\n", None, "'date': 2 of 4 times repeat"),
