@@ -28,6 +28,15 @@ P = 1.2  # the paper's
 
 def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -> Dense:
     """Equation (1).   selection [..., K] before its softmax, dictionary [K, N, N] -> A [..., N, N]"""
+    expect_numbers("selection", selection, dictionary=dictionary)
+    expect_real(selection=selection, dictionary=dictionary)
+    expect_axes("dictionary", dictionary, "entries, state, state")
+    entries, size = dictionary.shape[:2]
+    expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
+    if selection.shape[-1:] != (entries,):
+        raise ValueError(f"selection is {list(selection.shape)}, expected [..., entries] with the {entries} entries of the dictionary")
+    if not p >= 1:
+        raise ValueError(f"p is {p}, expected a norm: p >= 1")
     return Dense(normalise(mixture(selection, dictionary), p))
 
 

@@ -124,7 +124,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
         if what.runs_as is None:
             return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
         return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.arguments()))}"
-    name = what if isinstance(what, str) else what.__name__
+    name = what if isinstance(what, str) else getattr(what, "__name__", what)
     if name not in OPERATIONS:
         raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted(OPERATIONS))}")
     chosen, reason = choose(name, inputs, time)

@@ -33,7 +33,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_shape, readable
+from separatrix.recurrence.checks import (
+    expect_at_least_zero,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_shape,
+    expect_tensor,
+    readable,
+)
 from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
@@ -84,6 +92,7 @@ def ridge_attention(
     P, R = parts(initial_state)
     expect_heads(q, k, v, beta, log_decay, R, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    expect_solver(solver)
     return run("ridge_attention", q.shape[1], q, k, v, beta, log_decay, ridge, solver, initial_state, reset)
 
 
@@ -229,9 +238,12 @@ def ridge_solve(
     reset: Tensor | None = None,
 ) -> RidgeSolution:
     """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first."""
-    v = k.new_zeros(*beta.shape, 1)
+    expect_numbers("q", q, k=k, beta=beta)
+    expect_axes("beta", beta, "batch, time, value heads")
+    v = q.new_zeros(*beta.shape, 1)
     expect_heads(q, k, v, beta, log_decay, None, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    expect_solver(solver)
     state = None if P is None else State(P=P, R=P[..., :1])
     q, k, w, _, g, P, _ = _enter(q, k, v, beta, log_decay, state, reset)
     x, _, residual = _solve(q, k, w, g, P, ridge, solver)
@@ -341,20 +353,30 @@ def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Te
     return state.parts[square], state.parts[memory]  # type: ignore[return-value]
 
 
+def expect_solver(solver: Solver | None) -> None:
+    if not isinstance(solver, ConjugateGradient | Chebyshev | None):
+        raise TypeError(f"solver is a {type(solver).__name__}, expected a ConjugateGradient, a Chebyshev, or None to eliminate")
+
+
 def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None, part: str = "P") -> None:
     """Refuse what would not be positive definite, or not be a Gram matrix."""
     key = q.shape[-1]
+    expect_tensor("beta", beta)
     expect_at_least_zero("beta", beta)
     if log_decay is not None and log_decay.ndim != 3:
         raise ValueError(f"log_decay is {list(log_decay.shape)}, expected [batch, time, value heads]: P stays symmetric only so")
     if isinstance(ridge, Tensor):
         expect_numbers("q", q, ridge=ridge)
+        expect_real(ridge=ridge)
         expect_shape("ridge", ridge, (heads, key), "value heads, key")
         if readable(ridge) and not (least := ridge.detach().amin().item()) > 0:
             raise ValueError(f"ridge must be > 0, got min {least:.3g}")
+    elif not isinstance(ridge, AdaptiveRidge):
+        raise TypeError(f"ridge is a {type(ridge).__name__}, expected a tensor [value heads, key] or an AdaptiveRidge")
     elif not ridge.rho > 0:
         raise ValueError(f"ridge.rho must be > 0, got {ridge.rho:.3g}")
     if P is not None:
         name = f"initial_state.{part}"
         expect_numbers("q", q, **{name: P})
+        expect_real(**{name: P})
         expect_shape(name, P, (q.shape[0], heads, key, key), "batch, value heads, key, key")

@@ -252,7 +252,7 @@ def test_a_recurrence_that_overflows_is_not_a_solution():
         ({"x": torch.zeros(2, 3, 4)}, r"x is \[2, 3, 4\], expected \[batch, time, width\] = \[2, 3, 5\]"),
         ({"initial_state": torch.zeros(2, 4)}, r"initial_state is \[2, 4\]"),
         ({"guess": torch.zeros(2, 3, 4)}, r"guess is \[2, 3, 4\]"),
-        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"iterations": 0}, "iterations is 0, expected a whole number of at least 1"),
         ({"cell": torch.nn.GRUCell(5, 5)}, "cell is GRUCell, expected a Cell"),
     ],
 )
