@@ -125,6 +125,8 @@ def ridge_attention_recurrent(
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
         x = implicit(matrix_apply, partial(_iterate, solver, matrix_map, matrix_square), q, level, every)
+        with torch.no_grad():
+            _warn(solver, relative(q, matrix_apply(x, level, every)))
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
 
 
@@ -143,8 +145,7 @@ def ridge_attention_chunked(
     """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
     x, final, residual = _solve(q, k, w, g, P, ridge, solver)
-    if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
-        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=2)
+    _warn(solver, residual)
     o, R = linear_attention_chunked(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=final, R=R)
 
@@ -257,8 +258,17 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
     solve = gram_solve if solver is None else partial(_iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():
-        miss = (q - gram_apply(x, level, k, w, g, P)).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
-    return x, final, miss
+        return x, final, relative(q, gram_apply(x, level, k, w, g, P))
+
+
+def relative(q: Tensor, reached: Tensor) -> Tensor:
+    """|q - reached| / |q|"""
+    return (q - reached).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
+
+
+def _warn(solver: Solver | None, residual: Tensor) -> None:
+    if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
+        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=5)  # through the form and `run`
 
 
 # P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
