@@ -20,12 +20,13 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.twins import twin
 
 P = 1.2  # the paper's
 
 
+@outside_autocast
 def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -> Dense:
     """Equation (1).   selection [..., K] before its softmax, dictionary [K, N, N] -> A [..., N, N]"""
     expect_numbers("selection", selection, dictionary=dictionary)

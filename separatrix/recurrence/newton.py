@@ -36,7 +36,7 @@ from torch import Tensor
 from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
 from separatrix.recurrence.checks import expect_count, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
-from separatrix.recurrence.plan import form
+from separatrix.recurrence.plan import form, outside_autocast
 from separatrix.recurrence.transition import Transition, scan
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ def diagonal_part(A: Transition) -> Diagonal:
     return A if isinstance(A, Diagonal) else Diagonal(A.dense().diagonal(dim1=-2, dim2=-1))
 
 
+@outside_autocast
 def newton_scan(
     cell: Cell,
     x: Tensor,

@@ -29,10 +29,12 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs
+from separatrix.recurrence.plan import outside_autocast
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
 
 
+@outside_autocast
 def legs_online(
     u: Tensor, n: int, discretize: Rule = zoh_matrix, initial_state: Online | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Online]:

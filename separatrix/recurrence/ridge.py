@@ -47,7 +47,7 @@ from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
 from separatrix.recurrence.state import State
 from separatrix.recurrence.twins import twin
@@ -228,6 +228,7 @@ class RidgeSolution(NamedTuple):
     residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
 
 
+@outside_autocast
 def ridge_solve(
     q: Tensor,
     k: Tensor,
@@ -268,7 +269,7 @@ def relative(q: Tensor, reached: Tensor) -> Tensor:
 
 def _warn(solver: Solver | None, residual: Tensor) -> None:
     if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
-        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=5)  # through the form and `run`
+        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=6)  # through the form and `run`
 
 
 # P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
