@@ -342,6 +342,11 @@ def test_the_kernels_compile_and_export(name: str):
         for got, exact in zip(run(x, h), want):
             torch.testing.assert_close(got, exact)
 
+    x, h, *parameters = (y.requires_grad_() for y in (x, h, *cell.tensors()))
+    found = (torch.autograd.grad(run(x, h)[0].sum(), (x, h, *parameters)) for run in (torch.compile(Layer(), backend="aot_eager"), Layer()))
+    for got, exact in zip(*found):
+        torch.testing.assert_close(got, exact)
+
 
 @pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
 def test_the_kernels_are_operators(name: str):
