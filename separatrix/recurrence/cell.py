@@ -116,6 +116,7 @@ def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
     """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation."""
     if isinstance(cell, Linearizes):
         return cell.linearize(h, x)
+    expect_cell(cell)
     flat_h, flat_x = h.reshape(-1, cell.size), x.reshape(-1, cell.width)
 
     def twice(state: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,9 +136,13 @@ def cell_scan(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset:
     return run("cell_scan", x.shape[1], cell, x, initial_state, reset)
 
 
-def expect_cell_inputs(cell: Cell, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> None:
+def expect_cell(cell: object) -> None:
     if not isinstance(cell, Cell):
         raise TypeError(f"cell is {type(cell).__name__}, expected a Cell: a frozen dataclass with size, width and step(h, x)")
+
+
+def expect_cell_inputs(cell: Cell, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> None:
+    expect_cell(cell)
     expect_numbers("x", x, initial_state=initial_state)
     expect_real(x=x, initial_state=initial_state)
     expect_axes("x", x, "batch, time, width")

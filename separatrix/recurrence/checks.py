@@ -7,17 +7,31 @@ where looking is impossible or would stop the machine: while tracing, inside tor
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
+def expect_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        came = "None" if value is None else f"a {type(value).__name__}"
+        raise TypeError(f"{name} is {came}, expected a tensor: torch.as_tensor makes one of numbers")
+
+
+def expect_count(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int | np.integer | torch.SymInt) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
 def expect_shape(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str) -> None:
     """`axes` is the shape in words: "batch, time, heads, key"."""
+    expect_tensor(name, tensor)
     if tensor.shape != shape:
         raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}] = {list(shape)}")
 
 
 def expect_axes(name: str, tensor: Tensor, axes: str) -> None:
+    expect_tensor(name, tensor)
     if tensor.ndim != axes.count(",") + 1:
         raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}]")
 
@@ -34,6 +48,7 @@ def expect_numbers(first: str, reference: Tensor, **others: Tensor | None) -> No
 
 
 def expect_number(name: str, tensor: Tensor) -> None:
+    expect_tensor(name, tensor)
     dtype = tensor.dtype
     if not (dtype.is_floating_point or dtype.is_complex):
         raise TypeError(f"{name} is {dtype}, expected a floating point tensor: convert it with .float()")
@@ -48,6 +63,7 @@ def expect_real(**tensors: Tensor | None) -> None:
 def expect_reset(reset: Tensor | None, batch: int, time: int) -> None:
     if reset is None:
         return
+    expect_tensor("reset", reset)
     if reset.dtype != torch.bool:
         raise TypeError(f"reset is {reset.dtype}, expected torch.bool: true where the state is cleared before the step")
     expect_shape("reset", reset, (batch, time), "batch, time")

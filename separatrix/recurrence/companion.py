@@ -25,7 +25,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    expect_axes,
+    expect_count,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    working_dtype,
+)
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
@@ -91,6 +100,11 @@ def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """
     expect_numbers("a", a, b=b, c=c)
     expect_real(a=a, b=b, c=c)
+    if a.ndim == 0:
+        raise ValueError("a is [], expected [..., state]")
+    for name, x in (("b", b), ("c", c)):
+        expect_shape(name, x, tuple(a.shape), "..., state")
+    expect_count("length", length, 0)
     out, (a, b, c) = working_dtype(a, b, c), (x.double() for x in (a, b, c))
     N, taps, length = a.shape[-1], length, max(length, 1)
     spectrum = torch.fft.rfft(c, 2 * N)
@@ -112,6 +126,12 @@ def feedback(a: Tensor, length: int) -> Tensor:
 
 def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
     """The last state of (2) from rest, sum_j A^(T-1-j) b u_j.   a, b [H, N], u [B, T, H] real -> [B, H, N]"""
+    expect_numbers("u", u, a=a, b=b)
+    expect_real(u=u, a=a, b=b)
+    expect_axes("u", u, "batch, time, channels")
+    expect_axes("a", a, "channels, state")
+    for name, x in (("a", a), ("b", b)):
+        expect_shape(name, x, (u.shape[2], a.shape[1]), "channels, state")
     out, (a, b, u) = working_dtype(a, b, u), (x.double() for x in (a, b, u))
     time, N = u.shape[1], a.shape[-1]
     if time == 0:
@@ -220,6 +240,7 @@ def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Ten
     expect_axes("state", state, "batch, channels, state")
     for name, x in (("a", a), ("b", b), ("c", c), ("k", k)):
         expect_shape(name, x, tuple(state.shape[1:]), "channels, state")
+    expect_count("horizon", horizon, 0)
     A, h, states = Companion(a), state, []
     for _ in range(horizon):
         states.append(h)

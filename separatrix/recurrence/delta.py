@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.checks import along_time, expect_tensor
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
@@ -42,6 +42,7 @@ def delta_rule(
     scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     """
     expect_heads(q, k, v, beta, log_decay, initial_state, reset)
+    expect_tensor("beta", beta)
     return run("delta_rule", q.shape[1], q, k, v, beta, log_decay, scale, initial_state, reset)
 
 

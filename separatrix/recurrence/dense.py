@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
@@ -35,6 +35,7 @@ def dense_scan(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset:
     expect_numbers("b", b, A=A, initial_state=initial_state)
     if b.ndim < 3:
         raise ValueError(f"b is {list(b.shape)}, expected [batch, time, ..., state]")
+    expect_tensor("A", A)
     size = b.shape[-1]
     shared = [own if own == 1 else wanted for own, wanted in zip(A.shape, b.shape[:-1])]
     if A.ndim != b.ndim + 1 or list(A.shape) != [*shared, size, size]:

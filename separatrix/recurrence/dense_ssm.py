@@ -25,7 +25,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.convolution import toeplitz
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, outside_autocast, run
 
 
 def dense_ssm(
@@ -131,6 +131,7 @@ def _in_chunks(
     return (y + answer).flatten(1, 2), h
 
 
+@outside_autocast
 def dense_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """K_l = c . aˡ b, the response to a unit pulse, as products of √L rows and √L columns.   a [D, N, N], b, c [D, N] -> [D, L]"""
     columns = 1 << ((max(length, 1) - 1).bit_length() + 1) // 2

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
@@ -33,6 +33,7 @@ def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, res
     expect_numbers("x", x, a=a, initial_state=initial_state)
     if x.ndim < 2:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, time, ...]")
+    expect_tensor("a", a)
     if a.ndim > x.ndim or any(own not in (1, size) for own, size in zip(a.shape[::-1], x.shape[::-1])):
         raise ValueError(f"a is {list(a.shape)}, expected a shape that broadcasts to x's {list(x.shape)}")
     if initial_state is not None:

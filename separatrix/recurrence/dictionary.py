@@ -20,14 +20,24 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.twins import twin
 
 P = 1.2  # the paper's
 
 
+@outside_autocast
 def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -> Dense:
     """Equation (1).   selection [..., K] before its softmax, dictionary [K, N, N] -> A [..., N, N]"""
+    expect_numbers("selection", selection, dictionary=dictionary)
+    expect_real(selection=selection, dictionary=dictionary)
+    expect_axes("dictionary", dictionary, "entries, state, state")
+    entries, size = dictionary.shape[:2]
+    expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
+    if selection.shape[-1:] != (entries,):
+        raise ValueError(f"selection is {list(selection.shape)}, expected [..., entries] with the {entries} entries of the dictionary")
+    if not p >= 1:
+        raise ValueError(f"p is {p}, expected a norm: p >= 1")
     return Dense(normalise(mixture(selection, dictionary), p))
 
 

@@ -16,11 +16,14 @@ from typing import Any
 
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_tensor
+
 Operation = Callable[..., Any]
 
 
 def cross_scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x [batch, height, width, ...] -> the four sequences, [batch, height * width, ...] each."""
+    expect_tensor("x", x)
     if x.ndim < 3:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, height, width, ...]")
     rows, columns = x.flatten(1, 2), x.transpose(1, 2).flatten(1, 2)

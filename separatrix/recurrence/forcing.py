@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.cell import Cell, Operands, cell_scan, linearize
-from separatrix.recurrence.checks import expect_axes, expect_shape
+from separatrix.recurrence.cell import Cell, Operands, cell_scan, expect_cell, linearize
+from separatrix.recurrence.checks import expect_axes, expect_count, expect_number, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.transition import Transition
 
@@ -69,6 +69,10 @@ class ForcedRun(NamedTuple):
 
 def forcing(time: int, *, alpha: float = 1.0, interval: int = 1) -> Tensor:
     """α_t [T], float64: alpha at every `interval`-th step, none at the first, whose state is the one it starts from."""
+    expect_count("time", time, 0)
+    expect_count("interval", interval, 1)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, expected a number from 0 (free) to 1 (the target itself)")
     t = torch.arange(time)
     return ((t > 0) & (t % interval == 0)).double() * alpha
 
@@ -89,7 +93,10 @@ def forced_scan(
     alpha            [T] or [B, T] in [0, 1], how far towards the target before each step; `forcing` makes the usual ones.
     inputs           [B, T, M], what else drives the cell; nothing otherwise.
     """
+    expect_cell(cell)
+    expect_number("targets", targets)
     expect_axes("targets", targets, "batch, time, observed")
+    expect_tensor("alpha", alpha)
     batch, time, observed = targets.shape
     if observed > cell.size:
         raise ValueError(f"targets have {observed} numbers a step, expected at most the {cell.size} of the cell's state")

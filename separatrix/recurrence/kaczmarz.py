@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_number
+
 
 def kaczmarz_step(k: Tensor, eta: Tensor, eps: float = 1e-6) -> Tensor:
     """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...]"""
+    expect_number("k", k)
     return eta / (k.square().sum(-1) + eps)

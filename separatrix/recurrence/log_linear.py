@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_at_least_zero, expect_numbers, expect_real, expect_shape, readable
+from separatrix.recurrence.checks import along_time, expect_at_least_zero, expect_axes, expect_numbers, expect_real, expect_shape, readable
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.heads import enter, expect_heads
@@ -59,6 +59,7 @@ def log_linear_attention(
     (batch, time, heads, value), key = v.shape, q.shape[3]
     if log_decay is not None:
         expect_shape("log_decay", log_decay, (batch, time, heads), "batch, time, value heads")
+    expect_axes("level_scale", level_scale, "batch, time, value heads, levels")
     levels = level_scale.shape[-1]
     expect_shape("level_scale", level_scale, (batch, time, heads, levels), "batch, time, value heads, levels")
     if initial_state is not None:

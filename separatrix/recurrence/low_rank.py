@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.fused import operators, real
@@ -46,6 +46,8 @@ def low_rank_scan(
     if x.ndim < 3:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, time, ..., state]")
     _expect_shared("diagonal", diagonal, x.shape, "batch, time, ..., state")
+    expect_tensor("left", left)
+    expect_tensor("right", right)
     rank = left.shape[-1:] if left.ndim == x.ndim + 1 else right.shape[-1:]
     _expect_shared("left", left, (*x.shape, *rank), "batch, time, ..., state, rank")
     _expect_shared("right", right, (*x.shape, *rank), "batch, time, ..., state, rank")
@@ -56,6 +58,7 @@ def low_rank_scan(
 
 
 def _expect_shared(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str) -> None:
+    expect_tensor(name, tensor)
     last = len(axes.split("..., ")[1].split(", "))
     allowed = [1 if own == 1 else wanted for own, wanted in zip(tensor.shape[:-last], shape)] + list(shape[-last:])
     expect_shape(name, tensor, tuple(allowed) if tensor.ndim == len(shape) else shape, axes)

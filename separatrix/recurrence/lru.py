@@ -15,12 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    expect_axes,
+    expect_number,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    working_dtype,
+)
 from separatrix.recurrence.diagonal import diagonal_scan
 
 
 def lru_gain(log_modulus: Tensor) -> Tensor:
     """sqrt(1 - |a|²) from log |a| <= 0."""
+    expect_number("log_modulus", log_modulus)
+    expect_real(log_modulus=log_modulus)
     lost = -torch.expm1(2 * log_modulus)
     return torch.where(lost > 0, torch.where(lost > 0, lost, 1).sqrt(), 0)
 
@@ -36,8 +47,12 @@ def rg_lru(
     """
     expect_numbers("x", x, r=r, i=i, lam=lam, initial_state=initial_state)
     expect_real(x=x, r=r, i=i, lam=lam, initial_state=initial_state)
+    expect_axes("x", x, "batch, time, channels")
     for name, gate in (("r", r), ("i", i)):
         expect_shape(name, gate, tuple(x.shape), "batch, time, channels")
+    expect_tensor("lam", lam)
+    if lam.ndim > 3 or any(own not in (1, size) for own, size in zip(lam.shape[::-1], x.shape[::-1])):
+        raise ValueError(f"lam is {list(lam.shape)}, expected [channels] or another shape that broadcasts to x's {list(x.shape)}")
     expect_reset(reset, *x.shape[:2])
     working, dtype = working_dtype(x, r, i, lam), x.dtype
     x, r, i, lam = (y.to(working) for y in (x, r, i, lam))

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_real, expect_reset, expect_shape
+from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import diagonal_scan
 
 
@@ -46,6 +46,10 @@ def mimo_ssm(
     expect_numbers("u", u, a=a, b=b, B=B, C=C, D=D, initial_state=initial_state, C_backward=C_backward)
     expect_real(u=u, D=D)
     expect_axes("u", u, "batch, time, channels")
+    for name, x in (("a", a), ("b", b), ("B", B), ("C", C)):
+        expect_tensor(name, x)
+    if B.ndim == 0 or C.ndim == 0:
+        raise ValueError(f"B is {list(B.shape)} and C is {list(C.shape)}, expected [modes, channels] and [outputs, modes], or pairs")
     (batch, time, channels), modes = u.shape, B.shape[0]
     expect_shape("B", B, (modes, channels) if B.is_complex() else (modes, 2, channels), "modes, channels")
     for name, x in (("a", a), ("b", b)):
@@ -53,6 +57,9 @@ def mimo_ssm(
     for name, read in (("C", C), ("C_backward", C_backward)):
         if read is not None:
             expect_shape(name, read, (C.shape[0], modes) if read.is_complex() else (C.shape[0], modes, 2), "outputs, modes")
+    if D is not None:
+        alone = D.ndim == 1 and C.shape[0] == channels
+        expect_shape("D", D, (channels,) if alone else (C.shape[0], channels), "channels" if alone else "outputs, channels")
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (batch, modes), "batch, modes")
     expect_reset(reset, batch, time)

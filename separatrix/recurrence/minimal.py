@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, expect_number, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
@@ -42,6 +42,7 @@ def min_lstm(
     f: Tensor, i: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Equation (2).   f, i before their sigmoids, h_tilde [B, T, ...], initial_state [B, ...] -> h [B, T, ...], final state [B, ...]"""
+    expect_number("h_tilde", h_tilde)
     return min_gru(input_over_forget(f, i, h_tilde), h_tilde, initial_state, reset)
 
 
@@ -60,6 +61,7 @@ def log_min_lstm(
     f: Tensor, i: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Equation (2) on logarithms, as log_min_gru."""
+    expect_number("log_h_tilde", log_h_tilde)
     return log_min_gru(input_over_forget(f, i, log_h_tilde), log_h_tilde, initial_state, reset)
 
 

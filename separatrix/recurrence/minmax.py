@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
@@ -49,6 +49,7 @@ def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset
     expect_real(a=a, b=b, initial_state=initial_state)
     if b.ndim < 3:
         raise ValueError(f"b is {list(b.shape)}, expected [batch, time, ..., state]")
+    expect_tensor("a", a)
     wanted = [*b.shape, b.shape[-1]] if a.ndim == b.ndim + 1 else list(b.shape)
     if a.ndim not in (b.ndim, b.ndim + 1) or any(own not in (1, size) for own, size in zip(a.shape, wanted)):
         raise ValueError(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_reset, expect_shape, readable
+from separatrix.recurrence.checks import expect_axes, expect_count, expect_numbers, expect_real, expect_reset, expect_shape, readable
 
 
 class Routing(NamedTuple):
@@ -33,7 +33,9 @@ def route(logits: Tensor, topk: int) -> Routing:
     """Equation (1).   logits [B, T, M]"""
     expect_numbers("logits", logits)
     expect_axes("logits", logits, "batch, time, memories")
-    if not 1 <= topk <= logits.shape[2]:
+    expect_real(logits=logits)
+    expect_count("topk", topk, 1)
+    if topk > logits.shape[2]:
         raise ValueError(f"topk is {topk}, expected between 1 and the {logits.shape[2]} memories")
     weights, chosen = logits.softmax(-1).topk(topk, dim=-1)
     return Routing(weights / weights.sum(-1, keepdim=True), chosen, logits.shape[2])

@@ -34,8 +34,9 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
+from separatrix.recurrence.checks import expect_count, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
-from separatrix.recurrence.plan import form
+from separatrix.recurrence.plan import form, outside_autocast
 from separatrix.recurrence.transition import Transition, scan
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ def diagonal_part(A: Transition) -> Diagonal:
     return A if isinstance(A, Diagonal) else Diagonal(A.dense().diagonal(dim1=-2, dim2=-1))
 
 
+@outside_autocast
 def newton_scan(
     cell: Cell,
     x: Tensor,
@@ -100,11 +102,10 @@ def newton_scan(
     iterations     how many at most.
     """
     expect_cell_inputs(cell, x, initial_state, reset)
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    expect_count("iterations", iterations, 1)
     wide, drive, start = enter(cell, x, initial_state)
-    if guess is not None and guess.shape != (*x.shape[:2], cell.size):
-        raise ValueError(f"guess is {list(guess.shape)}, expected [batch, time, state] = {[*x.shape[:2], cell.size]}")
+    if guess is not None:
+        expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
     tolerance = ROUNDINGS * torch.finfo(drive.dtype).eps if tolerance is None else tolerance
     with torch.no_grad():
         solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import readable
+from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_shape, readable
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import transformed
 from separatrix.recurrence.twins import twin
@@ -23,10 +23,12 @@ from separatrix.recurrence.twins import twin
 
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]"""
-    if x.shape[-1] != weight.numel():
+    expect_numbers("x", x, weight=weight, z=z)
+    expect_axes("weight", weight, "groups, size")
+    if x.shape[-1:] != (weight.numel(),):
         raise ValueError(f"x is {list(x.shape)}, expected {weight.numel()} channels, one for each weight")
-    if z is not None and z.shape != x.shape:
-        raise ValueError(f"z is {list(z.shape)}, expected the shape of x, {list(x.shape)}")
+    if z is not None:
+        expect_shape("z", z, tuple(x.shape), "..., channels")
     inputs = (x, weight) if z is None else (x, weight, z)
     if all(readable(a) and a.dtype is torch.float32 for a in inputs) and transformed() is None:
         return operators().rms_norm(x, weight, z, eps)

@@ -17,13 +17,24 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.basis import legendre
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    expect_axes,
+    expect_count,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    working_dtype,
+)
 from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs
+from separatrix.recurrence.plan import outside_autocast
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
 
 
+@outside_autocast
 def legs_online(
     u: Tensor, n: int, discretize: Rule = zoh_matrix, initial_state: Online | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Online]:
@@ -34,10 +45,13 @@ def legs_online(
     expect_numbers("u", u)
     expect_real(u=u)
     expect_axes("u", u, "batch, time, channels")
+    expect_count("n", n, 1)
     batch, time, channels = u.shape
     expect_reset(reset, batch, time)
     dtype = working_dtype(u)
-    c, heard = initial_state or (u.new_zeros(batch, channels, n, dtype=dtype), torch.zeros(batch, dtype=torch.int64, device=u.device))
+    if initial_state is None:
+        initial_state = u.new_zeros(batch, channels, n, dtype=dtype), torch.zeros(batch, dtype=torch.int64, device=u.device)
+    c, heard = initial_state
     expect_shape("initial_state's coefficients", c, (batch, channels, n), "batch, channels, state")
     expect_shape("initial_state's count", heard, (batch,), "batch")
     states = []

@@ -16,7 +16,7 @@ why; `plan` says it in words for a call that has not happened yet.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import torch
@@ -124,7 +124,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
         if what.runs_as is None:
             return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
         return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.arguments()))}"
-    name = what if isinstance(what, str) else what.__name__
+    name = what if isinstance(what, str) else getattr(what, "__name__", what)
     if name not in OPERATIONS:
         raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted(OPERATIONS))}")
     chosen, reason = choose(name, inputs, time)
@@ -135,9 +135,23 @@ def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     name, _ = choose(operation, inputs, time)
     function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
-    first = next(x for x in inputs if isinstance(x, Tensor))
-    device = "cpu" if first.is_cpu else first.device.type
+    return full_precision(function, *inputs)
+
+
+def full_precision(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    first = next((x for x in (*inputs, *options.values()) if isinstance(x, Tensor)), None)
+    device = "cpu" if first is None or first.is_cpu else first.device.type
     if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
         with torch.autocast(device, enabled=False):
-            return function(*inputs)
-    return function(*inputs)
+            return function(*inputs, **options)
+    return function(*inputs, **options)
+
+
+def outside_autocast(function: Form) -> Form:
+    """For what is called without `run`."""
+
+    @wraps(function)
+    def outside(*inputs: Any, **options: Any) -> Any:
+        return full_precision(function, *inputs, **options)
+
+    return outside  # type: ignore[return-value]

@@ -33,13 +33,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_shape, readable
+from separatrix.recurrence.checks import (
+    expect_at_least_zero,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_shape,
+    expect_tensor,
+    readable,
+)
 from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
 from separatrix.recurrence.state import State
 from separatrix.recurrence.twins import twin
@@ -84,6 +92,7 @@ def ridge_attention(
     P, R = parts(initial_state)
     expect_heads(q, k, v, beta, log_decay, R, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    expect_solver(solver)
     return run("ridge_attention", q.shape[1], q, k, v, beta, log_decay, ridge, solver, initial_state, reset)
 
 
@@ -116,6 +125,8 @@ def ridge_attention_recurrent(
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
         x = implicit(matrix_apply, partial(_iterate, solver, matrix_map, matrix_square), q, level, every)
+        with torch.no_grad():
+            _warn(solver, relative(q, matrix_apply(x, level, every)))
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
 
 
@@ -134,8 +145,7 @@ def ridge_attention_chunked(
     """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
     x, final, residual = _solve(q, k, w, g, P, ridge, solver)
-    if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
-        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=2)
+    _warn(solver, residual)
     o, R = linear_attention_chunked(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=final, R=R)
 
@@ -218,6 +228,7 @@ class RidgeSolution(NamedTuple):
     residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
 
 
+@outside_autocast
 def ridge_solve(
     q: Tensor,
     k: Tensor,
@@ -229,9 +240,12 @@ def ridge_solve(
     reset: Tensor | None = None,
 ) -> RidgeSolution:
     """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first."""
-    v = k.new_zeros(*beta.shape, 1)
+    expect_numbers("q", q, k=k, beta=beta)
+    expect_axes("beta", beta, "batch, time, value heads")
+    v = q.new_zeros(*beta.shape, 1)
     expect_heads(q, k, v, beta, log_decay, None, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
+    expect_solver(solver)
     state = None if P is None else State(P=P, R=P[..., :1])
     q, k, w, _, g, P, _ = _enter(q, k, v, beta, log_decay, state, reset)
     x, _, residual = _solve(q, k, w, g, P, ridge, solver)
@@ -245,8 +259,17 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
     solve = gram_solve if solver is None else partial(_iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():
-        miss = (q - gram_apply(x, level, k, w, g, P)).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
-    return x, final, miss
+        return x, final, relative(q, gram_apply(x, level, k, w, g, P))
+
+
+def relative(q: Tensor, reached: Tensor) -> Tensor:
+    """|q - reached| / |q|"""
+    return (q - reached).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
+
+
+def _warn(solver: Solver | None, residual: Tensor) -> None:
+    if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
+        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=6)  # through the form and `run`
 
 
 # P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
@@ -341,20 +364,30 @@ def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Te
     return state.parts[square], state.parts[memory]  # type: ignore[return-value]
 
 
+def expect_solver(solver: Solver | None) -> None:
+    if not isinstance(solver, ConjugateGradient | Chebyshev | None):
+        raise TypeError(f"solver is a {type(solver).__name__}, expected a ConjugateGradient, a Chebyshev, or None to eliminate")
+
+
 def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None, part: str = "P") -> None:
     """Refuse what would not be positive definite, or not be a Gram matrix."""
     key = q.shape[-1]
+    expect_tensor("beta", beta)
     expect_at_least_zero("beta", beta)
     if log_decay is not None and log_decay.ndim != 3:
         raise ValueError(f"log_decay is {list(log_decay.shape)}, expected [batch, time, value heads]: P stays symmetric only so")
     if isinstance(ridge, Tensor):
         expect_numbers("q", q, ridge=ridge)
+        expect_real(ridge=ridge)
         expect_shape("ridge", ridge, (heads, key), "value heads, key")
         if readable(ridge) and not (least := ridge.detach().amin().item()) > 0:
             raise ValueError(f"ridge must be > 0, got min {least:.3g}")
+    elif not isinstance(ridge, AdaptiveRidge):
+        raise TypeError(f"ridge is a {type(ridge).__name__}, expected a tensor [value heads, key] or an AdaptiveRidge")
     elif not ridge.rho > 0:
         raise ValueError(f"ridge.rho must be > 0, got {ridge.rho:.3g}")
     if P is not None:
         name = f"initial_state.{part}"
         expect_numbers("q", q, **{name: P})
+        expect_real(**{name: P})
         expect_shape(name, P, (q.shape[0], heads, key, key), "batch, value heads, key, key")

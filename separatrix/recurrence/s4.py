@@ -27,8 +27,10 @@ from torch.utils.checkpoint import checkpoint
 from separatrix.recurrence.checks import complex_of, expect_axes, expect_numbers, expect_shape, working_dtype
 from separatrix.recurrence.dense_ssm import dense_kernel
 from separatrix.recurrence.discretize import Rule, bilinear_matrix
+from separatrix.recurrence.plan import outside_autocast
 
 
+@outside_autocast
 def s4_system(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize: Rule = bilinear_matrix) -> tuple[Tensor, Tensor, Tensor]:
     """The discretised system as real a [D, N, N], b [D, N], c [D, N], to be run by `dense_ssm`.
 
@@ -42,11 +44,13 @@ def s4_system(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize
     return a, b, 2 * torch.cat([C.real, -C.imag], dim=-1)
 
 
+@outside_autocast
 def s4_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int, discretize: Rule = bilinear_matrix) -> Tensor:
     """K [D, L] of (2); arguments as in `s4_system`."""
     return dense_kernel(*s4_system(A, B, C, P, dt, discretize), length)
 
 
+@outside_autocast
 def cauchy_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int, chunk: int = 512) -> Tensor:
     """The same under the bilinear rule, by (3), `chunk` frequencies at a time."""
     A, B, C, P, dt = _enter(A, B, C, P, dt)

@@ -22,14 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    along_time,
-    complex_of,
-    expect_numbers,
-    expect_reset,
-    expect_shape,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
@@ -49,6 +42,7 @@ def scan2d(
     expect_numbers("x", x, a=a, initial_state=initial_state, edge=edge)
     if x.ndim < 4 or x.shape[3] != 2:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, time, variate, 2, ...]")
+    expect_tensor("a", a)
     B, T, V, _, *rest = x.shape
     whole = (B, T, V, 2, 2, *rest)
     try:

@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_tensor,
     working_dtype,
 )
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked, parted
@@ -52,6 +53,8 @@ def selective_scan(
     reset [B, T] bool  ->  y [B, T, D], final state [B, D, N] (complex where A is).
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
+    for name, x in (("A", A), ("B", B), ("C", C)):
+        expect_tensor(name, x)
     expect_real(u=u, delta=delta, D=D, z=z, delta_bias=delta_bias)
     if not (A.is_complex() or B.is_complex() or C.is_complex()):
         expect_real(initial_state=initial_state)

@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_tensor,
     working_dtype,
 )
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
@@ -65,6 +66,7 @@ def ssd(
     expect_shape("B", B, (batch, time, groups, state), "batch, time, groups, state")
     expect_shape("C", C, (batch, time, groups, state), "batch, time, groups, state")
     expect_shape("dt", dt, (batch, time, heads), "batch, time, heads")
+    expect_tensor("A", A)
     for name, vector in (("A", A), ("D", D), ("dt_bias", dt_bias)):
         if vector is not None:
             expect_shape(name, vector, (heads,), "heads")

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.checks import along_time, expect_number, expect_shape
 
 
 class Transition(ABC):
@@ -103,13 +103,15 @@ def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, rese
 
 def start(A: Transition, drive: Tensor, initial_state: Tensor | None) -> Tensor:
     """The state before the first step, [B, ..., N], and a complaint when it does not fit."""
+    if not isinstance(A, Transition):
+        raise TypeError(f"A is a {type(A).__name__}, expected a Transition, such as Diagonal or Dense")
+    expect_number("drive", drive)
     if drive.ndim < 3 or drive.shape[-1] != A.size:
         raise ValueError(f"drive is {list(drive.shape)}, expected [batch, time, ..., state] with a state of {A.size}")
     shape = (drive.shape[0], *drive.shape[2:])
     if initial_state is None:
         return drive.new_zeros(shape)
-    if initial_state.shape != shape:
-        raise ValueError(f"initial_state is {list(initial_state.shape)}, expected [batch, ..., state] = {list(shape)}")
+    expect_shape("initial_state", initial_state, shape, "batch, ..., state")
     return initial_state
 
 

@@ -252,7 +252,7 @@ def test_a_recurrence_that_overflows_is_not_a_solution():
         ({"x": torch.zeros(2, 3, 4)}, r"x is \[2, 3, 4\], expected \[batch, time, width\] = \[2, 3, 5\]"),
         ({"initial_state": torch.zeros(2, 4)}, r"initial_state is \[2, 4\]"),
         ({"guess": torch.zeros(2, 3, 4)}, r"guess is \[2, 3, 4\]"),
-        ({"iterations": 0}, "iterations must be at least 1"),
+        ({"iterations": 0}, "iterations is 0, expected a whole number of at least 1"),
         ({"cell": torch.nn.GRUCell(5, 5)}, "cell is GRUCell, expected a Cell"),
     ],
 )
@@ -341,6 +341,11 @@ def test_the_kernels_compile_and_export(name: str):
     for run in (torch.compile(Layer(), backend="aot_eager", fullgraph=True), torch.export.export(Layer(), (x, h)).module()):
         for got, exact in zip(run(x, h), want):
             torch.testing.assert_close(got, exact)
+
+    x, h, *parameters = (y.requires_grad_() for y in (x, h, *cell.tensors()))
+    found = (torch.autograd.grad(run(x, h)[0].sum(), (x, h, *parameters)) for run in (torch.compile(Layer(), backend="aot_eager"), Layer()))
+    for got, exact in zip(*found):
+        torch.testing.assert_close(got, exact)
 
 
 @pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])

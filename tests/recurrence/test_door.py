@@ -1,23 +1,45 @@
 """Bad arguments are refused at the door, by name: what came, what was expected."""
 
+import inspect
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
 from separatrix.recurrence import (
+    Companion,
+    DiagonalGRU,
+    Elman,
     block_scan,
+    companion_closed_loop,
+    companion_kernel,
     companion_ssm,
+    companion_state,
     delta_rule,
     dense_scan,
     diagonal_scan,
     diagonal_ssm,
     dictionary_scan,
+    dictionary_transition,
     dplr,
+    forced_scan,
+    forcing,
+    legs_online,
     linear_attention,
     long_convolution,
     longhorn,
     longhorn_diagonal,
     low_rank_scan,
+    mimo_ssm,
+    newton_scan,
     plan,
+    rg_lru,
+    ridge_attention,
+    ridge_solve,
+    rms_norm,
+    route,
+    scan,
     selective_scan,
     ssd,
 )
@@ -70,6 +92,21 @@ def test_integers_and_a_reset_that_is_not_a_flag_are_refused(name: str):
         CALLS[name](**arguments, reset=torch.zeros(2, 5))
     with pytest.raises(ValueError, match=r"^reset is \[2, 4\], expected \[batch, time\] = \[2, 5\]"):
         CALLS[name](**arguments, reset=torch.zeros(2, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_no_tensor_is_refused(name: str):
+    arguments = ROWS[name].example(5)
+    parameters = inspect.signature(CALLS[name]).parameters
+    for key, x in arguments.items():
+        if isinstance(x, torch.Tensor):
+            for other, kind in ((x.numpy(), "a ndarray"), (x.tolist(), "a list"), (1.5, "a float"), (None, "None")):
+                if other is not None or (parameters[key].default is inspect.Parameter.empty and "None" not in parameters[key].annotation):
+                    with pytest.raises(TypeError, match=rf"^{key} is {kind}, expected a tensor"):
+                        CALLS[name](**(arguments | {key: other}))
+    for other, kind in (([[True] * 5] * 2, "a list"), (np.zeros((2, 5), bool), "a ndarray")):
+        with pytest.raises(TypeError, match=rf"^reset is {kind}, expected a tensor"):
+            CALLS[name](**arguments, reset=other)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -143,3 +180,44 @@ def test_plan_speaks_of_what_it_knows():
 def test_a_norm_below_one_is_refused():
     with pytest.raises(ValueError, match=r"^p is 0.5, expected a norm: p >= 1"):
         dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=0.5)
+
+
+keys, gates, gains, h = ones(1, 3, 2, 4), ones(1, 3, 2), ones(2, 3), ones(1, 2, 3)
+mimo = partial(mimo_ssm, ones(1, 5, 4), ones(3), ones(3), ones(3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: rg_lru(h, h, h, ones(5)), r"lam is \[5\], expected \[channels\]"),
+        (lambda: companion_kernel(gains, ones(2, 4), gains, 5), r"b is \[2, 4\], expected \[..., state\] = \[2, 3\]"),
+        (lambda: companion_kernel(gains, gains, gains, -5), "length is -5, expected a whole number of at least 0"),
+        (lambda: companion_state(gains, gains, ones(1, 5, 3)), r"a is \[2, 3\], expected \[channels, state\] = \[3, 3\]"),
+        (lambda: companion_state(gains, gains.int(), ones(1, 5, 2)), "b is torch.int32, expected a floating point tensor"),
+        (lambda: companion_closed_loop(*[gains] * 4, h, -1), "horizon is -1, expected a whole number of at least 0"),
+        (lambda: ridge_attention(keys, keys, keys, gates, solver=1.5), "solver is a float, expected a ConjugateGradient"),
+        (
+            lambda: ridge_solve(keys, keys, gates, ridge=0.1),
+            r"ridge is a float, expected a tensor \[value heads, key\]",
+        ),
+        (lambda: ridge_solve(keys, keys, None), "beta is None, expected a tensor"),
+        (lambda: legs_online(h, 0), "n is 0, expected a whole number of at least 1"),
+        (lambda: route(h, None), "topk is None, expected a whole number of at least 1"),
+        (lambda: newton_scan(Elman(torch.eye(3)), h, guess=[0.0]), "guess is a list, expected a tensor"),
+        (lambda: forced_scan(None, h, ones(2)), "cell is NoneType, expected a Cell"),
+        (lambda: forced_scan(DiagonalGRU(ones(3, 3)), h, 0.5), "alpha is a float, expected a tensor"),
+        (lambda: forcing(-5), "time is -5, expected a whole number of at least 0"),
+        (lambda: forcing(5, interval=0), "interval is 0, expected a whole number of at least 1"),
+        (lambda: forcing(5, alpha=2), "alpha is 2, expected a number from 0"),
+        (lambda: dictionary_transition(ones(1, 3), ones(3, 4)), r"dictionary is \[3, 4\], expected \[entries, state, state\]"),
+        (lambda: dictionary_transition(ones(1, 2), ones(3, 4, 4)), r"selection is \[1, 2\], expected \[..., entries\] with the 3 entries"),
+        (lambda: mimo(ones(2, 3, 2), ones(4)), r"D is \[4\], expected \[outputs, channels\] = \[2, 4\]"),
+        (lambda: rms_norm(h.int(), ones(1, 3)), "x is torch.int32, expected a floating point tensor"),
+        (lambda: scan(gains, h), "A is a Tensor, expected a Transition"),
+        (lambda: scan(Companion(ones(1, 1, 3)), [0.0]), "drive is a list, expected a tensor"),
+        (lambda: plan(None, 5), "what is None, expected a Transition or one of"),
+    ],
+)
+def test_functions_name_what_they_cannot_take(call, message: str):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call()

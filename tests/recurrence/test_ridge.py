@@ -114,10 +114,12 @@ def test_more_iterations_than_digits_do_no_harm(size: float):
     assert found.residual.amax() < 1e-5 and found.x.isfinite().all()
 
 
-def test_what_did_not_converge_says_so():
-    given = arguments(10, AdaptiveRidge())
-    with pytest.warns(UserWarning, match=r"Chebyshev\(iterations=2, tolerance=0.01\) left a residual of"):
+@pytest.mark.parametrize("T", [1, 10])
+def test_what_did_not_converge_says_so(T: int):
+    given = arguments(T, AdaptiveRidge())
+    with pytest.warns(UserWarning, match=r"Chebyshev\(iterations=2, tolerance=0.01\) left a residual of") as said:
         ridge_attention(**given, solver=Chebyshev(2))
+    assert said[0].filename == __file__  # the line that asked
     o, _ = ridge_attention(**given, solver=Chebyshev(60))  # and what did is silent: warnings are errors here
     close(o, ridge_attention(**given)[0])
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import separatrix.recurrence
-from separatrix.recurrence import OPERATIONS
+from separatrix.recurrence import OPERATIONS, Elman, dictionary_transition, legs_online, newton_scan, ridge_solve
 from separatrix.recurrence.plan import choose, objection
+from separatrix.recurrence.s4 import cauchy_kernel, s4_kernel
 from tests.agree import agree, cast, gradient, is_number
 from tests.recurrence.roads import BATCH, ROWS, Arguments, Row, randn
 
@@ -252,6 +253,24 @@ def test_autocast_does_not_touch_the_state(row: Row):
     with torch.autocast("cpu", torch.bfloat16):
         inside, last = public(row)(**arguments)
     assert torch.equal(inside, y) and torch.equal(last, final)
+
+
+def test_autocast_does_not_touch_what_needs_no_plan():
+    u, q, U, selection, dictionary = (cast(randn(*s), torch.float32) for s in ((2, 9, 4), (2, 9, 1, 4), (4, 4), (2, 9, 3), (3, 4, 4)))
+    lam, B, C, P, dt = (cast(randn(*s), torch.complex64) for s in ((1, 4), (1, 4), (1, 4), (1, 1, 4), (1,)))
+    system = (-lam.abs() + 1j, B, C, P, dt.abs())
+    calls = {
+        "legs_online": lambda: legs_online(u, 4)[0],
+        "newton_scan": lambda: newton_scan(Elman(U), u).states,
+        "ridge_solve": lambda: ridge_solve(q, q, u[..., :1].abs()).x,
+        "dictionary_transition": lambda: dictionary_transition(selection, dictionary).A,
+        "s4_kernel": lambda: s4_kernel(*system, 50),
+        "cauchy_kernel": lambda: cauchy_kernel(*system, 50),
+    }
+    for name, call in calls.items():
+        with torch.autocast("cpu", torch.bfloat16):
+            inside = call()
+        assert torch.equal(inside, call()), name
 
 
 @every_row

@@ -149,7 +149,7 @@ def dense_cell_backward(
     )
     if kind != "gru":
         by_p = grad_x[..., :P]
-    by_V = by_vectors = by_slopes = by_shifts = x.new_empty(0)
+    by_V, by_vectors, by_slopes, by_shifts = (x.new_empty(0) for _ in range(4))  # torch.compile wants no two outputs to be one
     active = h
     if kind == "plrnn":
         active, by_slopes, by_shifts, by_V = _activation(h, heard, by_a, V, slopes, shifts, linear, clipped)
@@ -163,10 +163,9 @@ def _activation(
     h: Tensor, s: Tensor, by_a: Tensor, V: Tensor | None, slopes: Tensor | None, shifts: Tensor | None, linear: int, clipped: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """a = φ(s), and the gradients of α, θ and V, one basis after another."""
-    empty = s.new_empty(0)
     alpha = s.new_ones(1) if slopes is None else slopes
     by_slopes, by_shifts = alpha.new_empty(alpha.shape), s.new_empty(len(alpha), s.shape[-1])
-    a, slope = torch.zeros_like(s), empty if V is None else torch.zeros_like(s)
+    a, slope = torch.zeros_like(s), s if V is None else torch.zeros_like(s)
     for base, weight in enumerate(alpha):
         shifted = s if shifts is None else s + shifts[base]
         value = shifted.relu()
@@ -186,8 +185,8 @@ def _activation(
         a[..., :linear] = s[..., :linear]
         if V is not None:
             slope[..., :linear] = 1
-    by_V = empty if V is None else (by_a * slope).flatten(0, 1).T @ h.flatten(0, 1)
-    return a, empty if slopes is None else by_slopes, empty if shifts is None else by_shifts, by_V
+    by_V = s.new_empty(0) if V is None else (by_a * slope).flatten(0, 1).T @ h.flatten(0, 1)
+    return a, s.new_empty(0) if slopes is None else by_slopes, s.new_empty(0) if shifts is None else by_shifts, by_V
 
 
 @dense_cell_backward.register_fake
