@@ -12,6 +12,7 @@ Only matplotlib's object API is used, inside a private set of defaults: the call
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,14 +140,17 @@ def draw(
 
 
 def reading(x: ArrayLike, y: ArrayLike, most: int = 400) -> list[list[float | None]]:
-    """A line as the page stores it for the pointer: at most `most` points, four digits each, holes as null."""
+    """A line as the page stores it for the pointer: at most `most` points, four digits of what changes, six of a constant, holes null."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     keep = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(int)) if len(x) else np.array([], int)
-    return [[_short(v) for v in x[keep]], [_short(v) for v in y[keep]]]
+    known = y[np.isfinite(y)]
+    span = float(np.ptp(known)) if len(known) else 0.0
+    offset = np.log10(float(np.abs(known).max()) / span) if span > 0 else 2.0  # 101,325 +- 1: the first digits say nothing
+    return [[_short(v) for v in x[keep]], [_short(v, 4 + min(5, max(0, math.ceil(offset)))) for v in y[keep]]]
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
+def _short(value: float, digits: int = 4) -> float | None:
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
 def _inline(svg: str, slug: str) -> str:

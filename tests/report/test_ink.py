@@ -105,7 +105,12 @@ def test_names_at_line_ends_do_not_touch():
 
 def test_a_reading_is_short_and_keeps_holes():
     x, y = reading(np.arange(10_000), np.where(np.arange(10_000) % 2, np.nan, 1.23456789), most=100)
-    assert len(x) == 100 and x[0] == 0 and x[-1] == 9999 and None in y and 1.235 in y
+    assert len(x) == 100 and x[0] == 0 and x[-1] == 9999 and None in y and 1.23457 in y
+
+
+def test_a_reading_keeps_the_digits_that_change():
+    assert reading([1, 2, 3], [101325.123456, 101326.5, 101324.25])[1] == [101325.123, 101326.5, 101324.25]
+    assert reading([1, 2, 3], [0.123456, -1.0, 1.0])[1][0] == 0.1235
 
 
 def test_errors_skip_what_was_not_measured():
