@@ -23,7 +23,7 @@ from separatrix.data import Series, Task
 from separatrix.data.task import TASK
 from separatrix.files import write_text
 from separatrix.recurrence import State
-from separatrix.report.finding import Finding, Made, Run, plain, show
+from separatrix.report.finding import Finding, Made, Run, counted, plain, show
 from separatrix.report.measure.exponents import divergences, own_exponents
 from separatrix.report.measure.forecasts import Forecasts, forecasts
 from separatrix.report.measure.layers import layers, responses
@@ -187,7 +187,9 @@ def summary(subject: Subject, made: Forecasts | None) -> list[str]:
     if made is None:
         return []
     steps, origins, new = subject.origins
-    sentence = f"Free-running NMSE {show(made.nmse)} over {steps} {subject.unit}s from row {origins[0]:,}"
+    names = subject.series.names
+    which = f" of {names[subject.channel]}, one of {len(names)} columns," if len(names) > 1 else ""
+    sentence = f"Free-running NMSE{which} {show(made.nmse)} over {counted(steps, subject.unit)} from row {origins[0]:,}"
     if made.best is not None:
         sentence += f"; the best baseline, {made.best[0]}, reaches {plain(made.best[1])}"
     sentences = [sentence + ("." if new else ". These rows were fitted: no later ones exist, so take this as the best case.")]

@@ -46,7 +46,9 @@ class Row:
         (a, b), (c, d) = _ends(self.first), _ends(self.second)
         if math.isnan(a + b + c + d) or (a == b and c == d):
             return None
-        return b < c or d < a
+        if b < c or d < a:
+            return True
+        return None if b == d == math.inf or a == c == -math.inf else False  # two bounds may belong to anything
 
     @property
     def size(self) -> float:

@@ -121,6 +121,14 @@ def plain(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def ends(number: Number) -> tuple[str, str, str]:
+    """Value, low and high, each for a cell of its own; ends that differ are also seen to differ."""
+    if _interval(number):
+        digits = _digits((number.high - number.low) / 2)  # type: ignore[operator]
+        return _round(number.value, digits), _round(number.low, digits), _round(number.high, digits)  # type: ignore[arg-type]
+    return plain(number.value), *("" if end is None else plain(end) for end in (number.low, number.high))  # type: ignore[return-value]
+
+
 def _interval(number: Number) -> bool:
     return (
         number.low is not None
@@ -139,7 +147,7 @@ def _round(value: float, digits: int) -> str:
     if abs(value) >= 1e7 or (value != 0 and digits > 8):
         return plain(value)
     text = f"{value:,.{digits}f}"
-    return text.replace("-", "−") if float(text.replace(",", "")) != 0 else text.removeprefix("-")
+    return text.replace("-", "−") if float(text.replace(",", "")) != 0 else "0"
 
 
 def plural(word: str) -> str:

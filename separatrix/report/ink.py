@@ -12,6 +12,7 @@ Only matplotlib's object API is used, inside a private set of defaults: the call
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 PAPER, INK, FAINT, DATA, MODEL, RIVAL = "#fefdfc", "#1a1b1c", "#c1c2c3", "#8c8d8e", "#015a9d", "#a8540e"
@@ -41,6 +44,7 @@ _OURS = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.linewidth": 0.7,
+    "axes.formatter.useoffset": False,  # 101,325 is 101,325: a reader does not add "+1.0132e5" to every tick
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -113,6 +117,11 @@ def draw(
         figure = Figure(figsize=(width / 72, height / 72))
         axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
         lines = paint(axes)
+        figure.draw_without_rendering()
+        wide = axes.yaxis.get_tightbbox()
+        if wide is not None and wide.x0 < 0:  # long ticks take their room from the picture, not from its neighbour
+            left += 2 - wide.x0 * 72 / figure.dpi
+            axes.set_position((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
         buffer = io.StringIO()
         figure.savefig(
             buffer, format="svg", transparent=True, dpi=72, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -131,14 +140,17 @@ def draw(
 
 
 def reading(x: ArrayLike, y: ArrayLike, most: int = 400) -> list[list[float | None]]:
-    """A line as the page stores it for the pointer: at most `most` points, four digits each, holes as null."""
+    """A line as the page stores it for the pointer: at most `most` points, four digits of what changes, six of a constant, holes null."""
     x, y = np.asarray(x, float), np.asarray(y, float)
     keep = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(int)) if len(x) else np.array([], int)
-    return [[_short(v) for v in x[keep]], [_short(v) for v in y[keep]]]
+    known = y[np.isfinite(y)]
+    span = float(np.ptp(known)) if len(known) else 0.0
+    offset = np.log10(float(np.abs(known).max()) / span) if span > 0 else 2.0  # 101,325 +- 1: the first digits say nothing
+    return [[_short(v) for v in x[keep]], [_short(v, 4 + min(5, max(0, math.ceil(offset)))) for v in y[keep]]]
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.4g}") if np.isfinite(value) else None
+def _short(value: float, digits: int = 4) -> float | None:
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
 def _inline(svg: str, slug: str) -> str:
@@ -146,7 +158,7 @@ def _inline(svg: str, slug: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.S)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-label="">', svg, count=1)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-label="" xml:space="preserve">', svg, count=1)
     svg = svg.replace("xlink:href", "href")
     svg = re.sub(r'\bid="([^"]*)"', lambda m: f'id="{slug}-{m[1]}"', svg)
     svg = re.sub(r'href="#([^"]*)"', lambda m: f'href="#{slug}-{m[1]}"', svg)
@@ -174,10 +186,27 @@ def labelled(panel: Panel, alt: str) -> str:
     return panel.svg.replace('aria-label=""', f'aria-label="{escape(alt, quote=True)}"', 1)
 
 
-def axis_names(axes: Axes, x: str, y: str) -> None:
-    """The horizontal name under the axis at its right end, the vertical one upright above it: nobody reads with a tilted head."""
+def axis_names(axes: Axes, x: str, y: str, rise: float = 9) -> None:
+    """The horizontal name under the axis at its right end, the vertical one upright above it: nobody reads with a tilted head.
+
+    Call it last: a power of ten that the ticks leave out is named here.
+    """
+    x, y = x + _thinned(axes.xaxis), y + _thinned(axes.yaxis)
     axes.set_xlabel(x, loc="right", labelpad=3)
-    axes.text(0, 1, y, transform=axes.transAxes + _shift(axes, -30, 9), ha="left", va="bottom")
+    axes.text(0, 1, y, transform=axes.transAxes + _shift(axes, -30, rise), ha="left", va="bottom")
+
+
+def _thinned(axis: Axis) -> str:
+    """The power of ten that the ticks of a linear axis leave out, in words instead of matplotlib's own place for it, which is taken."""
+    axis.get_majorticklabels()  # matplotlib settles the power only when asked
+    left_out = axis.get_major_formatter().get_offset().replace("\N{MINUS SIGN}", "-")  # "1e-6"
+    axis.get_offset_text().set_visible(False)
+    return f", in {_ten(int(left_out.removeprefix('1e')))}" if left_out else ""
+
+
+def whole_steps(axes: Axes) -> None:
+    """Ticks at whole numbers only: there is no step 2.5."""
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 
 def name_line(
@@ -214,7 +243,9 @@ def powers(axes: Axes, which: str) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_locator(LogLocator(numticks=7))
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    within = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1  # powers on the axis: with one alone nothing can be read off
+    axis.set_major_locator(LogLocator(subs=(1.0,) if within > 1 else (1.0, 2.0, 5.0), numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
     axis.set_minor_formatter(NullFormatter())
 
@@ -227,6 +258,10 @@ def power(value: float) -> str:
         return f"{value:g}"
     if -2 <= exponent <= 4:
         return f"{10.0**exponent:,.{max(0, -exponent)}f}"
+    return _ten(exponent)
+
+
+def _ten(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

@@ -1,7 +1,7 @@
 // What the page can do beyond being read: values under the pointer, baselines on and off, the table to the clipboard.
 "use strict";
 (() => {
-  const say = (v) => v === null ? "–" : Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(+v.toPrecision(4));
+  const say = (v) => v === null ? "–" : Math.abs(v) >= 1e7 || (v !== 0 && Math.abs(v) < 1e-3) ? v.toExponential(2) : String(v);
 
   for (const panel of document.querySelectorAll(".panel")) {
     const source = panel.querySelector("script");

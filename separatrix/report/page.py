@@ -18,7 +18,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from separatrix import __version__
-from separatrix.report.finding import Finding, Picture, Run, plain, record, show, table, to_json
+from separatrix.report.finding import Finding, Picture, Run, ends, plain, record, show, table, to_json
 from separatrix.report.ink import labelled
 from separatrix.report.verdict import RULES, Judgement, Standing
 
@@ -54,7 +54,7 @@ def build(evidence: Evidence) -> str:
         raise ValueError(f"findings {twice} come twice. A slug is an address inside the page: give each finding its own.")
     four = [finding for slug in FOUR for finding in evidence.findings if finding.slug == slug and finding.picture is not None]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"show": show, "plain": plain, "picture": _picture, "seconds": _seconds, "setting": _setting}
+    environment.filters |= {"show": show, "ends": ends, "plain": plain, "picture": _picture, "seconds": _seconds, "setting": _setting}
     here = files("separatrix.report")
     page = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         e=evidence,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from separatrix.report.finding import plain, plural, show
+from separatrix.report.finding import counted, plain, plural, show
 from separatrix.stability.number import Number, weakest
 
 ENOUGH = 100_000  # free-running steps that "bounded" asks for
@@ -96,19 +96,23 @@ class Escape:
 
 @dataclass(frozen=True)
 class Horizon:
-    """How far forecasts hold.    steps, each one `unit`; cycle: its length in steps and what the field calls it"""
+    """How far forecasts hold.    steps, each one `unit`; cycle: its length in steps and what the field calls it; origins: forecasts made"""
 
     steps: Number
     unit: str = "step"
     cycle: tuple[float, str] | None = None
+    origins: int | None = None
+
+    @property
+    def whose(self) -> str:
+        return "the one forecast" if self.origins == 1 else "the median forecast"
 
     def __str__(self) -> str:
         if self.steps.value < 1:
             return f"less than one {self.unit}"
         value = round(self.steps.value)
         cycles = ""
-        if self.cycle is not None and self.cycle[0] > 0:
-            count = value / self.cycle[0]
+        if self.cycle is not None and self.cycle[0] > 0 and (count := value / self.cycle[0]) >= 0.05:
             said = f"{count:.0f}" if count >= 3 else f"{count:.1f}"
             cycles = f" ({said} {self.cycle[1] if said == '1' else plural(self.cycle[1])})"
         # Half of the forecasts were still good at the last step that was compared.
@@ -155,14 +159,17 @@ def judge(
         horizon = None
     evidence = [c.number for c in criteria if c.number is not None and not math.isnan(c.number.value)]
     weak = weakest(evidence) if evidence else "measured"
-    forecasts = f"the median forecast holds for {horizon}" if horizon else "how far forecasts hold was not measured"
+    forecasts = f"{horizon.whose} holds for {horizon}" if horizon else "how far forecasts hold was not measured"
     bounded = f"Bounded for {steps:,} steps" if steps else "Not shown to stay bounded"
     held = (f"{steps:,} free-running steps without leaving",) if steps else ()
 
     carried: tuple[str, ...]
     if escape is not None:
         standing = Standing.RUNS_AWAY
-        sentence, carried = f"Runs away: after {escape.step:,} free steps {escape.where}.", (f"left at step {escape.step:,}", escape.where)
+        sentence, carried = (
+            f"Runs away: after {counted(escape.step, 'free step')} {escape.where}.",
+            (f"left at step {escape.step:,}", escape.where),
+        )
     elif failing := [c for c, outcome in zip(criteria, outcomes) if outcome is Outcome.FAILS]:
         standing = Standing.WRONG
         sentence, carried = f"{bounded}, but {failing[0].failure}.", (*held, _carry(failing[0]))

@@ -1,6 +1,7 @@
 """From a run folder to its report, on runs that take a second to make: every kind of data and of layer gets a page."""
 
 import json
+import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -9,6 +10,7 @@ import pytest
 
 from separatrix.data import Series
 from separatrix.report.audit import EVIDENCE, REPORT, audit
+from separatrix.report.measure import longrun
 from separatrix.training import Forecaster
 
 STEPS = 2000
@@ -91,6 +93,7 @@ def test_another_file_in_its_place_is_refused(plain):
 def test_two_channels_with_gaps_and_gates(tmp_path):
     both = np.stack([np.where((t % 97 < 3) | (t == 420), np.nan, WAVE), 100 * np.cos(0.7 * t)], axis=1)
     path, evidence, _ = run(tmp_path, series(both), 400, "mamba")
+    assert f"of {series(both).names[0]}, one of 2 columns," in path.read_text()
     assert "values missing" in path.read_text() and {"free-run", "eigenvalues"} <= set(evidence["findings"])
     assert np.isfinite(next(n["value"] for n in evidence["numbers"] if n["name"].startswith("free-running NMSE")))
 
@@ -111,7 +114,26 @@ def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_pat
 
 def test_a_constant_series_is_told_as_it_is(tmp_path):
     _, evidence, _ = run(tmp_path, replace(Series.from_array(np.full(500, 2.0), name="flat"), period=9.0), 400, "mlp")
-    assert evidence["verdict"] != "holds" and evidence["missing"]
+    assert evidence["verdict"] == "marginal" and "spread of the long run, model / data" in evidence["missing"]
+    assert "times the data's" not in evidence["sentence"]
+
+
+def test_small_units_are_named_and_one_origin_is_called_one(tmp_path):
+    path, evidence, _ = run(tmp_path, series(1e-6 * WAVE[:440], channel_units=("A",)), 400)
+    page, numbers = path.read_text(), {n["name"]: n for n in evidence["numbers"]}
+    assert "never forecasts below 0" not in page and "10⁻⁶ or above" in page
+    names = ("lowest value", "highest value", "no forecast can be below", "no forecast can be above")
+    assert {numbers[name]["unit"] for name in names} == {"A"}
+    assert "horizon" not in evidence["findings"] and "section on the horizon" not in page and "Over several origins" not in page
+
+
+def test_a_run_that_leaves_at_once_says_no_number_that_it_has_not(plain, monkeypatch, tmp_path):
+    folder = shutil.copytree(plain[0].parent, tmp_path / "away")
+    monkeypatch.setattr(longrun, "LIMIT", 1e-3)
+    page = audit(folder, series(), ahead=40, steps=STEPS).read_text()
+    assert json.loads((folder / EVIDENCE).read_text())["verdict"] == "runs away"
+    assert "after 1 free step the output left 0.001 times" in page and "not a number" not in page
+    assert '<td data-is="Found">0 <small>' in page  # as many as the section on the long run counts
 
 
 def test_rivals_are_fitted_once_and_never_the_model_itself(plain):

@@ -3,10 +3,15 @@
 Needs a Chromium (Debian: apt-get install chromium) and the Python package playwright; SEPARATRIX_CHROMIUM names another binary.
 """
 
+import hashlib
+import json
 import os
 import shutil
 
 import pytest
+
+from separatrix.report.compare import compare
+from separatrix.report.page import to_record
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright (the dev extra has it)")
 
@@ -140,6 +145,26 @@ def test_without_script_nothing_is_lost(visit, sample):
     assert not tab.locator(".switches").first.is_visible()
     for finding in sample.findings:
         assert tab.locator(f"#{finding.slug} h3").is_visible()
+
+
+def test_names_in_tables_have_the_whole_width_of_a_phone(visit):
+    wide = visit(390).evaluate(
+        """[...document.querySelectorAll('.stack tbody tr:not(.group)')].map(
+             r => r.cells[0].getBoundingClientRect().width / r.getBoundingClientRect().width)"""
+    )
+    assert min(wide) > 0.99
+
+
+def test_two_reports_side_by_side_fit_the_screen(visit, sample, tmp_path):
+    for name in ("one", "two"):
+        record = to_record(sample)
+        record["run"]["config"] = {"data.sha256": hashlib.sha256(name.encode()).hexdigest()}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "evidence.json").write_text(json.dumps(record, default=str))
+    for width in (320, 1000):
+        tab = visit(width)
+        tab.set_content(compare(tmp_path / "one", tmp_path / "two"))
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a4_is_light_and_cuts_no_picture(visit):

@@ -27,6 +27,7 @@ def row(a, b):
         (Number(1, "estimated"), Number(2, "estimated", 1.8, 2.2), None),
         (Number(9, "bound", low=9), Number(2, "estimated", 1.8, 2.2), True),
         (Number(9, "bound", high=9), Number(2, "estimated", 1.8, 2.2), False),
+        (Number(9, "bound", high=9), Number(4e9, "bound", high=4e9), None),
         (Number(math.nan, "measured"), Number(2, "measured"), None),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separatrix.report.finding import Finding, Made, counted, plain, record, show, to_json
+from separatrix.report.finding import Finding, Made, counted, ends, plain, record, show, to_json
 from separatrix.report.sections.divergence import exponents
 from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
@@ -20,6 +20,7 @@ from separatrix.stability.number import Number
         (Number(0.03114, "estimated", 0.0274, 0.0352, "per sample"), "0.0311 [0.0274, 0.0352] per sample"),
         (Number(41, "estimated", 30, 55, "samples"), "41 [30, 55] samples"),
         (Number(-0.0004, "estimated", -0.004, 0.003), "−0.0004 [−0.0040, 0.0030]"),
+        (Number(6e-12, "estimated", -4.3e-5, 4.3e-5), "0 [−0.000043, 0.000043]"),
         (Number(100_000, "measured", unit="steps"), "100,000 steps"),
         (Number(0.925, "measured"), "0.925"),
         (Number(0.5, "measured"), "0.5"),
@@ -50,6 +51,11 @@ def test_any_number_can_be_read_and_recorded(x):
 @given(st.floats(-1e12, 1e12), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_any_interval_can_be_read(x, below, above):
     assert show(Number(x, "estimated", x - below, x + above))
+
+
+def test_a_narrow_interval_is_seen_in_cells_too():
+    assert ends(Number(0.963071, "estimated", 0.963043, 0.963099)) == ("0.963071", "0.963043", "0.963099")
+    assert ends(Number(3.9, "measured", low=3.9)) == ("3.9", "3.9", "")
 
 
 def test_one_is_singular():

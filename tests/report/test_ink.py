@@ -1,10 +1,12 @@
 """Pictures: the caller's matplotlib is left alone, densities stay small, axes can be read."""
 
+import re
+
 import matplotlib
 import numpy as np
 import pytest
 
-from separatrix.report.ink import DATA, Panel, cells, draw, power, reading
+from separatrix.report.ink import DATA, Panel, axis_names, cells, draw, power, powers, reading, whole_steps
 from separatrix.report.sections.forecast import beside, leaves, nmse
 
 
@@ -44,6 +46,50 @@ def test_powers_are_words(value, text):
     assert power(value) == text
 
 
+def ticks(svg: str, axis: str) -> list[str]:
+    return re.findall(r">([^<]+)</text>", re.search(rf'id="x-matplotlib.axis_{axis}"(.*?)(id="x-matplotlib|id="x-patch|$)', svg)[1])
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1.0, "amps"), (1e9, "amps, in 10⁹"), (1e-6, "amps, in 10⁻⁶")])
+def test_a_power_of_ten_that_ticks_leave_out_is_named_once(scale, said):
+    def paint(axes) -> None:
+        axes.plot([1, 2], [3 * scale, 4 * scale])
+        axis_names(axes, "steps", "amps")
+
+    svg = draw("x", paint).svg
+    assert f">{said}</text>" in svg and "1e" not in "".join(re.findall(r">([^<]+)</text>", svg))
+
+
+def test_ticks_are_whole_values_and_have_their_room():
+    """No "+1.01325e5" to be added, and no tick left of the picture."""
+
+    def paint(axes) -> None:
+        axes.plot([1, 2], [101325.001, 101325.009])
+        axis_names(axes, "steps", "pressure")
+
+    panel = draw("x", paint)
+    assert "101325.002" in ticks(panel.svg, "2") and "+" not in panel.svg
+    assert all(float(x) >= 0 for x in re.findall(r"translate\((-?[\d.]+) ", panel.svg))
+    assert 'xml:space="preserve"' in panel.svg
+
+
+def test_an_axis_within_one_power_of_ten_can_be_read():
+    def paint(axes) -> None:
+        axes.set_yscale("log")
+        axes.set_ylim(2, 40)
+        powers(axes, "y")
+
+    assert {"5", "10", "20"} <= set(ticks(draw("x", paint).svg, "2"))
+
+
+def test_steps_have_no_halves():
+    def paint(axes) -> None:
+        axes.set_xlim(-9, 11)
+        whole_steps(axes)
+
+    assert all("." not in tick for tick in ticks(draw("x", paint).svg, "1"))
+
+
 def test_names_at_line_ends_do_not_touch():
     places = []
 
@@ -59,7 +105,12 @@ def test_names_at_line_ends_do_not_touch():
 
 def test_a_reading_is_short_and_keeps_holes():
     x, y = reading(np.arange(10_000), np.where(np.arange(10_000) % 2, np.nan, 1.23456789), most=100)
-    assert len(x) == 100 and x[0] == 0 and x[-1] == 9999 and None in y and 1.235 in y
+    assert len(x) == 100 and x[0] == 0 and x[-1] == 9999 and None in y and 1.23457 in y
+
+
+def test_a_reading_keeps_the_digits_that_change():
+    assert reading([1, 2, 3], [101325.123456, 101326.5, 101324.25])[1] == [101325.123, 101326.5, 101324.25]
+    assert reading([1, 2, 3], [0.123456, -1.0, 1.0])[1][0] == 0.1235
 
 
 def test_errors_skip_what_was_not_measured():

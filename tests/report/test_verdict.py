@@ -134,11 +134,17 @@ def test_the_weakest_kind_is_named():
 @pytest.mark.parametrize(
     ("value", "cycle", "said"),
     [(40, (7.36, "pulse"), "about 40 samples (5 pulses)"), (7.4, (7.36, "pulse"), "about 7 samples (1.0 pulses)"),
-     (1, None, "about 1 sample"),
+     (1, None, "about 1 sample"), (1, (23.0, "cycle"), "about 1 sample"),
      (0.2, (7.36, "pulse"), "less than one sample"), (12, (0, "cycle"), "about 12 samples"), (20000, None, "about 20,000 samples")],
 )  # fmt: skip
 def test_a_horizon_in_words(value, cycle, said):
     assert str(Horizon(Number(value, "measured"), "sample", cycle)) == said
+
+
+def test_one_forecast_has_no_median():
+    assert "; the median forecast holds for about 40" in judge(ENOUGH, [criterion(1.0)], horizon=HORIZON).sentence
+    one = Horizon(Number(40, "measured"), "sample", origins=1)
+    assert "; the one forecast holds for about 40" in judge(ENOUGH, [criterion(1.0)], horizon=one).sentence
 
 
 def test_a_horizon_longer_than_what_was_compared_is_at_least_that():

@@ -58,6 +58,12 @@ def test_time_invariant_transitions_remember_as_their_eigenvalues(structure):
     torch.testing.assert_close(memory_horizon(step).half_life.sort().values, expected.sort().values)
 
 
+def test_the_median_mode_lies_between_two_middle_ones():
+    rates = torch.tensor([0.5, 0.6, 0.9, 0.95], dtype=torch.float64)
+    found = memory_horizon(Diagonal(rates.expand(1, 3, 4)))
+    torch.testing.assert_close(found.median.value, float(found.half_life.sort().values.flatten()[1:3].mean()))
+
+
 def test_products_remember_as_their_exponents():
     """A rotating Householder decay: by QR, and against the volume, which every product has in closed form."""
     T = 800

@@ -39,7 +39,7 @@ class Parting:
 def divergences(subject: Subject, run: NDArray) -> Parting:
     """The largest exponent of data and of run, with the same eyes."""
     began = time.perf_counter()
-    missing = Criterion("largest exponent, model / data", None, "", reason="both have to be measurable")
+    missing = Criterion("largest exponent, model / data", None, "", 0.5, 2.0, reason="both have to be measurable")
     generator = torch.Generator().manual_seed(subject.seed)
     try:
         of_data = rosenstein(subject.data, generator=generator)

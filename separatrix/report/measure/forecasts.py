@@ -94,7 +94,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
                 generator=generator,
             )
             lasting[who] = lasting[who]._replace(steps=replace(lasting[who].steps, unit=plural(unit)))
-        reach = Horizon(lasting["model"].steps, unit, subject.cycle)
+        reach = Horizon(lasting["model"].steps, unit, subject.cycle, len(kept))
         error = lasting["model"].error.numpy()
         if len(kept) > 1:
             median = {who: np.median(np.nan_to_num(h.error.numpy(), posinf=1e9), axis=0) for who, h in lasting.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,20 +53,20 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     if failed is not None:
         inside = observed[torch.isfinite(observed).all(1)][-1:]
         farthest = int(((inside - middles) / halves).abs().argmax()) if len(inside) else subject.channel
-        last = float(inside[0, farthest]) if len(inside) else math.nan
-        who = "the output" if subject.model.channels == 1 else subject.series.names[farthest]
+        last = f"the last value inside was {plain(float(f'{float(inside[0, farthest]):.3g}'))}, " if len(inside) else ""
+        who = "the output" if subject.model.channels == 1 or not len(inside) else subject.series.names[farthest]
         bottom, top = (plain(float(f"{end:.3g}")) for end in extent[farthest].tolist())
         escape = Escape(
             failed,
-            f"{who} left {plain(LIMIT)} times the range of the data (the last value inside was {plain(float(f'{last:.3g}'))}, "
-            f"the data reach from {bottom} to {top})",
+            f"{who} left {plain(LIMIT)} times the range of the data ({last}the data reach from {bottom} to {top})",
         )
     numbers = {"free-running steps within the limit": run.bounded}
+    unit = subject.series.channel_units[subject.channel]
     if len(finite):
         reach = Number(float(np.abs(finite - centre).max()) / half, "measured", how=f"over {len(finite):,} steps")
         numbers |= {
-            "lowest value": run.low[subject.channel],
-            "highest value": run.high[subject.channel],
+            "lowest value": replace(run.low[subject.channel], unit=unit),
+            "highest value": replace(run.high[subject.channel], unit=unit),
             "largest excursion from the middle, in half ranges of the data": reach,
         }
     proved, text = _box(subject)
@@ -75,7 +75,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / subject.spread
     spread = spread[np.isfinite(spread)]
     ratio = None
-    if len(spread) == 5:
+    if len(spread) == 5 and high > low:  # a constant has no spread to compare with
         error = 2.78 * float(spread.std(ddof=1)) / math.sqrt(5)  # Student's t for four degrees of freedom
         ratio = Number(
             float(spread.mean()),
@@ -130,12 +130,13 @@ def _box(subject: Subject) -> tuple[dict[str, Number], str]:
     if box is None:
         return {}, ""
     low, high = (float(edge[subject.channel]) for edge in box)
+    unit = subject.series.channel_units[subject.channel]
     how = "the norm before the head has a fixed length, so no input and no state can bring the output beyond"
     numbers = {
-        "no forecast can be below": Number(low, "bound", low=low, how=how),
-        "no forecast can be above": Number(high, "bound", high=high, how=how),
+        "no forecast can be below": Number(low, "bound", low=low, unit=unit, how=how),
+        "no forecast can be above": Number(high, "bound", high=high, unit=unit, how=how),
     }
-    between = f"below {plain(round(low, 1))} or above {plain(round(high, 1))}"
+    between = f"below {plain(low)} or above {plain(high)}"
     text = f"Besides this run, a proof: whatever it hears, the network never forecasts {between}."
     if low > subject.reach[0] or high < subject.reach[1]:
         first, last = (plain(float(f"{edge:.4g}")) for edge in subject.reach)

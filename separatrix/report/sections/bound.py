@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made, Picture, plain, plural
+from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
 from separatrix.report.ink import DATA, INK, MODEL, axis_names, draw, powers, reading
 from separatrix.report.sections.forecast import beside
 from separatrix.stability.number import Number
@@ -37,7 +37,7 @@ def bounded(
     finite = np.isfinite(low) & np.isfinite(high)
     span = data[1] - data[0] or 1.0
     if escaped is not None:
-        title = f"Runs away after {escaped[0]:,} free steps: {escaped[1]}"
+        title = f"Runs away after {counted(escaped[0], 'free step')}: {escaped[1]}"
     else:
         reach = max(abs(float(np.max(high[finite])) - sum(data) / 2), abs(float(np.min(low[finite])) - sum(data) / 2)) / (span / 2)
         where = "inside the range of the data" if reach < 1.005 else f"within {plain(float(f'{reach:.3g}'))} times the range of the data"
@@ -47,7 +47,7 @@ def bounded(
     def paint(axes: Axes) -> Mapping[str, object]:
         lows, highs = np.clip(np.where(finite, low, clip[0]), *clip), np.clip(np.where(finite, high, clip[1]), *clip)
         axes.set_xscale("log")
-        axes.set_xlim(float(steps[0]), float(steps[-1]))
+        axes.set_xlim(float(steps[0]), max(float(steps[-1]), float(steps[0]) + 1))
         axes.axhspan(*data, color=DATA, alpha=0.22, lw=0)
         axes.fill_between(steps, lows, highs, color=MODEL, alpha=0.25, lw=0)
         axes.plot(steps, highs, color=MODEL, lw=1.2)
@@ -60,8 +60,8 @@ def bounded(
             axes,
             float(steps[-1]),
             [
-                ("range", sum(data) / 2 + 1e-9, DATA, "halo-data"),
-                ("of data", sum(data) / 2, DATA, "halo-data2"),
+                ("of data", sum(data) / 2, DATA, "halo-data2"),  # from below; equal heights keep this order
+                ("range", sum(data) / 2, DATA, "halo-data"),
                 ("model", float(highs[-1]), MODEL, "halo-model"),
             ],
         )

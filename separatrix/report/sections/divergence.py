@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made, Picture, plural, show
+from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, axis_names, draw, reading
 from separatrix.report.sections.forecast import beside
 from separatrix.stability.number import Number
@@ -71,6 +71,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         axis_names(axes, f"{plural(unit)} later", "mean ln(distance)")
         return {who: reading(g.steps, g.log_distance) for who, g in named.items()}
 
+    room = max(92.0, 14 + 6.8 * max(len(f"{who} {_brief(value)}") for who, value in values.items()))
     alt = f"Mean logarithm of the distance between neighbours against time, for {' and '.join(named)}. {title}."
     return Finding(
         "divergence",
@@ -82,7 +83,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         "The exponent of the model's own equations stands in the section on its spectrum.",
         call,
         Picture(
-            (draw("divergence", paint, height=230, right=92),),
+            (draw("divergence", paint, height=230, right=room),),
             alt,
             "A straight rise is exponential growth; the level where it ends is the size of the attractor. "
             "Dashed: the stretch of the fit, whose slope is the exponent beside the name.",
@@ -156,5 +157,6 @@ def _low(number: Number) -> float:
 
 
 def _brief(number: Number) -> str:
-    """The value with the digits of its interval, without the interval."""
-    return show(number, unit=False).split(" [")[0].split(" (")[0]
+    """The value with the digits of its interval, without the interval, and never more than a title can hold."""
+    text = show(number, unit=False).split(" [")[0].split(" (")[0]
+    return text if len(text) <= 8 else plain(number.value)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
-from separatrix.report.ink import DATA, FAINT, INK, MODEL, RIVAL, axis_names, draw, name_line, powers, reading
+from separatrix.report.ink import DATA, FAINT, INK, MODEL, RIVAL, axis_names, draw, name_line, powers, reading, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 
@@ -78,8 +78,9 @@ def free_run(
         unit=plural(unit),
         how="steps before the first error of more than one half of a standard deviation" + (" (there was none)" if left is None else ""),
     )
+    several = horizon is not None and horizon.origins != 1
     if horizon is not None:
-        numbers["forecast horizon, over origins"] = horizon.steps
+        numbers["forecast horizon" + (", over origins" if several else "")] = horizon.steps
     shown = best[1] if best else ""
     switches = {r.name: (f"free-run-rival-{i}-", r.name == shown) for i, r in enumerate(rivals)}
     alt = f"The model's free run drawn over {n} values of {name} from row {origin} on. {title}." + (
@@ -87,14 +88,14 @@ def free_run(
     )
     room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
     trace = draw(
-        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, band), height=236, right=room
+        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, band), height=249, right=room, top=37
     )
     grown = draw("free-run-error", lambda axes: _errors(axes, truth, forecast, rivals, variance, unit), height=190, right=room)
     caption = (
         "Above, the forecast on top of what happened"
         + (f", with the best baseline, {shown}, thin" if shown else "")
         + ". Below, how the error of each grows with the lead time."
-        + (f" Over several origins, the median forecast holds for {horizon}." if horizon else "")
+        + (f" Over several origins, {horizon.whose} holds for {horizon}." if horizon and several else "")
     )
     text = f"Row {origin - 1} is the last value the model saw; from there it ran on its own output."
     return Finding(
@@ -103,8 +104,8 @@ def free_run(
         f"Started at row {origin} and fed with its own output, how long does the model follow {name}?",
         numbers,
         made,
-        "One stretch from one origin: a lucky or an unlucky place moves these numbers. "
-        "The section on the horizon repeats it from other origins.",
+        "One stretch from one origin: a lucky or an unlucky place moves these numbers."
+        + (" The section on the horizon repeats it from other origins." if several else ""),
         call,
         Picture((trace, grown), alt, caption, switches),
         text,
@@ -148,12 +149,13 @@ def _trace(
     axes.text(0.5, 1.0, " on its own", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-own")
     if left is not None and left > 0:
         axes.axvline(left, color=INK, lw=0.7, ls=(0, (2, 2)))
+        late = left > 0.7 * n
         axes.text(
             left,
-            1.0,
-            f"leaves at {left}",
+            0.0 if left < 0.2 * n else 1.0,  # beside "on its own" there is no room for it
+            f"leaves at {left} " if late else f" leaves at {left}",
             transform=axes.get_xaxis_transform(),
-            ha="left" if left < 0.7 * n else "right",
+            ha="right" if late else "left",
             va="bottom",
             gid="halo-left",
         )
@@ -187,7 +189,8 @@ def _trace(
                 bold=False,
                 gid=f"rival-{i}-name-off",
             )
-    axis_names(axes, f"{plural(unit)} after the last value seen", name)
+    whole_steps(axes)
+    axis_names(axes, f"{plural(unit)} after the last value seen", name, rise=22)  # above "on its own"
     return {"data": reading(np.concatenate([before, after]), np.concatenate([past, truth])), "model": reading(after, forecast)} | {
         r.name: reading(after, r.forecast) for r in rivals
     }
@@ -211,6 +214,7 @@ def _errors(axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Riva
         axes.plot(steps, lines[rival.name], color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
     axes.plot(steps, lines["model"], color=MODEL, lw=1.8)
     powers(axes, "y")
+    whole_steps(axes)
     beside(
         axes, len(truth), [(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())]
     )

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
-from separatrix.report.ink import INK, MODEL, RIVAL, axis_names, draw, reading
+from separatrix.report.ink import INK, MODEL, RIVAL, axis_names, draw, reading, whole_steps
 from separatrix.report.sections.forecast import DASHES, beside
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
@@ -71,6 +71,7 @@ def horizon(
                 for i, (who, line) in enumerate(curves.items())
             ],
         )
+        whole_steps(axes)
         axis_names(axes, f"lead time, {plural(unit)}", "error, s.d. of the data")
         return {who: reading(steps, line) for who, line in curves.items()}
 

@@ -93,7 +93,7 @@ def portrait(
 
     share = shared.value / own.value if own.value else 0.0
     if own.value < TELLING:
-        title = f"The data drift: their own halves share only {own.value:.0%} of a portrait, the long run {shared.value:.0%}"
+        title = f"Too little to compare: the data's own halves share only {own.value:.0%} of a portrait, the long run {shared.value:.0%}"
     elif share >= 0.85:
         title = f"The long run visits what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
     elif share < 0.4:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain
-from separatrix.report.ink import INK, MODEL, axis_names, draw, powers, reading
+from separatrix.report.ink import INK, MODEL, axis_names, draw, powers, reading, whole_steps
 from separatrix.report.sections.forecast import beside
 from separatrix.stability.number import Number
 
@@ -46,6 +46,7 @@ def response(
         axes.set_ylim(max(1e-6, 0.5 * float(share[seen].min())), 2)
         beside(axes, float(lags[seen][-1]) + 1, [("1 percent", 0.01, INK, "halo-line")])
         powers(axes, "y")
+        whole_steps(axes)
         axis_names(axes, f"{unit}s back".replace("ss ", "s "), "influence on the next forecast")
         return {"influence": reading(lags[seen] + 1, share[seen])}
 

@@ -27,7 +27,7 @@ def histogram(
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _peaks(axes, edges, data, model)
-        axes.set_xlabel(name, loc="right")
+        axis_names(axes, name, "")
         middle = (edges[1:] + edges[:-1]) / 2
         return {"data": reading(middle, data), "model": reading(middle, model)}
 
