@@ -79,6 +79,28 @@ def test_a_torn_line_is_dropped(tmp_path):
     assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == list(range(1, 13))
 
 
+@pytest.mark.parametrize("damage", [b"[1, 2]\n", b'{"loss": 1}\n', b"\xd1\x00\n"])
+def test_metrics_of_another_kind_are_dropped(tmp_path, damage):
+    run(tmp_path, until=8)
+    (tmp_path / METRICS).write_bytes(damage)
+    run(tmp_path, resume=True)
+    assert [line["step"] for line in read_metrics(tmp_path / METRICS)] == [9, 10, 11, 12]
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    run(tmp_path, until=4)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(OSError) as caught:
+            run(tmp_path, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / CHECKPOINT) and read_checkpoint(tmp_path / CHECKPOINT).step == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == [CHECKPOINT, METRICS]
+
+
 def test_the_bar_counts_work():
     steps = list(train(network(), Rollout([wave()], RECIPE), RECIPE, seed=0))
     done = [step.done for step in steps]
