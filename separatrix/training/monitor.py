@@ -105,9 +105,12 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:  # the line a crash cut short, and nothing after it
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            line = None
+        if not isinstance(line, dict) or "step" not in line:  # the line a crash cut short, and nothing after it
             break
+        lines.append(line)
     return lines
