@@ -149,7 +149,8 @@ def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
     else:
         where = wanted
         if where.exists() and (not where.is_dir() or any(where.iterdir())):
-            raise ValueError(f"{where} is there already and not an empty folder. Choose another --out, or go on with: --resume {where}")
+            go_on = f", or go on with: --resume {where}" if (where / CHECKPOINT).is_file() else "."
+            raise ValueError(f"{where} is there already and not an empty folder. Choose another --out{go_on}")
     made = not where.exists()
     where.mkdir(parents=True, exist_ok=True)
     try:

@@ -91,7 +91,7 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("my.csv", "--horizon", "1000"), "a horizon of 1000 leaves too few"),
         (("laser", "--steps", "0"), "steps is 0"),
         (("shakespeare",), "is text, not a series of numbers"),
-        (("laser", "--out", "my.csv"), "is there already and not an empty folder"),
+        (("laser", "--out", "my.csv"), "is there already and not an empty folder. Choose another --out.\n"),
         (("laser", "--out", "my.csv/run"), "my.csv"),
         (("laser", "--resume", "nowhere"), "has no task.json"),
         (("laser", "--resume", "nowhere", "--steps", "9"), "leave out --steps"),
