@@ -2,11 +2,13 @@
 
     row = (reading - first reading) / step        step: the most frequent difference between neighbours
 
-Missing readings become rows of NaN. Months and years are counted on the calendar, since no number of seconds is a month.
+Missing readings become rows of NaN. Months and years are counted on the calendar, since no number of seconds is a month;
+they may be dated by their last days.
 """
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections import Counter
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -40,7 +42,8 @@ def parse_stamp(text: str) -> datetime | None:
 def by_stamp(stamps: list[datetime], values: NDArray[np.float64]) -> Grid:
     """The values [T, C] on the grid that their time stamps describe: calendar months or years, else a fixed number of seconds."""
     months = np.array([12 * stamp.year + stamp.month for stamp in stamps], dtype=np.float64)
-    if len({(stamp.day, stamp.hour, stamp.minute, stamp.second) for stamp in stamps}) == 1 and (np.diff(months) > 0).all():
+    ends = all(stamp.day == monthrange(stamp.year, stamp.month)[1] for stamp in stamps)
+    if len({(ends or stamp.day, stamp.hour, stamp.minute, stamp.second) for stamp in stamps}) == 1 and (np.diff(months) > 0).all():
         grid = by_count(months, values, "month")
         return grid._replace(step=grid.step / 12, unit="year") if grid.unit == "month" and grid.step % 12 == 0 else grid
     grid = by_count(np.array([stamp.timestamp() for stamp in stamps]), values, "s")

@@ -1,7 +1,7 @@
 """Reading tables: CSV with the standard library, Parquet where pandas is installed.
 
 A cell is a number, or missing (empty, NA, NaN, null, none, -), or an error that names its row. A column of time stamps
-puts the rows on a regular grid (`grid.py`); it is the clock, not a channel.
+puts the rows on a regular grid (`grid.py`); it is the clock, not a channel, and every row needs its time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
 CLOCKS = frozenset({"", "index", "row", "t", "time", "step", "year", "date", "datetime", "timestamp", "ds", "unnamed: 0"})
 PARQUET = (".parquet", ".pq")
 DECIMAL_COMMA, DECIMAL_POINT = (re.compile(rf"[+-]?\d+{mark}\d+([eE][+-]?\d+)?") for mark in (",", r"\."))
+WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?")
 
 
 def read_file(path: str | Path, column: str | None = None) -> Series:
@@ -108,8 +109,15 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
     """The chosen columns of a table (None: every column of numbers) on the grid of its clock, if it has one."""
     remarks: list[str] = []
     clock = next((c for c, cells in columns.items() if c not in (chosen or ()) and _is_clock(c, cells)), None)
+    if clock is None:
+        for c, cells in columns.items():
+            if c not in (chosen or ()) and (row := _without_time(c, cells)) is not None:
+                raise ValueError(
+                    f"{source}: column {c!r} is not a time in data row {row + 1}: {cells[row][:40]!r}. Repair it, or delete the row or the "
+                    f"column."
+                )
     if chosen is None:
-        words = [c for c, cells in columns.items() if c != clock and not any(_is_value(cell) for cell in cells)]
+        words = [c for c, cells in columns.items() if c != clock and not any(_is_value(x) or WITH_COMMA.fullmatch(x) for x in cells)]
         chosen = [c for c in columns if c != clock and c not in words]
         if words:
             remarks.append(f"Left out, holding no numbers: {', '.join(words)}.")
@@ -148,6 +156,15 @@ def _is_clock(name: str, cells: list[str]) -> bool:
     return bool(np.isfinite(readings).all() and (np.diff(readings) > 0).all())
 
 
+def _without_time(name: str, cells: list[str]) -> int | None:
+    """The first row, such as a total below the table, that has no time where most have one; None where the column is no clock."""
+    for is_time in (lambda cell: parse_stamp(cell) is not None, _is_value):
+        timed = [i for i, cell in enumerate(cells) if is_time(cell)]
+        if len(cells) < 2 * len(timed) < 2 * len(cells) and _is_clock(name, [cells[i] for i in timed]):
+            return next(row for row, i in enumerate([*timed, len(cells)]) if row != i)
+    return None
+
+
 def _bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
@@ -176,7 +193,8 @@ def _column(source: str, name: str, cells: list[str]) -> NDArray[np.float64]:
     for i, cell in enumerate(cells):
         number = _number(cell)
         if number is None:
-            raise ValueError(f"{source}: column {name!r} is not a number in data row {i + 1}: {cell[:40]!r}. Repair it or leave it empty.")
+            mend = "Write it with a decimal point and no other mark" if WITH_COMMA.fullmatch(cell) else "Repair it or leave it empty"
+            raise ValueError(f"{source}: column {name!r} is not a number in data row {i + 1}: {cell[:40]!r}. {mend}.")
         if math.isinf(number):
             raise ValueError(f"{source}: column {name!r} is infinite in data row {i + 1}. Repair it or leave it empty.")
         values[i] = number

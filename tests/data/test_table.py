@@ -61,6 +61,8 @@ def test_no_header(write):
         (["2024-01-01T00:00", "2024-01-01T06:00", "2024-01-01T18:00"], 6.0, "hour"),
         (["2024-01-31 10:00:00Z", "2024-01-31 10:00:30Z", "2024-01-31 10:01:30Z"], 30.0, "s"),
         (["2024-01", "2024-02", "2024-04"], 1.0, "month"),
+        (["2024-01-31", "2024-02-29", "2024-04-30"], 1.0, "month"),
+        (["2019-03-31 12:00", "2019-06-30 12:00", "2019-12-31 12:00"], 3.0, "month"),
         (["2019-06-01", "2020-06-01", "2022-06-01"], 1.0, "year"),
         (["20240101", "20240108", "20240122"], 1.0, "week"),
     ],
@@ -89,6 +91,8 @@ def test_irregular_and_repeated_times_are_said(write):
 def test_columns_of_words_are_left_out_and_named(write):
     series = data.read_csv(write("station,x\nJFK,1\nJFK,2\n"))
     assert series.names == ("x",) and series.remarks == ("Left out, holding no numbers: station.",)
+    series = data.read_csv(write("date,mended,x\n2024-01-01,,1\n2024-01-02,2024-02-01,2\n2024-01-03,2024-02-01,3\n"))
+    assert series.unit == "day" and series.remarks == ("Left out, holding no numbers: mended.",)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,10 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("a,b\n1,2\n3,inf\n", None, "column 'b' is infinite in data row 2"),
         ("a,b\n1,2\n3\n", None, "data row 2 has 1 cells but the header has 2"),
         ("a,a\n1,2\n", None, "names a column twice"),
+        ("date,x\n2024-01-01,1\n,2\n2024-01-03,3\n", None, "column 'date' is not a time in data row 2: ''"),
+        ("day,x\n2024-01-01,1\n2024-01-02,2\nTotal,3\n", "x", "column 'day' is not a time in data row 3: 'Total'"),
+        ("x,Year\n1,1990\n2,1991\n3,\n4,1993\n", None, "column 'Year' is not a time in data row 3: ''"),
+        ('a,b\n"1,024.5",1\n"1,025.5",2\n', None, "column 'a' is not a number in data row 1: '1,024.5'. Write it with a decimal point"),
         ("a,b\n,1\n,2\n", "a", "'a' holds no number at all"),
         ("a\nx\ny\n", None, "has no column of numbers .* It has: a."),
         ("a;b\n1,5;2.5\n3,5;4\n", None, "with a comma, 1,5, and with a point, 2.5"),
