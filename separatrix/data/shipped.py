@@ -76,7 +76,7 @@ SHIPPED: dict[str, _Shipped] = {
         "C. D. Keeling and T. P. Whorf, Scripps Institution of Oceanography, public domain",
         {"co2_ppmv": "ppmv"}, period=52.18, period_name="year", calendar=True,
     ),
-    "nile": _Shipped("nile.csv", "annual flow of the Nile at Aswan", "public domain", {"volume": "10^8 m^3"}, unit="year", start="1871"),
+    "nile": _Shipped("nile.csv", "annual flow of the Nile at Aswan", "public domain", {"volume": "10⁸ m³"}, unit="year", start="1871"),
     "lynx": _Shipped(
         "lynx.csv", "lynx trapped a year in the Mackenzie river district", "C. Elton and M. Nicholson 1942, public domain",
         {"trappings": ""}, unit="year", start="1821", period=9.6, period_name="population cycle",

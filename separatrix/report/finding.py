@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from separatrix.report.ink import Panel
 from separatrix.stability.number import Number
 
+ROWS = ("steps", "samples", "minutes", "hours", "days", "weeks", "months", "years")  # what Subject.unit may be, and the instruments' own
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -105,7 +107,7 @@ def show(number: Number, unit: bool = True) -> str:
         text = f"at most {plain(high)}" if high == value else f"{plain(value)} (at most {plain(high)})"
     else:
         text = plain(value)
-    return f"{text} {number.unit}".strip() if unit else text
+    return f"{text} {_one(number.unit) if text == '1' else number.unit}".strip() if unit else text
 
 
 def plain(value: float) -> str:
@@ -148,6 +150,11 @@ def _round(value: float, digits: int) -> str:
         return plain(value)
     text = f"{value:,.{digits}f}"
     return text.replace("-", "−") if float(text.replace(",", "")) != 0 else "0"
+
+
+def _one(unit: str) -> str:
+    """The name of one row, where the unit counts rows; a unit of the data stays as it is."""
+    return unit[:-1] if unit in ROWS else unit
 
 
 def plural(word: str) -> str:

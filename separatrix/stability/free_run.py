@@ -75,7 +75,7 @@ class FreeRun(NamedTuple):
         """Steps that every run stayed within the limit for."""
         stayed = min([self.steps if step is None else step - self.every for step in self.failed])
         seen = "" if self.every == 1 else f", seen every {self.every:,} steps"
-        return Number(stayed, "measured", unit="steps", how=f"{len(self.failed)} free run(s) of {self.steps:,} steps{seen}")
+        return Number(stayed, "measured", unit="steps", how=f"{_runs(len(self.failed))} of {self.steps:,} steps{seen}")
 
 
 def free_run(
@@ -146,7 +146,7 @@ def free_run(
     observed = torch.cat(kept, dim=1)
     fates = [_fate(y, step) for y, step in zip(observed, failed)]
     stayed = observed[[step is None for step in failed]].flatten(0, 1) if None in failed else observed[torch.isfinite(observed).all(-1)]
-    how = f"over {steps:,} steps of {len(failed)} free run(s)"
+    how = f"over {steps:,} steps of {_runs(len(failed))}"
     ends = [stayed.amin(0), stayed.amax(0)] if len(stayed) else [torch.full(observed.shape[-1:], torch.nan)] * 2
     low, high = ([Number(float(v), "measured", how=how) for v in end] for end in ends)
     tenths = _tenths(observed).std(dim=2)
@@ -162,6 +162,10 @@ def free_run(
         steps=steps,
         every=every,
     )
+
+
+def _runs(count: int) -> str:
+    return "1 free run" if count == 1 else f"{count:,} free runs"
 
 
 def _fate(y: Tensor, failed: int | None) -> tuple[Fate, int | None]:

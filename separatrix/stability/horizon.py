@@ -137,6 +137,8 @@ def horizon_along(
 def _median(each: Tensor, censored: Tensor, steps: int, generator: torch.Generator | None) -> Number:
     values, count = each.double().numpy(), len(each)
     how = f"median over {count} origins, {int(censored.sum())} of which never left within {steps} steps"
+    if count == 1:
+        how = f"one origin, which {'never left' if bool(censored) else 'left'} within {steps} steps"
     middle = float(np.median(values))
     if float(censored.double().mean()) >= 0.5:
         return Number(middle, "measured", low=middle, unit="samples", how=how)

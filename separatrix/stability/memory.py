@@ -89,7 +89,7 @@ def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: i
         raise ValueError("the gradient of the last output is not finite: the layer diverges on this sequence.")
     if float(influence.max()) == 0:
         raise ValueError("the last output does not depend on any input.")
-    how = f"gradient of the last output over {x.shape[1]:,} steps, {x.shape[0]} sequence(s), {probes} probes"
+    how = f"gradient of the last output over {x.shape[1]:,} steps, {x.shape[0]} sequence{'s' * (len(x) > 1)}, {probes} probes"
     half, faded = (_stays_below(influence, share, how) for share in (0.5, 0.01))
     return Reach(torch.arange(x.shape[1]), influence, half, faded)
 

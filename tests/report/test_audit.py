@@ -119,11 +119,13 @@ def test_a_constant_series_is_told_as_it_is(tmp_path):
 
 
 def test_small_units_are_named_and_one_origin_is_called_one(tmp_path):
-    path, evidence, _ = run(tmp_path, series(1e-6 * WAVE[:440], channel_units=("A",)), 400)
+    path, evidence, _ = run(tmp_path, series(1e-6 * WAVE[:440], channel_units=("A",), unit="year"), 400)
     page, numbers = path.read_text(), {n["name"]: n for n in evidence["numbers"]}
     assert "never forecasts below 0" not in page and "10⁻⁶ or above" in page
     names = ("lowest value", "highest value", "no forecast can be below", "no forecast can be above")
     assert {numbers[name]["unit"] for name in names} == {"A"}
+    assert not [words for words in ("free run(s)", "sequence(s)", "1 origins") if words in page]
+    assert {n["unit"] for n in evidence["numbers"] if n["finding"] in ("memory", "response")} == {"years", ""}
     assert "horizon" not in evidence["findings"] and "section on the horizon" not in page and "Over several origins" not in page
 
 

@@ -60,6 +60,8 @@ def test_a_narrow_interval_is_seen_in_cells_too():
 
 def test_one_is_singular():
     assert [counted(n, "sample") for n in (1, 2, 1000)] == ["1 sample", "2 samples", "1,000 samples"]
+    assert [show(Number(n, "measured", unit="years")) for n in (0, 1, 2)] == ["0 years", "1 year", "2 years"]
+    assert show(Number(1, "measured", unit="siemens")) == "1 siemens"
 
 
 def test_json_cannot_leave_its_element():

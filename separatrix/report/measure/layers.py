@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made
+from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.response import response
@@ -46,7 +47,10 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
                 f"share outside the unit circle, {name}": found.outside,
                 f"largest norm of one step, {name}": found.norm,
             }
-            lasting |= {f"median half-life, {name}": remembered.median, f"longest half-life, {name}": remembered.longest}
+            lasting |= {
+                f"median half-life, {name}": replace(remembered.median, unit=plural(subject.unit)),
+                f"longest half-life, {name}": replace(remembered.longest, unit=plural(subject.unit)),
+            }
     if not shown:
         raise ValueError("no layer of this model is linear in its state, so there are no eigenvalues to show.")
     made = Made(
@@ -88,8 +92,8 @@ def responses(subject: Subject, rows: int = 300) -> Finding:
         time.perf_counter() - began,
     )
     numbers = {
-        "age at which half of the influence is left": reach.half_life,
-        "age at which one percent is left": reach.faded,
+        "age at which half of the influence is left": replace(reach.half_life, unit=plural(subject.unit)),
+        "age at which one percent is left": replace(reach.faded, unit=plural(subject.unit)),
         "largest amplification that was found": gain,
     }
     return response(
