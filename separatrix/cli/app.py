@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from separatrix.cli.bench import bench
@@ -27,4 +29,6 @@ app.command()(doctor)
 
 
 def main() -> None:
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # where ° cannot be written, a ? must not cost the answer
     app(prog_name="separatrix")

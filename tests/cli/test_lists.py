@@ -1,6 +1,7 @@
 """data, papers, doctor: what they list, and that JSON is JSON."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -85,3 +86,9 @@ def test_doctor_leaves_threads_alone():
 def test_help_starts_without_torch():
     code = "import sys; import separatrix.cli; sys.exit(bool({'torch', 'numba', 'matplotlib', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_the_terminal_cannot_write_does_not_cost_the_answer():
+    command = [sys.executable, "-m", "separatrix", "data", "nino"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 0 and "El Ni?o cycle" in result.stdout, result.stderr
