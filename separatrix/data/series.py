@@ -70,6 +70,10 @@ class Series:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        gaps = f", gaps {self.gaps:,}" if self.gaps else ""
+        return f"Series({self.name!r}, {len(self):,} rows of {', '.join(self.names)}, step {self.step:.6g} {self.unit}{gaps})"
+
     @property
     def gaps(self) -> int:
         """How many values are missing, over all channels."""

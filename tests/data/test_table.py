@@ -181,6 +181,11 @@ def test_arrays_that_are_refused(array, complaint):
         data.Series.from_array(array)
 
 
+def test_a_series_is_shown_in_one_line():
+    series = data.Series.from_array([[1, nan], [2, 3]], name="s", names=("a", "b"), unit="day")
+    assert repr(series) == "Series('s', 2 rows of a, b, step 1 day, gaps 1)"
+
+
 def test_selecting_channels():
     series = data.load("nino").select("nino4_sst", "nino3_anom")
     assert series.names == ("nino4_sst", "nino3_anom") and series.values.shape == (800, 2) and series.channel_units == ("°C", "°C")
