@@ -167,7 +167,7 @@ def average_growth(log_growth: Tensor, interval: float, every: int, dimension: i
     finite = mean.isfinite()
     scale = mean[finite].abs().max() if bool(finite.any()) else torch.tensor(0.0)
     drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 / interval + scale)).any())
-    # Growth like a power of time (a Jordan block) ends like 1/t: all blocks of the last half in one order, by chance once in a million runs.
+    # Growth like a power of time (a Jordan block) ends like 1/t: all blocks of the last half in one order, by chance once in a million.
     moves = block_mean[half:].diff(dim=0)
     one_way = (moves > 0).all(0) | (moves < 0).all(0)
     drifting |= bool((one_way & (moves.sum(0).abs() > error + 1e-9 * (1.0 / interval + scale))).any())
