@@ -7,6 +7,7 @@ torch are built without their own initialisation, so building a layer from a gen
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Generator, Tensor, nn
@@ -52,9 +53,9 @@ def check_positive(value: float, name: str) -> float:
 
 
 def check_count(value: int, name: str) -> int:
-    if not isinstance(value, int) or value < 1:
+    if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{name} is {value!r} but must be a whole number, 1 or more.")
-    return value
+    return int(value)
 
 
 def check_even(value: int, name: str) -> int:

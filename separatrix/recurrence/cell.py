@@ -114,9 +114,12 @@ class Linearizes(Protocol):
 
 def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
     """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation."""
+    expect_cell(cell)
+    expect_numbers("h", h, x=x)
+    expect_shape("h", h, (*h.shape[:-1], cell.size), "..., state")
+    expect_shape("x", x, (*h.shape[:-1], cell.width), "..., width")
     if isinstance(cell, Linearizes):
         return cell.linearize(h, x)
-    expect_cell(cell)
     flat_h, flat_x = h.reshape(-1, cell.size), x.reshape(-1, cell.width)
 
     def twice(state: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:

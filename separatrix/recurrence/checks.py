@@ -23,6 +23,13 @@ def expect_count(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 
+def expect_parts(name: str, value: object, parts: str) -> None:
+    """A state of several tensors. `parts` names them: "S, z"."""
+    if not isinstance(value, tuple | list) or len(value) != parts.count(",") + 1:
+        came = f"a {type(value).__name__} of {len(value)}" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+        raise TypeError(f"{name} is {came}, expected ({parts}): the final state that an earlier call returned")
+
+
 def expect_shape(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str) -> None:
     """`axes` is the shape in words: "batch, time, heads, key"."""
     expect_tensor(name, tensor)

@@ -22,7 +22,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_at_least_zero, expect_axes, expect_numbers, expect_real, expect_shape, readable
+from separatrix.recurrence.checks import (
+    along_time,
+    expect_at_least_zero,
+    expect_axes,
+    expect_numbers,
+    expect_parts,
+    expect_real,
+    expect_shape,
+    readable,
+)
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.heads import enter, expect_heads
@@ -63,6 +72,7 @@ def log_linear_attention(
     levels = level_scale.shape[-1]
     expect_shape("level_scale", level_scale, (batch, time, heads, levels), "batch, time, value heads, levels")
     if initial_state is not None:
+        expect_parts("initial_state", initial_state, "S, position")
         S, position = initial_state
         expect_numbers("q", q, S=S)
         expect_shape("S", S, (batch, heads, levels, key, value), "batch, value heads, levels, key, value")

@@ -50,6 +50,8 @@ LEAVE = 0.3
 # On a CPU the loop is faster for shorter sequences, and where the Jacobians of one step, all batch rows together, have more numbers.
 LONG, WIDE = 64, 512
 
+LOOP = "run the cell with cell_scan"
+
 
 class Solution(NamedTuple):
     """All states, and how they were found."""
@@ -103,6 +105,10 @@ def newton_scan(
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)
+    for part in (x, *cell.tensors()):
+        if part.is_meta or torch._C._functorch.is_batchedtensor(part):
+            why = "meta tensors have none" if part.is_meta else "vmap hides them"
+            raise NotImplementedError(f"newton_scan stops where values say so, and {why}: {LOOP}")
     wide, drive, start = enter(cell, x, initial_state)
     if guess is not None:
         expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
@@ -208,6 +214,10 @@ class _Implicit(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         ctx.cell, x, start, reset, _, *tensors = inputs
         ctx.save_for_backward(x, start, reset, output[0], *tensors)
+
+    @staticmethod
+    def jvp(ctx, *moves):
+        raise NotImplementedError(f"newton_scan has no forward derivatives: {LOOP}")
 
     @staticmethod
     def backward(ctx, grad_states, grad_final):

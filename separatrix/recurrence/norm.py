@@ -29,6 +29,8 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
         raise ValueError(f"x is {list(x.shape)}, expected {weight.numel()} channels, one for each weight")
     if z is not None:
         expect_shape("z", z, tuple(x.shape), "..., channels")
+    if not eps >= 0:
+        raise ValueError(f"eps is {eps}, expected 0 or more")
     inputs = (x, weight) if z is None else (x, weight, z)
     if all(readable(a) and a.dtype is torch.float32 for a in inputs) and transformed() is None:
         return operators().rms_norm(x, weight, z, eps)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_numbers, expect_real, expect_shape, working_dtype
+from separatrix.recurrence.checks import expect_numbers, expect_parts, expect_real, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.heads import expect_heads
 from separatrix.recurrence.linear_attention import linear_attention
@@ -46,6 +46,8 @@ def normalised_attention(
     q, k [B, T, H, K], v [B, T, H, V], scale K^(-1/2) unless given, initial_state (S [B, H, K, V], z [B, H, K]), reset [B, T] bool
     ->  o [B, T, H, V], the final state.
     """
+    if initial_state is not None:
+        expect_parts("initial_state", initial_state, "S, z")
     S, z = (None, None) if initial_state is None else initial_state
     expect_heads(q, k, v, None, None, S, reset)
     batch, _, heads, key = q.shape

@@ -22,6 +22,7 @@ from separatrix.recurrence.checks import (
     expect_axes,
     expect_count,
     expect_numbers,
+    expect_parts,
     expect_real,
     expect_reset,
     expect_shape,
@@ -51,6 +52,7 @@ def legs_online(
     dtype = working_dtype(u)
     if initial_state is None:
         initial_state = u.new_zeros(batch, channels, n, dtype=dtype), torch.zeros(batch, dtype=torch.int64, device=u.device)
+    expect_parts("initial_state", initial_state, "coefficients, count")
     c, heard = initial_state
     expect_shape("initial_state's coefficients", c, (batch, channels, n), "batch, channels, state")
     expect_shape("initial_state's count", heard, (batch,), "batch")

@@ -53,6 +53,8 @@ def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_f
 
 def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     """The form that `operation` takes on these inputs over `time` steps, and the reason in words."""
+    if operation not in OPERATIONS:
+        raise ValueError(f"operation is {operation!r}, expected one of {', '.join(sorted(OPERATIONS))}")
     forms = OPERATIONS[operation]
     if time <= 1 and "recurrent" in forms:
         if time == 1 and _pays_from.get(f"{operation}_fused") == 1 and not recorded(inputs) and objection(operation, inputs) is None:

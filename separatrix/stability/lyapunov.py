@@ -37,7 +37,7 @@ class Spectrum(NamedTuple):
 
     exponents: Tensor  # [k], largest first; NaN when the verdict is DIVERGED
     error: Tensor  # [k], standard error over blocks of the run; 0 where the exponents are exact
-    verdict: Verdict  # SETTLED; DRIFTING: the two halves of the run disagree; DIVERGED: the state left the finite numbers
+    verdict: Verdict  # SETTLED; DRIFTING: it still moves, see `average_growth`; DIVERGED: the state left the finite numbers
     failed: int | None  # the step at which it diverged
     history: Tensor  # [M, k], the plain average up to each time: how it converged
     times: Tensor  # [M], in units of dt, since the end of the transient
@@ -145,7 +145,10 @@ def exact_spectrum(system: LinearSystem, k: int | None = None) -> Spectrum:
 
 
 def average_growth(log_growth: Tensor, interval: float, every: int, dimension: int, how: str) -> Spectrum:
-    """Exponents from the logs of |R_ii|.    log_growth [M, k], each over `every` steps that took `interval` -> Spectrum"""
+    """Exponents from the logs of |R_ii|.    log_growth [M, k], each over `every` steps that took `interval` -> Spectrum
+
+    DRIFTING when the two halves of the run disagree, or when an exponent moves one way, by more than its error, over the last half.
+    """
     if len(log_growth) < BLOCKS:
         raise ValueError(f"{len(log_growth)} orthonormalisations are too few for {BLOCKS} blocks. Run longer, or lower `every`.")
     rate = log_growth / interval
@@ -164,6 +167,10 @@ def average_growth(log_growth: Tensor, interval: float, every: int, dimension: i
     finite = mean.isfinite()
     scale = mean[finite].abs().max() if bool(finite.any()) else torch.tensor(0.0)
     drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 / interval + scale)).any())
+    # Growth like a power of time (a Jordan block) ends like 1/t: all blocks of the last half in one order, by chance once in a million.
+    moves = block_mean[half:].diff(dim=0)
+    one_way = (moves > 0).all(0) | (moves < 0).all(0)
+    drifting |= bool((one_way & (moves.sum(0).abs() > error + 1e-9 * (1.0 / interval + scale))).any())
     order = mean.argsort(descending=True, stable=True)
     ends = torch.linspace(1, len(rate), min(500, len(rate))).long()
     return Spectrum(

@@ -51,7 +51,8 @@ class Reach(NamedTuple):
 def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
     """Half-lives (1) of a layer from its transitions along data, [B, T, ...].
 
-    every   steps between two QRs, for transitions that are not diagonal.
+    every   steps between two QRs, for transitions that are not diagonal. Their rates are those of the product of T steps, which begins
+            in no mode of its own: they are off by some 1/T, so half-lives near T or above say no more than that.
     """
     with torch.no_grad():
         rates, how = _rates(transition, every)

@@ -25,7 +25,7 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
 
     segment  samples per segment; an eighth of the series, at least 64, when None.
     """
-    x = as_series(series)
+    x, _ = of_size_one(as_series(series))
     if segment is None:
         segment = min(len(x), max(64, len(x) // 8))
     if not 8 <= segment <= len(x):
@@ -66,3 +66,9 @@ def as_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarr
         where = int((~torch.isfinite(x)).nonzero()[0, 0])
         raise ValueError(f"{name} has {bad} NaN or infinite values, the first at sample {where}. Fill the gaps, or pass a stretch without.")
     return x.numpy()
+
+
+def of_size_one(x: np.ndarray) -> tuple[np.ndarray, float]:
+    """x over the power of two above its magnitude, and the log of that power: squares then neither overflow nor vanish.    [T] -> [T]"""
+    power = int(np.frexp(np.abs(x).max())[1])
+    return np.ldexp(x, -power), power * np.log(2)

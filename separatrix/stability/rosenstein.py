@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, power_spectrum
+from separatrix.stability.power import as_series, of_size_one, power_spectrum
 
 REACH = 0.25  # share of the remaining way to saturation that the fit region covers
 ROOM = 0.4  # share of the whole way that must be left where it begins
@@ -75,7 +75,7 @@ def rosenstein(
     like       take embedding, delay, theiler and horizon from this result: data and model must be looked at with the same eyes.
     generator  of the bootstrap and of the random pairs; a fixed seed when None.
     """
-    x = as_series(series, least=200)
+    x, log_size = of_size_one(as_series(series, least=200))
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         raise ValueError("the series is constant: nothing in it diverges. If this is a free run, it has settled to a fixed point.")
     if like is not None:
@@ -89,8 +89,8 @@ def rosenstein(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     pieces = [_growth(x, m, delay, theiler, horizon, rng) for m in embedding]
-    curves = np.stack([total.sum(0) / count.sum(0) for total, count, _ in pieces])
-    levels = np.array([level for _, _, level in pieces])
+    curves = log_size + np.stack([total.sum(0) / count.sum(0) for total, count, _ in pieces])
+    levels = log_size + np.array([level for _, _, level in pieces])
     lines = [fit_line(c, level, theiler) for c, level in zip(curves, levels)]
     drawn = np.sort(_resample(pieces, theiler, rng)) / dt
     slopes = np.array([line.slope for line in lines]) / dt

@@ -9,6 +9,7 @@ Paper    Van Loan 1978, Computing integrals involving the matrix exponential, IE
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +31,9 @@ class LinearSystem:
 
     def __post_init__(self) -> None:
         A = _real("A", self.A)
-        n = A.shape[-1]
-        if A.shape != (n, n) or n == 0:
+        if A.ndim != 2 or A.shape[0] != A.shape[1] or len(A) == 0:
             raise ValueError(f"A is {tuple(A.shape)}, expected a square matrix [n, n].")
+        n = len(A)
         B = A.new_zeros(n, 0) if self.B is None else _real("B", self.B)
         C = torch.eye(n, dtype=A.dtype, device=A.device) if self.C is None else _real("C", self.C)
         if B.ndim != 2 or B.shape[0] != n or C.ndim != 2 or C.shape[1] != n:
@@ -40,9 +41,11 @@ class LinearSystem:
         D = A.new_zeros(C.shape[0], B.shape[1]) if self.D is None else _real("D", self.D)
         if D.shape != (C.shape[0], B.shape[1]):
             raise ValueError(f"D is {tuple(D.shape)}, expected [p, m] = {(C.shape[0], B.shape[1])}.")
-        if not self.dt > 0:
+        if not 0 < self.dt < math.inf:
             raise ValueError(f"dt is {self.dt}, expected a positive time per step.")
         for name, matrix in (("A", A), ("B", B), ("C", C), ("D", D)):
+            if matrix.dtype != A.dtype:
+                raise TypeError(f"{name} is {matrix.dtype} but A is {A.dtype}. Convert one of them.")
             object.__setattr__(self, name, matrix)
 
     @classmethod
@@ -50,11 +53,8 @@ class LinearSystem:
         cls, A: Tensor, B: Tensor | None = None, C: Tensor | None = None, D: Tensor | None = None, *, dt: float
     ) -> LinearSystem:
         """x' = A x + B u sampled every `dt` with the input held in between, by (2)."""
-        A = _real("A", A)
-        if A.ndim != 2 or A.shape[0] != A.shape[1]:
-            raise ValueError(f"A is {tuple(A.shape)}, expected a square matrix [n, n].")
-        n = A.shape[0]
-        B = A.new_zeros(n, 0) if B is None else _real("B", B)
+        given = cls(A, B, C, D, dt)
+        n, B = given.dimension, _matrix(given.B)
         generator = torch.cat([torch.cat([A, B], 1), A.new_zeros(B.shape[1], n + B.shape[1])]) * dt
         moved = torch.linalg.matrix_exp(generator)
         return cls(moved[:n, :n].clone(), moved[:n, n:].clone(), C, D, dt)

@@ -33,7 +33,7 @@ class Ruled:
         def step(self, state: Tensor, input: Tensor | None = None) -> Tensor: ...
 
     def check(self) -> None:
-        if not self.dt > 0:
+        if not 0 < self.dt < np.inf:
             raise ValueError(f"dt is {self.dt}, expected a positive time per step.")
         if not self.initial_state or not np.isfinite(self.initial_state).all():
             raise ValueError(f"initial_state is {self.initial_state}, expected one finite number for each component.")
@@ -70,7 +70,7 @@ class Ruled:
         rows = state.detach().cpu().reshape(-1, self.dimension).clone().numpy()
         out = np.empty((rows.shape[0], steps // every, self.dimension))
         run_rows(self.compile(tangent=False), rows, self._values, self.dt, every, out)
-        return torch.from_numpy(out).reshape(*state.shape[:-1], -1, self.dimension).to(state.device)
+        return torch.from_numpy(out).reshape(*state.shape[:-1], *out.shape[1:]).to(state.device)
 
     def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
         """Carry a frame [k, n] along, orthonormalising it after every `every` steps."""

@@ -173,6 +173,9 @@ def _load_forward_rules() -> None:
 
 def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
     """Refuse at the door what could only fail later, naming the argument."""
+    for name, tensor in (("state", state), ("inputs", inputs)):
+        if tensor is not None and not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
+            raise TypeError(f"{name} is {getattr(tensor, 'dtype', type(tensor).__name__)}, expected a real floating-point tensor.")
     if state.shape[-1:] != (system.dimension,):
         raise ValueError(f"state is {tuple(state.shape)}, expected [..., {system.dimension}]: the dimension of this system.")
     if not bool(torch.isfinite(state).all()):

@@ -48,7 +48,7 @@ def seasonal(past: NDArray, steps: int, period: float) -> NDArray:
     rows = len(past[0])
     back = np.ceil((np.arange(1, steps + 1)) / period) * period
     at = rows - 1 + np.round(np.arange(1, steps + 1) - back).astype(int)
-    return past[:, np.clip(at, 0, rows - 1)]
+    return past[:, np.where(at < 0, rows - 1, at)]
 
 
 def bridged(past: NDArray) -> NDArray:

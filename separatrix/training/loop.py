@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from separatrix.files import save_tensors
 from separatrix.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from separatrix.training.monitor import Diverged, Interrupted, Metrics, first_bad_layer, norm_of
+from separatrix.training.monitor import NOWHERE, Diverged, Interrupted, Metrics, first_bad_layer, norm_of
 from separatrix.training.optimizer import adamw, average, set_rate
 from separatrix.training.recipe import Recipe
 
@@ -103,7 +103,12 @@ def _advance(
     """One optimizer step, and its line of metrics; `Diverged` when the loss or the gradient is not finite."""
     lr = set_rate(optimizer, recipe, step)
     optimizer.zero_grad(set_to_none=True)
-    loss, parts = objective.loss(model, batch, step)
+    try:
+        loss, parts = objective.loss(model, batch, step)
+    except ValueError:  # a gated layer refuses a decay that is NaN before there is a loss
+        if first_bad_layer(model, lambda: objective.loss(model, batch, step)) == NOWHERE:
+            raise
+        loss = torch.tensor(torch.nan)
     finite = bool(torch.isfinite(loss))
     if finite:
         loss.backward()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from separatrix.files import write_text
+
+NOWHERE = "the loss itself"
 
 
 class Diverged(FloatingPointError):
@@ -57,7 +60,7 @@ def first_bad_layer(model: nn.Module, compute: Callable[[], Any]) -> str:
 
     hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), suppress(ValueError):  # of a layer further on that refuses what is not a number
             compute()
     finally:
         for hook in hooks:
@@ -65,7 +68,7 @@ def first_bad_layer(model: nn.Module, compute: Callable[[], Any]) -> str:
     if found:
         return f"the output of {found[0]}"
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    return f"the gradient of {', '.join(bad[:3])}" if bad else "the loss itself"
+    return f"the gradient of {', '.join(bad[:3])}" if bad else NOWHERE
 
 
 def _finite(tensor: Tensor) -> bool:

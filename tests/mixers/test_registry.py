@@ -4,6 +4,7 @@ import inspect
 import re
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,11 @@ def test_names_stand_for_functions():
     assert layer.discretize is bilinear
     assert torch.equal(layer.A_imag, s4d_lin(8)[0].imag.float().repeat(4, 1))
     assert isinstance(build_mixer("s4d", 4, init=s4d_lin), S4D)
+
+
+def test_a_count_of_numpys_is_a_count():
+    for size in (np.int64(8), np.int32(8)):
+        assert build_mixer("s5", size, d_state=size).d_model == 8
 
 
 def test_unknown_names_and_settings_are_refused_with_the_known_ones():

@@ -263,6 +263,19 @@ def test_what_does_not_fit_is_refused(change: dict, message: str):
 
 
 @pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda states, x: torch.func.jvp(states, (x,), (x,)), "newton_scan has no forward derivatives: run the cell with cell_scan"),
+        (lambda states, x: torch.func.vmap(states)(x[None]), "vmap hides them: run the cell with cell_scan"),
+        (lambda states, x: states(x.to("meta")), "meta tensors have none: run the cell with cell_scan"),
+    ],
+)
+def test_what_the_iteration_cannot_do_points_to_the_loop(call: Callable, message: str):
+    with pytest.raises(NotImplementedError, match=message):
+        call(lambda x: newton_scan(Elman(torch.eye(5).to(x.device)), x).states, torch.zeros(2, 3, 5))
+
+
+@pytest.mark.parametrize(
     "cell, shape, dtype, chosen, why",
     [
         (DiagonalGRU(torch.zeros(3, 8)), (1, 100, 24), torch.float32, "fused", "one compiled kernel"),

@@ -206,6 +206,8 @@ def test_a_drift_is_named():
     fading = torch.linspace(1, 0, 2000, dtype=torch.float64)[:, None] + 0.01 * torch.randn(2000, 1, dtype=torch.float64)
     for interval in (1.0, 1e12):  # whatever the unit of time
         assert average_growth(fading, interval, 1, 1, "").verdict is Verdict.DRIFTING
+    jordan = lyapunov_spectrum(Constant(torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)), torch.zeros(2).double(), steps=20_000)
+    assert jordan.verdict is Verdict.DRIFTING  # growth like t: an exponent of log t / t, on its way to 0
 
 
 def test_a_direction_lost_to_rounding_is_minus_infinity():

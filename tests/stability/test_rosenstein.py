@@ -1,5 +1,6 @@
 """The exponent of a measured series: known maps and flows, the laser, and what is not chaos."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,10 @@ def test_rates_change_with_the_clock_and_nothing_changes_with_the_unit():
     assert float(slower.exponent) == pytest.approx(float(once.exponent) / 0.05)
     torch.testing.assert_close(louder.slopes, once.slopes, atol=1e-9, rtol=1e-9)
     torch.testing.assert_close(slower.steps, once.steps * 0.05)
+    for unit in (1e200, 1e-200):  # squares of these overflow and vanish
+        other = rosenstein(unit * x)
+        torch.testing.assert_close(other.slopes, once.slopes, atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(other.curves, once.curves + math.log(unit))
 
 
 def test_data_and_model_are_seen_with_the_same_eyes():

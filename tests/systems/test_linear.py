@@ -62,7 +62,10 @@ def test_push_tangents_finds_a_lost_direction():
         (lambda: LinearSystem(torch.eye(2), torch.zeros(2, 1), torch.zeros(1, 2), torch.zeros(2, 2)), r"D is \(2, 2\)"),
         (lambda: LinearSystem(torch.eye(2) * torch.nan), "NaN"),
         (lambda: LinearSystem(torch.eye(2), dt=-1.0), "dt is -1.0"),
+        (lambda: LinearSystem(torch.tensor(0.5)), r"A is \(\)"),
         (lambda: LinearSystem.from_continuous(torch.zeros(2, 3), dt=1.0), "square"),
+        (lambda: LinearSystem.from_continuous(torch.eye(2), torch.ones(2), dt=1.0), r"B is \(2,\)"),
+        (lambda: LinearSystem.from_continuous(torch.eye(2), dt=torch.inf), "dt is inf"),
     ],
 )
 def test_matrices_that_do_not_fit_are_refused(make, says):
@@ -73,3 +76,5 @@ def test_matrices_that_do_not_fit_are_refused(make, says):
 def test_integers_are_refused():
     with pytest.raises(TypeError, match=r"A is torch\.int64"):
         LinearSystem(torch.eye(2, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"B is torch\.float32 but A is torch\.float64"):
+        LinearSystem(torch.eye(2).double(), torch.ones(2, 1))

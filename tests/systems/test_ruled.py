@@ -73,6 +73,7 @@ def test_rows_of_a_batch_do_not_know_each_other():
     assert together.shape == (2, 2, 20, 3)
     assert torch.equal(together[1, 0], trajectory(lorenz, start[1, 0], 20))
     assert trajectory(lorenz, start, 0).shape == (2, 2, 0, 3)
+    assert trajectory(lorenz, start[:0], 5).shape == (0, 2, 5, 3)
 
 
 def test_a_run_in_two_pieces_is_the_run():
@@ -131,14 +132,17 @@ def test_a_rule_that_numba_or_the_complex_step_cannot_follow_is_refused_by_name(
         (lambda: trajectory(lorenz, torch.zeros(3), -1), "steps is -1"),
         (lambda: trajectory(lorenz, torch.zeros(3), 3, inputs=torch.zeros(2, 3)), "at least steps = 3"),
         (lambda: push_tangents(lorenz, torch.zeros(3), torch.eye(4), 3), "expected"),
+        (lambda: trajectory(lorenz, torch.zeros(3) + 0j, 3), "state is torch.complex64, expected a real"),
+        (lambda: trajectory(lorenz, torch.zeros(3), 3, inputs=torch.zeros(3, 3) + 0j), "inputs is torch.complex64, expected a real"),
         (lambda: replace(lorenz, dt=0.0), "dt is 0.0"),
+        (lambda: replace(lorenz, dt=torch.inf), "dt is inf"),
         (lambda: replace(lorenz, observed=(3,)), "observed"),
         (lambda: replace(lorenz, initial_state=()), "initial_state"),
         (lambda: lorenz.step(torch.zeros(2)), "one entry for each component"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_the_door(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         call()
 
 

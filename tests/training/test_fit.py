@@ -125,6 +125,8 @@ def test_a_loss_that_is_not_a_number_stops_by_name(tmp_path):
     assert (tmp_path / BAD_BATCH).is_file() and len(read_metrics(tmp_path / METRICS)) == 6
     with pytest.raises(Diverged, match="There is no checkpoint yet"):
         run(None, objective=Poisoned([wave()], RECIPE))
+    with pytest.raises(Diverged, match="step 7, first in the output of embed"):  # its decay is refused before there is a loss
+        run(None, objective=Poisoned([wave()], RECIPE), model=network("gated_deltanet", n_heads=2))
 
 
 def test_a_gradient_that_is_not_a_number_names_its_parameters(tmp_path):
