@@ -58,13 +58,14 @@ class S5(nn.Module):
         self.d_model, self.d_state, self.discretize = check_count(d_model, "d_model"), check_even(d_state, "d_state"), discretize
         check_divides(d_state, 2 * check_count(blocks, "blocks"), "d_state", "2 * blocks")
         basis = s5(d_state, blocks)
+        usual = torch.get_default_dtype()
         real_B = torch.randn(d_state, d_model, dtype=torch.float64, generator=generator) * d_model**-0.5
         real_C = torch.randn(d_model, d_state, dtype=torch.float64, generator=generator) * d_state**-0.5
         self.log_dt = RecurrenceParameter(log_uniform((d_state // 2,), dt_range, generator))
-        self.log_A_real = RecurrenceParameter((-basis.W.real).log().float())
-        self.A_imag = RecurrenceParameter(basis.W.imag.float())
-        self.B = nn.Parameter(as_pairs(basis.V_inverse @ real_B.to(basis.V.dtype)).transpose(1, 2).contiguous().float())
-        self.C = nn.Parameter(as_pairs(real_C.to(basis.V.dtype) @ basis.V).float())
+        self.log_A_real = RecurrenceParameter((-basis.W.real).log().to(usual))
+        self.A_imag = RecurrenceParameter(basis.W.imag.to(usual))
+        self.B = nn.Parameter(as_pairs(basis.V_inverse @ real_B.to(basis.V.dtype)).transpose(1, 2).contiguous().to(usual))
+        self.C = nn.Parameter(as_pairs(real_C.to(basis.V.dtype) @ basis.V).to(usual))
         self.D = RecurrenceParameter(torch.randn(d_model, generator=generator))
         self.gate_proj = linear(d_model, d_model, bias=True, generator=generator)
         self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()

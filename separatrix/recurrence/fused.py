@@ -26,7 +26,7 @@ def float32(*tensors: Tensor | None) -> list[Tensor | None]:
 
 
 def state_or_rest(initial_state: Tensor | None, *shape: int) -> Tensor:
-    return torch.zeros(shape) if initial_state is None else initial_state.float()
+    return torch.zeros(shape, dtype=torch.float32, device="cpu") if initial_state is None else initial_state.float()
 
 
 def will_differentiate(*inputs: Tensor | None) -> bool:

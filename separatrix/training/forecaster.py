@@ -83,6 +83,7 @@ class Forecaster:
 
     # -- fitting ---------------------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)  # gradients too, whatever the caller has turned off
     def fit(
         self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, resume: bool = False,
         on_step: Callable[[Step], None] | None = None,

@@ -66,6 +66,12 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 
 
+@pytest.fixture
+def default_dtype():
+    yield torch.set_default_dtype
+    torch.set_default_dtype(torch.float32)
+
+
 def road(case: Case, cuts: tuple[int, ...], x, reset, *rest):
     """The layer along x from the given state, called anew after every cut: y and the parts of the last state."""
     layer = case.build()
@@ -261,6 +267,28 @@ def test_gradients_flow_under_autocast(case):
 
 
 @every_case
+def test_another_default_dtype_is_that_of_every_parameter(case, default_dtype):
+    single, x = case.build(), torch.randn(2, 5, D)
+    y = single(x)[0]
+    default_dtype(torch.float64)
+    layer = case.build()
+    assert {p.dtype for p in layer.parameters()} == {torch.float64}
+    layer(x.double())[0].sum().backward()
+    assert torch.equal(single(x)[0], y)
+
+
+@every_case
+@torch.no_grad()
+def test_another_default_device_is_not_that_of_the_state(case):
+    layer, x = case.build(), torch.randn(2, 5, D)
+    y, state = layer(x)
+    with torch.device("meta"):
+        elsewhere, later = layer(x)
+    assert torch.equal(elsewhere, y)
+    assert all(torch.equal(part, later.tensors()[name]) for name, part in state.tensors().items())
+
+
+@every_case
 def test_every_parameter_is_heard(case):
     layer = case.build()
     layer(torch.randn(2, 6, D))[0].square().sum().backward()
@@ -283,7 +311,7 @@ def test_whoever_resets_linear_layers_keeps_the_recurrence(case):
     before = {name: p.clone() for name, p in layer.named_parameters() if getattr(p, "_no_weight_decay", False)}
     layer.apply(lambda module: module.reset_parameters() if isinstance(module, (nn.Linear, nn.Conv1d)) else None)
     assert all(torch.equal(p, before[name]) for name, p in layer.named_parameters() if name in before)
-    assert before or case.name in ("lstm", "gru", "attention", "deltanet")
+    assert before or not list(layer.parameters(recurse=False))  # what a layer holds itself, outside of any map, is its recurrence's
 
 
 @every_case

@@ -78,6 +78,8 @@ CALLS = {
     "complex exponential": lambda x, y, p: torch.view_as_real(torch.exp(torch.complex(y, p))),
     "modulus": lambda x, y, p: torch.complex(y, p).abs() + torch.view_as_complex(y.reshape(4, 10, 2)).real.sum(),
     "nothing": lambda x, y, p: y[:0].sum(0) + y[:, :0].sum(1)[0],
+    "constants side by side": lambda x, y, p: y[0, :2] + torch.cat([torch.zeros_like(y[0, :1]), torch.ones_like(y[0, :1])]),
+    "sum of a number": lambda x, y, p: y.sum().sum(),
     "filled": lambda x, y, p: torch.zeros_like(x) + torch.ones_like(y) + y.new_zeros(20) + torch.full_like(y, 0.5),
 }
 
@@ -105,6 +107,48 @@ def test_several_results_and_complex_inputs_and_a_result_that_is_an_input():
     z, x = torch.complex(draw(5), draw(5, seed=3)), draw(5, seed=4)
     for found, wanted in zip(record(z, x), (z * x, z, x.flip(0), z.real[1:]), strict=True):
         close(found, wanted)
+
+
+def powers(x):
+    power, total = torch.ones(5), x
+    for _ in range(3):
+        total = total + x * power
+        power *= 0.5
+    return total
+
+
+def conjugate_of_what_changes(x):
+    z = torch.complex(x, x)
+    w = z.conj()
+    z.mul_(2)
+    return w * 1
+
+
+# What no program says as torch does.
+OTHERWISE = {
+    "a constant that changes": powers,
+    "a conjugate of what changes": conjugate_of_what_changes,
+    "sum in another dtype": lambda x: x.sum(dtype=torch.float64),
+    "a constant in another dtype": lambda x: x * torch.linspace(0, 1, 5, dtype=torch.float64),
+    "truths": lambda x: x > 0,
+    "a count": lambda x: (x > 0).sum(),
+    "a sum of truths": lambda x: ((x > 0) + (x > -1)).to(x.dtype),
+    "another layout": lambda x: torch.cumsum(x.reshape(-1), 0),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_what_a_program_cannot_say_comes_out_as_torch_says(name):
+    record = Recorded(OTHERWISE[name])
+    for x in (draw(4, 5, dtype=torch.float32), draw(5, 4, dtype=torch.float32).mT):
+        found, wanted = record(x), OTHERWISE[name](x)
+        assert found.dtype is wanted.dtype and torch.allclose(found, wanted)
+
+
+def test_random_numbers_are_drawn_anew_at_every_call():
+    record = Recorded(lambda x: x + torch.randn(5))
+    x = draw(5, dtype=torch.float32)
+    assert not torch.equal(record(x), record(x))
 
 
 def test_derivatives_are_recorded_too():

@@ -41,6 +41,15 @@ def test_every_mixer_fits_forecasts_and_comes_back(mixer, tmp_path):
     assert np.array_equal(loaded.update(signal()[:3]).predict(4), forecaster.update(signal()[:3]).predict(4))
 
 
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_a_fit_has_gradients_wherever_it_is_called(without_gradients):
+    wanted = Forecaster("gru", **TINY).fit(signal()).predict(3)
+    with without_gradients():
+        forecaster = Forecaster("gru", **TINY).fit(signal())
+        assert np.array_equal(forecaster.predict(3), wanted)
+    assert np.array_equal(forecaster.update(signal()[:3]).fit(signal()).predict(3), wanted)
+
+
 @pytest.mark.parametrize("mixer", ["s4d", "attention"])
 def test_a_long_forecast_is_the_free_run_and_begins_as_a_shorter_one(mixer):
     forecaster = Forecaster(mixer, **TINY).fit(holed())

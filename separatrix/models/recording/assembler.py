@@ -59,9 +59,9 @@ class Assembler:
         if value.is_complex():
             return torch.complex(self.constant(value.real), self.constant(value.imag))
         numbers = value.detach().numpy().astype(self.dtype).ravel()
-        self.constants.append(numbers)
-        self.starts.append(self.starts[-1] + len(numbers))
-        return torch.arange(*self.starts[-2:], dtype=torch.float64).reshape(value.shape)
+        self.constants.append(np.pad(numbers, (0, 1)))  # a gap, as in `reserve`
+        self.starts.append(self.starts[-1] + len(numbers) + 1)
+        return torch.arange(self.starts[-2], self.starts[-1] - 1, dtype=torch.float64).reshape(value.shape)
 
     def number(self, value: float) -> Tensor:
         if value not in self.numbers:
@@ -145,7 +145,7 @@ class Assembler:
         if prod(shape) == 0:
             return self.reserve(shape)
         added = prod(a.shape[i] for i in axes)
-        rows = a.permute(*kept, *axes).reshape(prod(shape), added)
+        rows = a.permute([*kept, *axes]).reshape(prod(shape), added)
         if rows.shape[0] > 1 and added and contiguous_below(rows, inner := shape[-1]):  # sums of rows that lie as they are wanted
             starts = flat(rows).reshape(-1, inner, added)[:, 0]
             return self.emit(machine.SUM_ROWS, self.reserve(shape), len(starts), inner, starts, 0, added)

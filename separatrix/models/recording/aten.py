@@ -42,7 +42,7 @@ SHIFTS = (
 )
 # fmt: on
 MOVES = (*SHIFTS, "clone", "cat", "stack", "complex", "flip", "roll", "repeat")  # these as calls of torch on addresses
-VIEWS = (*SHIFTS, "view", "_unsafe_view", "view_as_complex")  # these leave numbers where they are
+VIEWS = (*SHIFTS, "view", "_unsafe_view", "view_as_complex", "_conj")  # these leave numbers where they are
 
 
 @means(*MOVES)

@@ -131,11 +131,19 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
         elif node.op == "get_attr":
             place[node] = assembler.constant(getattr(record, node.target))
         elif node.op == "output":
+            dtypes = {dtype_of(source, record) for source in node.all_input_nodes}
+            if not dtypes <= {assembler.precision, assembler.precision.to_complex()}:
+                raise Unsupported("a result in another dtype")
             return args[0]
         elif not isinstance(node.target, torch._ops.OpOverload):
             place[node] = node.target(*args, **options)  # picks one of several results
             shows[node] = shows[node.args[0]]
         else:
+            dtype = dtype_of(node, record)
+            if dtype is not None and dtype.to_real() is not assembler.precision and (dtype.is_floating_point or dtype.is_complex):
+                raise Unsupported(f"{node} is {dtype}")
+            if dtype is torch.bool and name_of(node.target).startswith("add"):
+                raise Unsupported("a sum of truths")
             place[node] = meaning(node.target)(assembler, *args, **options)
             if name_of(node.target) in VIEWS:
                 shows[node] = shows[node.args[0]]
@@ -143,6 +151,11 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
                 refuse_stale(place, shows, node.args[0], set(nodes[position + 1 :]))
                 place[node.args[0]] = place[node]
     raise Unsupported("a record without an output")
+
+
+def dtype_of(node: fx.Node, record: fx.GraphModule) -> torch.dtype | None:
+    value = getattr(record, str(node.target)) if node.op == "get_attr" else node.meta.get("val")
+    return value.dtype if isinstance(value, Tensor) else None
 
 
 def meaning(call: torch._ops.OpOverload) -> Any:

@@ -24,6 +24,7 @@ from separatrix.models.recording.program import Program
 
 logger = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
+RANDOM = "the record draws random numbers"
 
 
 class Recorded:
@@ -44,14 +45,16 @@ class Recorded:
         return self.records[key]
 
     def _record(self, inputs: tuple[Tensor, ...]) -> Callable[..., Any]:
-        inputs = tuple(x.clone() for x in inputs)  # a tracer takes one tensor given twice for one input
+        # Copies: a tracer takes one tensor given twice for one input. Contiguous: a record of torch calls holds for one layout.
+        inputs = tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)
         try:
             with torch.no_grad():
                 try:
                     return Program(fold(make_fx(self._call, decomposition_table=taken_apart())(*inputs)), inputs)
                 except Unsupported as why:
                     logger.debug("no program, played call by call: %s", why)
-                    return fold(make_fx(self._call)(*inputs))
+                    record = fold(make_fx(self._call)(*inputs))
+                    return lambda *inputs: record(*(x.contiguous() for x in inputs))
         except Exception as error:  # whatever a tracer may trip over, the function itself is still right
             logger.debug("not recorded, runs as it is: %s", error)
             return self.function
@@ -63,19 +66,30 @@ class Recorded:
 def fold(record: fx.GraphModule) -> fx.GraphModule:
     """Compute now what depends on constants only."""
     known: dict[fx.Node, Any] = {}
+    fixed: set[int] = set()  # memory that was read before, whose numbers may not change any more
+
+    def fix(node: fx.Node) -> None:
+        if isinstance(value := known.get(node), Tensor):
+            fixed.add(value.untyped_storage().data_ptr())
+
     for node in record.graph.nodes:
         if node.op == "get_attr":
             known[node] = getattr(record, node.target)
-        elif node.op == "call_function" and all(source in known for source in node.all_input_nodes):
-            arguments = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
-            known[node] = node.target(*arguments[0], **arguments[1])
-        elif (
-            node.op == "call_function"
-            and node.args
-            and node.args[0] in known
-            and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
-        ):
-            raise ValueError(MUTATES)
+            fix(node)
+        elif node.op == "call_function":
+            if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+                raise ValueError(RANDOM)
+            written = node.args[0] if getattr(getattr(node.target, "_schema", None), "is_mutable", False) else None
+            if all(source in known for source in node.all_input_nodes):
+                if written is not None and known[written].untyped_storage().data_ptr() in fixed:
+                    raise ValueError(MUTATES)
+                arguments = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+                known[node] = node.target(*arguments[0], **arguments[1])
+            elif written in known:
+                raise ValueError(MUTATES)
+            else:
+                for source in node.all_input_nodes:
+                    fix(source)
     for count, (node, value) in enumerate(known.items()):
         if node.op != "get_attr" and isinstance(value, Tensor) and any(user not in known for user in node.users):
             record.register_buffer(f"folded{count}", value)
