@@ -94,10 +94,10 @@ class Assembler:
         apart = [a.broadcast_to(out.shape) for a in operands]
         read = [flat(a) for a in apart]
         inner = row_length(out.shape, read)
-        if inner < min(SHORT, out.numel()) and (order := as_they_lie(apart, inner)):
-            out = self.pointwise(operation, *(a.permute(order) for a in apart)).permute(np.argsort(order).tolist())
-            return self.multiplied(out, apart) if operation == machine.MULTIPLY else out
         if inner < min(SHORT, out.numel()):
+            if order := as_they_lie(apart, inner):
+                out = self.pointwise(operation, *(a.permute(order) for a in apart)).permute(np.argsort(order).tolist())
+                return self.multiplied(out, apart) if operation == machine.MULTIPLY else out
             near = [a if row_length(out.shape, [flat(a)]) >= SHORT else self.gathered(a) for a in apart]
             read = [flat(a) for a in near]
             inner = row_length(out.shape, read)
