@@ -48,7 +48,7 @@ class FreeRun:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
-        mean, scale = model.mean, model.scale
+        mean, scale = model.mean.clone(), model.scale.clone()
         model = copy.deepcopy(model).to(dtype).eval()
         model.mean, model.scale = mean, scale  # the units of the data may need digits that the network does not
         plain_parameters(model)
@@ -67,7 +67,7 @@ class FreeRun:
                 f"all it has heard (attention) has no fixed state space. Use a recurrent mixer."
             )
         given, order = state.tensors(), iter(later.tensors())
-        state = later.map(lambda _: given[next(order)])  # a state read from a file has its parts in another order
+        state = later.map(lambda _: given[next(order)])  # by name: parts may come in another order than the model's own
         shapes = State(**{name: part for name, part in state.parts.items() if name != "filled"})
         return cls(model, shapes, shapes.vector()[0], dt)
 

@@ -46,7 +46,7 @@ class Stepper:
         """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
         if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type):  # a record would keep its dtypes
             return self.module(x, state)
         kind = kinds(state)
         if kind not in self.recorded:

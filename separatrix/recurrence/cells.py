@@ -26,12 +26,11 @@ from torch import Tensor
 
 from separatrix.recurrence.blocks import DiagonalBlocks
 from separatrix.recurrence.cell import Cell, Kernel, Operands, cell_scan_recurrent
-from separatrix.recurrence.checks import readable
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.forcing import Forced
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import recorded, transformed
+from separatrix.recurrence.plan import recorded, single
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
 from separatrix.recurrence.transition import Transition
 from separatrix.recurrence.twins import twin
@@ -49,9 +48,7 @@ def rows(scale: Tensor, U: Tensor) -> Tensor:
 def alone(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
     """Whether a kernel that nobody can look into may do it: a value for each of these states, and no derivatives."""
     inputs = (h, x, *parameters)
-    if h.shape[:-1] != x.shape[:-1] or recorded(inputs) or transformed() is not None:
-        return False
-    return all(readable(a) and a.dtype is torch.float32 for a in inputs)
+    return h.shape[:-1] == x.shape[:-1] and not recorded(inputs) and single(inputs)
 
 
 @dataclass(frozen=True)

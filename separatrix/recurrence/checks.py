@@ -7,7 +7,9 @@ where looking is impossible or would stop the machine: while tracing, inside tor
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ def expect_tensor(name: str, value: object) -> None:
 
 
 def expect_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int | np.integer | torch.SymInt) or value < least:
+    if not isinstance(value, Integral | torch.SymInt) or value < least:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 
@@ -76,13 +78,17 @@ def expect_reset(reset: Tensor | None, batch: int, time: int) -> None:
     expect_shape("reset", reset, (batch, time), "batch, time")
 
 
+class NotANumber(ValueError):
+    """A value that has to lie in some range is NaN: whoever computed it has diverged."""
+
+
 def expect_at_most_zero(name: str, tensor: Tensor | None) -> None:
     """One pass over the values; NaN is refused too, since it is not <= 0."""
     if tensor is None or not readable(tensor):
         return
     largest = tensor.detach().amax().item()
     if not largest <= 0:
-        raise ValueError(f"{name} must be <= 0, got max {largest:.3g}")
+        raise (NotANumber if math.isnan(largest) else ValueError)(f"{name} must be <= 0, got max {largest:.3g}")
 
 
 def expect_at_least_zero(name: str, tensor: Tensor | None) -> None:
@@ -90,7 +96,7 @@ def expect_at_least_zero(name: str, tensor: Tensor | None) -> None:
         return
     smallest = tensor.detach().amin().item()
     if not smallest >= 0:
-        raise ValueError(f"{name} must be >= 0, got min {smallest:.3g}")
+        raise (NotANumber if math.isnan(smallest) else ValueError)(f"{name} must be >= 0, got min {smallest:.3g}")
 
 
 def readable(tensor: Tensor) -> bool:

@@ -11,13 +11,12 @@ Paper    Zhang and Sennrich 2019, arXiv:1910.07467.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_shape, readable
+from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_shape
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import transformed
+from separatrix.recurrence.plan import single
 from separatrix.recurrence.twins import twin
 
 
@@ -32,7 +31,7 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
     if not eps >= 0:
         raise ValueError(f"eps is {eps}, expected 0 or more")
     inputs = (x, weight) if z is None else (x, weight, z)
-    if all(readable(a) and a.dtype is torch.float32 for a in inputs) and transformed() is None:
+    if single(inputs):
         return operators().rms_norm(x, weight, z, eps)
     return rms_norm_plain(x, weight, z, eps)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from separatrix.recurrence import cuda
+from separatrix.recurrence.checks import readable
 from separatrix.recurrence.transition import Transition
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -113,6 +114,11 @@ def recorded(inputs: tuple) -> bool:
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
         return True
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+
+
+def single(inputs: tuple[Tensor, ...]) -> bool:
+    """Whether a kernel may read these itself: float32 numbers on the CPU that no transform hides."""
+    return all(readable(x) and x.dtype is torch.float32 for x in inputs) and transformed() is None
 
 
 def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -> str:

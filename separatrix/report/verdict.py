@@ -193,7 +193,7 @@ def judge(
 
 
 RULES = (
-    (Standing.HOLDS, f"bounded for {ENOUGH:,} free steps, and every criterion below is met with its whole interval"),
+    (Standing.HOLDS, f"bounded for {ENOUGH:,} free steps, and every criterion is met with its whole interval"),
     (Standing.MARGINAL, "nothing fails, but a number sits within its error of its line, or evidence is missing"),
     (Standing.WRONG, "bounded, but a criterion fails with its whole interval: the run settles, dies or wanders where the data does not"),
     (Standing.RUNS_AWAY, "the free run left every reasonable range; the step and the value are given"),

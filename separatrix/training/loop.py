@@ -18,8 +18,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.files import save_tensors
+from separatrix.recurrence.checks import NotANumber
 from separatrix.training.checkpoint import read_checkpoint, restore, save_checkpoint
-from separatrix.training.monitor import NOWHERE, Diverged, Interrupted, Metrics, first_bad_layer, norm_of
+from separatrix.training.monitor import Diverged, Interrupted, Metrics, first_bad_layer, norm_of
 from separatrix.training.optimizer import adamw, average, set_rate
 from separatrix.training.recipe import Recipe
 
@@ -105,9 +106,7 @@ def _advance(
     optimizer.zero_grad(set_to_none=True)
     try:
         loss, parts = objective.loss(model, batch, step)
-    except ValueError:  # a gated layer refuses a decay that is NaN before there is a loss
-        if first_bad_layer(model, lambda: objective.loss(model, batch, step)) == NOWHERE:
-            raise
+    except NotANumber:  # a gated layer refuses it before there is a loss
         loss = torch.tensor(torch.nan)
     finite = bool(torch.isfinite(loss))
     if finite:

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from separatrix.files import write_text
-
-NOWHERE = "the loss itself"
+from separatrix.recurrence.checks import NotANumber
 
 
 class Diverged(FloatingPointError):
@@ -48,27 +47,34 @@ class Interrupted(KeyboardInterrupt):
 
 
 def first_bad_layer(model: nn.Module, compute: Callable[[], Any]) -> str:
-    """The innermost module whose output is the first to hold a NaN or an infinity while `compute` runs; else the bad gradients' names."""
+    """The innermost module whose output is the first to hold a NaN or an infinity while `compute` runs, or that refuses one of its own;
+    else the bad gradients' names."""
     found: list[str] = []
+    inside: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            inside.pop()
             if not found and any(isinstance(leaf, Tensor) and not _finite(leaf) for leaf in pytree.tree_leaves(output)):
                 found.append(name)
 
         return hook
 
-    hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    named = [(name, module) for name, module in model.named_modules() if name]
+    hooks = [module.register_forward_pre_hook(lambda module, args, name=name: inside.append(name)) for name, module in named]
+    hooks += [module.register_forward_hook(watch(name)) for name, module in named]
     try:
-        with torch.no_grad(), suppress(ValueError):  # of a layer further on that refuses what is not a number
+        with torch.no_grad(), suppress(NotANumber):
             compute()
     finally:
         for hook in hooks:
             hook.remove()
     if found:
         return f"the output of {found[0]}"
+    if inside:
+        return f"the inside of {inside[-1]}"
     bad = [name for name, p in model.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    return f"the gradient of {', '.join(bad[:3])}" if bad else NOWHERE
+    return f"the gradient of {', '.join(bad[:3])}" if bad else "the loss itself"
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -127,6 +127,10 @@ def test_a_loss_that_is_not_a_number_stops_by_name(tmp_path):
         run(None, objective=Poisoned([wave()], RECIPE))
     with pytest.raises(Diverged, match="step 7, first in the output of embed"):  # its decay is refused before there is a loss
         run(None, objective=Poisoned([wave()], RECIPE), model=network("gated_deltanet", n_heads=2))
+    model = network("gated_deltanet", n_heads=2)
+    torch.nn.init.constant_(dict(model.named_parameters())["backbone.layers.0.mixer.A_log"], torch.nan)
+    with pytest.raises(Diverged, match=r"step 1, first in the inside of backbone\.layers\.0\.mixer"):  # every module says finite numbers
+        run(None, model=model)
 
 
 def test_a_gradient_that_is_not_a_number_names_its_parameters(tmp_path):

@@ -23,12 +23,32 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH // 2
 ONE = np.float32(1)
+
+
+@compiled
+def gru_gates(x, i, A, d, N, h, m):
+    """z, r, n of (1) from the state before."""
+    zero = fill(LANES, ZERO)
+    z = sigmoid(load_first(zero, A, d, m) * h + load_first(zero, x, i, m))
+    r = sigmoid(load_first(zero, A, N + d, m) * h + load_first(zero, x, i + N, m))
+    return z, r, tanh(load_first(zero, A, 2 * N + d, m) * (r * h) + load_first(zero, x, i + 2 * N, m))
+
+
+@compiled
+def lstm_gates(x, i, A, C, d, N, h, c, m):
+    """f, g, o of (2) and the new memory, from the state before."""
+    zero = fill(LANES, ZERO)
+    f = sigmoid(load_first(zero, A, d, m) * h + load_first(zero, C, d, m) * c + load_first(zero, x, i, m))
+    g = tanh(load_first(zero, A, N + d, m) * h + load_first(zero, x, i + N, m))
+    c = g + f * (c - g)
+    return f, g, sigmoid(load_first(zero, A, 2 * N + d, m) * h + load_first(zero, C, N + d, m) * c + load_first(zero, x, i + 2 * N, m)), c
 
 
 @njit(cache=True, nogil=True)
@@ -48,9 +68,7 @@ def gru_forward(first, last, shape, block, x, A, reset, start, states, final):
                 h = zero
                 if not reset[row]:
                     h = load_first(zero, before, at + d, m)
-                z = sigmoid(load_first(zero, A, d, m) * h + load_first(zero, x, i, m))
-                r = sigmoid(load_first(zero, A, N + d, m) * h + load_first(zero, x, i + N, m))
-                n = tanh(load_first(zero, A, 2 * N + d, m) * (r * h) + load_first(zero, x, i + 2 * N, m))
+                z, _, n = gru_gates(x, i, A, d, N, h, m)
                 store_first(states, row * N + d, (one - z) * h + z * n, m)
             before, at = states, row * N
         for d in range(left, right, LANES):
@@ -80,9 +98,7 @@ def gru_backward(first, last, shape, block, x, A, reset, start, states, dstates,
                 if not reset[row]:
                     h = load_first(zero, start, b * N + d, m) if t == 0 else load_first(zero, states, (row - 1) * N + d, m)
                 A_z, A_r, A_n = load_first(zero, A, d, m), load_first(zero, A, N + d, m), load_first(zero, A, 2 * N + d, m)
-                z = sigmoid(A_z * h + load_first(zero, x, i, m))
-                r = sigmoid(A_r * h + load_first(zero, x, i + N, m))
-                n = tanh(A_n * (r * h) + load_first(zero, x, i + 2 * N, m))
+                z, r, n = gru_gates(x, i, A, d, N, h, m)
                 dnew = load(zero, carried, j) + load_first(zero, dstates, row * N + d, m)
                 an = z * dnew * (one - n * n)
                 ar = A_n * h * an * r * (one - r)
@@ -120,10 +136,7 @@ def lstm_forward(first, last, shape, block, x, A, C, reset, start, states, final
                 h, c = zero, zero
                 if not reset[row]:
                     h, c = load_first(zero, before, at + d, m), load_first(zero, before, at + N + d, m)
-                f = sigmoid(load_first(zero, A, d, m) * h + load_first(zero, C, d, m) * c + load_first(zero, x, i, m))
-                g = tanh(load_first(zero, A, N + d, m) * h + load_first(zero, x, i + N, m))
-                c = g + f * (c - g)
-                o = sigmoid(load_first(zero, A, 2 * N + d, m) * h + load_first(zero, C, N + d, m) * c + load_first(zero, x, i + 2 * N, m))
+                _, _, o, c = lstm_gates(x, i, A, C, d, N, h, c, m)
                 store_first(states, row * 2 * N + d, o * tanh(c), m)
                 store_first(states, row * 2 * N + N + d, c, m)
             before, at = states, row * 2 * N

@@ -14,15 +14,12 @@ Units    rows: steps of all sequences.
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
-from separatrix.recurrence.kernels.gates import sigmoid, tanh
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load_first, store_first
+from separatrix.recurrence.kernels.gated import LANES, ONE, gru_gates, lstm_gates
+from separatrix.recurrence.kernels.gates import tanh
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
 from separatrix.recurrence.kernels.parallel import spawn
-
-LANES = WIDTH // 2
-ONE = np.float32(1)
 
 
 @njit(cache=True, nogil=True)
@@ -34,9 +31,7 @@ def gru(first, last, N, x, A, states, values, jacobian):
             m, i, j = N - d, row * 3 * N + d, row * N + d
             h = load_first(zero, states, j, m)
             A_z, A_r, A_n = load_first(zero, A, d, m), load_first(zero, A, N + d, m), load_first(zero, A, 2 * N + d, m)
-            z = sigmoid(A_z * h + load_first(zero, x, i, m))
-            r = sigmoid(A_r * h + load_first(zero, x, i + N, m))
-            n = tanh(A_n * (r * h) + load_first(zero, x, i + 2 * N, m))
+            z, r, n = gru_gates(x, i, A, d, N, h, m)
             store_first(values, j, (one - z) * h + z * n, m)
             by_n = z * (one - n * n) * A_n * (r + h * r * (one - r) * A_r)
             store_first(jacobian, j, one - z + (n - h) * z * (one - z) * A_z + by_n, m)
@@ -52,10 +47,7 @@ def lstm(first, last, N, x, A, C, states, values, jacobian):
             h, before = load_first(zero, states, j, m), load_first(zero, states, j + N, m)
             A_f, A_g, A_o = load_first(zero, A, d, m), load_first(zero, A, N + d, m), load_first(zero, A, 2 * N + d, m)
             C_f, C_o = load_first(zero, C, d, m), load_first(zero, C, N + d, m)
-            f = sigmoid(A_f * h + C_f * before + load_first(zero, x, i, m))
-            g = tanh(A_g * h + load_first(zero, x, i + N, m))
-            c = g + f * (before - g)
-            o = sigmoid(A_o * h + C_o * c + load_first(zero, x, i + 2 * N, m))
+            f, g, o, c = lstm_gates(x, i, A, C, d, N, h, before, m)
             s = tanh(c)
             store_first(values, j, o * s, m)
             store_first(values, j + N, c, m)

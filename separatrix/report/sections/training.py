@@ -35,7 +35,7 @@ def training(
     turn         the step from which the loss runs free.
     """
     best = float(np.nanmin(checks[1])) if checks is not None and len(checks[1]) else float("nan")
-    title = f"Training stopped at step {int(steps[-1]):,}" + (
+    title = f"Training ended after {int(steps[-1]):,} steps" + (
         f"; the weights of step {kept:,} were kept" if kept is not None and kept != steps[-1] else ""
     )
     if np.isfinite(best):
