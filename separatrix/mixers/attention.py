@@ -2,17 +2,14 @@
 
     y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,   s = t - window + 1 .. t                          (1)
 
-R rotates neighbouring dimensions by angles proportional to t - s. The state holds keys as they came, not rotated: only differences of
-time enter (1), so keys are turned relative to the call and the state has no clock that could run out of digits. `alive` is 0 for
-what a reset has hidden. With a window the state is bounded, without one it grows.
+R and one step of (1) are in `recurrence/attention.py`. The state holds keys as they came, not rotated; `alive` is 0 for what a reset has
+hidden. With a window the state is bounded, without one it grows.
 
 Paper    Vaswani et al. 2017, arXiv:1706.03762; Su et al. 2021, arXiv:2104.09864 (rotation).
 Cost     O(T window D); the state is [batch, up to window - 1, heads, d_head], twice.
 """
 
 from __future__ import annotations
-
-import functools
 
 import torch
 import torch.nn.functional as F
@@ -21,33 +18,9 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import check_divides, check_positive, linear
 from separatrix.recurrence import State
+from separatrix.recurrence.attention import attention_step, rotate, turns
 
 BLOCK = 512  # queries whose mask is built at once: memory grows with T, not with T²
-
-
-def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Each pair of neighbours in x, as a complex number, times its turn.    x [B, T, H, K], turns [T, 1, K/2] complex"""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))  # there is no complex bfloat16
-    return torch.view_as_real(torch.view_as_complex(wide.unflatten(-1, (-1, 2))) * turns).flatten(-2).to(x.dtype)
-
-
-def turns_until_now(rates: Tensor, before: int, now: int, like: Tensor) -> Tensor:
-    """R of the steps -before .. now - 1, relative to the first step of a call.    [before + now, 1, K/2] complex"""
-    if now != 1 or torch.compiler.is_compiling() or not like.is_cpu:
-        return turns(rates, -before, now, torch.promote_types(like.dtype, torch.float32), like.device)
-    steps = max(256, 1 << before.bit_length())  # a step of generation: the last rows of a table that serves many
-    return table(tuple(rates.tolist()), steps, torch.promote_types(like.dtype, torch.float32))[steps - 1 - before :]
-
-
-@functools.lru_cache(maxsize=16)
-def table(rates: tuple[float, ...], steps: int, dtype: torch.dtype) -> Tensor:
-    with torch.inference_mode(False):  # it may be used where gradients are wanted
-        return turns(torch.tensor(rates, dtype=torch.float64), 1 - steps, 1, dtype, torch.device("cpu"))
-
-
-def turns(rates: Tensor, start: int, stop: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    angles = torch.arange(start, stop, device=device, dtype=dtype)[:, None, None] * rates.to(device, dtype)
-    return torch.complex(angles.cos(), angles.sin())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None) -> Tensor:
@@ -110,24 +83,25 @@ class CausalAttention(nn.Module):
         check_input(x, self.d_model, self.in_proj.weight, reset)
         B, T, _ = x.shape
         heads = (self.n_heads, self.d_head)
-        before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
         qkv = self.in_proj(x).to(self.in_proj.weight.dtype)  # keys and values are the state: not rounded because of autocast
-        q, k, v = qkv.unflatten(-1, (3, *heads)).unbind(2)
-        present = k.new_ones(B, T)
-        if before_k is not None and before_v is not None and alive is not None:
-            k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, present], 1)
-        else:
-            alive = present
-        S = k.shape[1] - T
+        qkv = qkv.view(B, T, 3, *heads)
+        before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
+        if before_k is None or before_v is None or alive is None:
+            before_k, before_v, alive = qkv.new_empty(B, 0, *heads), qkv.new_empty(B, 0, *heads), qkv.new_empty(B, 0)
+        S = before_k.shape[1]
+        if T == 1 and reset is None and (self.window is None or self.window > S):
+            forget = 0 if self.window is None else max(0, S + 2 - self.window)
+            y, k, v, alive = attention_step(qkv[:, 0], before_k, before_v, alive, self.rates, forget)
+            return self.out_proj(y.view(B, 1, -1)), State(k=k, v=v, alive=alive)
+        q, k, v = qkv.unbind(2)
+        k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, qkv.new_ones(B, T)], 1)
         queries, keys, values = q, k, v
         if self.rates is not None:
-            turned = turns_until_now(self.rates, S, T, k)
-            queries, keys = q if T == 1 else rotate(q, turned[S:]), rotate(k, turned)  # the first step of a call is not turned
+            turned = turns(self.rates, -S, T, k)
+            queries, keys = rotate(q, turned[S:]), rotate(k, turned)
         queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
         if S == 0 < T and reset is None and (self.window is None or self.window >= T):
             y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-        elif T == 1 and reset is None and (self.window is None or self.window > S):
-            y = F.scaled_dot_product_attention(queries, keys, values, (alive > 0.5)[:, None, None])
         else:
             # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
             document = (alive > 0.5).to(torch.long)
@@ -136,10 +110,10 @@ class CausalAttention(nn.Module):
                 document = torch.cat([document[:, :S], 1 + started], dim=1)
                 alive = (document == document[:, -1:]).to(alive.dtype)
             y = attend(queries, keys, values, document, self.window)
-        kept = slice(0 if self.window is None else max(0, S + T - self.window + 1), S + T)
         y = self.out_proj(y.transpose(1, 2).flatten(-2))
-        if before_k is None or kept.start > S + T - kept.start:  # a view would keep more alive than it shows
-            k, v, alive = (part[:, kept].clone() for part in (k, v, alive))
-        elif kept.start:
-            k, v, alive = k[:, kept], v[:, kept], alive[:, kept]
+        first = 0 if self.window is None else max(0, S + T - self.window + 1)
+        if first:
+            k, v, alive = k[:, first:], v[:, first:], alive[:, first:]
+        if first > k.shape[1]:  # a view would keep more alive than it shows
+            k, v, alive = k.clone(), v.clone(), alive.clone()
         return y, State(k=k, v=v, alive=alive)

@@ -38,20 +38,23 @@ def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = 
 
 
 def parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tuple[Tensor | None, ...]:
-    """The named parts of `state`, each [batch, *kept[name]] (None in a shape: any length); Nones when there is no state."""
+    """The named parts of `state`, each [batch, *kept[name]] (None in a shape: any length, one for all); Nones without a state."""
     if state is None:
         return (None,) * len(kept)
     if not isinstance(state, State):
         raise TypeError(f"state is a {type(state).__name__} but this layer keeps a State({', '.join(kept)}). {RETURNED}")
     if state.parts.keys() != kept.keys():
         raise ValueError(f"state has the parts {sorted(state.parts)} but this layer keeps {sorted(kept)}. {RETURNED}")
+    length = None
     for name, shape in kept.items():
         part = state.parts[name]
         if not isinstance(part, Tensor):
             raise TypeError(f"state.{name} is a {type(part).__name__} but this layer keeps a tensor there. {RETURNED}")
-        if part.shape != (batch, *shape) and not (
-            part.ndim == len(shape) + 1 and part.shape[0] == batch and all(s is None or s == n for s, n in zip(shape, part.shape[1:]))
-        ):
+        if None in shape and part.ndim == len(shape) + 1:
+            free = shape.index(None)
+            length = part.shape[free + 1] if length is None else length
+            shape = (*shape[:free], length, *shape[free + 1 :])
+        if part.shape != (batch, *shape):
             wanted = ", ".join("any" if s is None else str(s) for s in (batch, *shape))
             raise ValueError(f"state.{name} is {tuple(part.shape)} but this layer keeps [{wanted}] for a batch of {batch}. {RETURNED}")
     return cast("tuple[Tensor | None, ...]", tuple(state.parts[name] for name in kept))

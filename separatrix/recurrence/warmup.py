@@ -14,12 +14,15 @@ from torch import complex64, float64, ones
 from torch.utils import _pytree as pytree
 
 from separatrix.recurrence import OPERATIONS, AdaptiveRidge, DiagonalGRU, DiagonalLSTM, Elman, linearize, rms_norm
+from separatrix.recurrence.attention import attention_step
 
 
 def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: None) -> int:
     """Compile every kernel that is not on disk yet; `progress(name, done, of)` before each. Returns how many combinations there are."""
     calls = [(operation, OPERATIONS[operation]["fused"], arguments) for operation, arguments in _combinations()]
     calls.append(("rms_norm", rms_norm, (ones(1, 2), ones(1, 2))))
+    kept = ones(1, 3, 1, 2)
+    calls.append(("attention_step", attention_step, (ones(1, 3, 1, 2), kept, kept, ones(1, 3), None)))
     for cell in (DiagonalGRU(ones(3, 1)), DiagonalLSTM(ones(3, 1), ones(2, 1))):
         calls.append(("newton_scan", lambda cell, h, x: linearize(cell, h, x)[0], (cell, ones(1, cell.size), ones(1, 3))))
     for done, (operation, function, arguments) in enumerate(calls):

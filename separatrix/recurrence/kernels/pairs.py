@@ -29,3 +29,14 @@ def pairs_low(typingctx, re, im):
 def pairs_high(typingctx, re, im):
     n = re.count
     return re(re, im), lambda context, builder, sig, args: pick(builder, *args, [n // 2 + i // 2 + n * (i % 2) for i in range(n)])
+
+
+@intrinsic
+def real_twice(typingctx, x):
+    """(re_0, re_0, re_1, re_1, ...) of complex numbers stored in x."""
+    return x(x), lambda context, builder, sig, args: pick(builder, args[0], args[0], [i - i % 2 for i in range(x.count)])
+
+
+@intrinsic
+def imag_twice(typingctx, x):
+    return x(x), lambda context, builder, sig, args: pick(builder, args[0], args[0], [i - i % 2 + 1 for i in range(x.count)])

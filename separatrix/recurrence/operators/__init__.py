@@ -9,6 +9,7 @@ They go past torch's dispatcher where nothing watches it (`operator.py`).
 Importing this package imports Numba and registers `torch.ops.separatrix.*`; `fused.operators()` does so at the first call.
 """
 
+from separatrix.recurrence.operators.attention import attention_step
 from separatrix.recurrence.operators.block_scan import block_scan
 from separatrix.recurrence.operators.dense_cell import dense_cell
 from separatrix.recurrence.operators.dense_scan import dense_scan
@@ -33,6 +34,7 @@ from separatrix.recurrence.operators.selective_scan2d import selective_scan2d
 from separatrix.recurrence.operators.short_convolution import short_convolution
 
 __all__ = [
+    "attention_step",
     "block_scan",
     "dense_cell",
     "dense_scan",

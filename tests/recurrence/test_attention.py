@@ -1,0 +1,67 @@
+"""One step of attention: the kernel is the definition, hidden steps may hold anything, and a wrong state is refused."""
+
+import pytest
+import torch
+
+from separatrix.mixers import build_mixer
+from separatrix.recurrence import State
+from separatrix.recurrence.attention import attention_step, attention_step_plain, turns, turns_until_now
+from tests.agree import agree
+from tests.recurrence.roads import randn
+
+SHAPES = {"nothing kept": (1, 0, 2, 6), "odd": (3, 5, 1, 7), "a register": (2, 70, 3, 64), "wider": (1, 300, 2, 130)}
+
+
+@pytest.mark.parametrize("forget", [0, 1, "all"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_kernel_is_the_definition(shape: str, forget: int | str):
+    B, S, H, K = SHAPES[shape]
+    alive = (torch.rand(B, S) > 0.3).double()
+    inputs = randn(B, 3, H, K), randn(B, S, H, K), randn(B, S, H, K), alive
+    rates = None if K % 2 else torch.logspace(0, -3, K // 2, dtype=torch.float64)
+    gone = S + 1 if forget == "all" else min(int(forget), S + 1)
+
+    def plain(qkv, keys, values, alive):
+        turned = None if rates is None else turns(rates, -S, 1, keys)
+        return attention_step_plain(qkv, keys, values, alive, turned, gone)
+
+    agree(lambda *given: attention_step(*given, rates, gone), plain, inputs, torch.float32)
+
+
+def test_the_table_of_generation_is_the_definition():
+    rates = torch.tensor([1.0, 0.1, 1e-4], dtype=torch.float64)
+    for before in (0, 1, 255, 256, 5000):
+        for like in (torch.zeros(1), torch.zeros(1, dtype=torch.float64)):
+            assert torch.equal(turns_until_now(rates, before, like), turns(rates, -before, 1, like))
+
+
+def test_what_is_hidden_may_hold_anything():
+    layer, x = build_mixer("attention", 8), torch.randn(1, 7, 8)
+    with torch.no_grad():
+        _, state = layer(x[:, :6], reset=torch.arange(6)[None] == 4)
+        keys, values, hidden = state.k.clone(), state.v.clone(), state.alive < 0.5
+        assert bool(hidden[:, :4].all()) and not bool(hidden[:, 4:].any())
+        keys[hidden], values[hidden] = float("nan"), float("inf")
+        y, _ = layer(x[:, 6:], State(k=keys, v=values, alive=state.alive))
+        expected, _ = layer(x[:, 4:])
+    torch.testing.assert_close(y, expected[:, -1:])
+
+
+def test_a_value_that_is_no_number_is_seen():
+    layer, x = build_mixer("attention", 8), torch.randn(2, 4, 8)
+    with torch.no_grad():
+        _, state = layer(x[:, :3])
+        state.k[0, 1, 0, 0] = float("nan")
+        y, _ = layer(x[:, 3:], state)
+    assert bool(y[0].isnan().all()) and bool(y[1].isfinite().all())
+
+
+@pytest.mark.parametrize("part, came", [("v", r"\(1, 2, 4, 2\)"), ("alive", r"\(1, 2\)")])
+@pytest.mark.parametrize("T", [1, 2])
+def test_parts_of_different_lengths_are_refused(part: str, came: str, T: int):
+    layer = build_mixer("attention", 8)
+    with torch.no_grad():
+        _, state = layer(torch.randn(1, 3, 8))
+        torn = State(**{**state.parts, part: state.parts[part][:, :2]})
+        with pytest.raises(ValueError, match=rf"state\.{part} is {came} but this layer keeps \[1, 3"):
+            layer(torch.randn(1, T, 8), torn)
