@@ -18,7 +18,7 @@ and the gradient of P_t x_t.
 
 Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
 Cost     K³/6 + 2 K (K + V) multiply-adds a token when it eliminates (`kernels/gram`), 3 K² an iteration in chunks of K steps; training
-         solves twice. At K = 64 elimination takes as long as 15 conjugate gradient iterations compiled in the same way.
+         solves twice.
 Departs  no scale, no normalisation of q and k: that is the layer's. A ridge of zero is refused, where nothing was written x = q.
 """
 

@@ -4,8 +4,23 @@ import numpy as np
 import pytest
 from numba import njit
 
-from separatrix.recurrence.kernels.lanes import fill
-from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, scaled, solved, store_rows, through, tile, times, turn, unpack
+from separatrix.recurrence.kernels.lanes import fill, load
+from separatrix.recurrence.kernels.tile import (
+    LANES,
+    ROWS,
+    after_each,
+    load_rows,
+    pack,
+    scaled,
+    solved,
+    store_rows,
+    through,
+    tile,
+    times,
+    turn,
+    turned,
+    unpack,
+)
 
 zero = np.float32(0)
 
@@ -58,6 +73,32 @@ def test_a_triangle_is_solved_from_either_end():
         row, step = (sign, sign * ROWS) if backward else (ROWS, 1)
         solution(x.reshape(-1), M.reshape(-1), end * ROWS + end, row, step, b, end, sign)
         np.testing.assert_allclose(x, want, rtol=1e-4, atol=1e-4)
+
+
+@njit
+def walk(before, decay, keys, factors, into):
+    lanes = fill(LANES, zero)
+    store_rows(into, 0, LANES, after_each(tile(ROWS, lanes), load(lanes, before, 0), decay, keys, 0, LANES, factors, 1))
+
+
+def test_rows_follow_each_other():
+    before, decay, keys, factors, into = (numbers(*shape) for shape in ((LANES,), (ROWS,), (ROWS, LANES), (ROWS + 1,), (ROWS, LANES)))
+    walk(before, decay, keys.reshape(-1), factors, into.reshape(-1))
+    row = before
+    for s in range(ROWS):
+        row = decay[s] * row + factors[s + 1] * keys[s]
+        np.testing.assert_allclose(into[s], row, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [4, 8, 16])
+def test_a_square_of_registers_is_transposed(n: int):
+    @njit
+    def transpose(x, into):
+        store_rows(into, 0, n, turned(load_rows(tile(n, fill(n, zero)), x, 0, n)))
+
+    x, into = numbers(n, n), np.empty((n, n), np.float32)
+    transpose(x.reshape(-1), into.reshape(-1))
+    assert (into == x.T).all()
 
 
 @pytest.mark.parametrize("rows, columns", [(8, 8), (16, 24)])

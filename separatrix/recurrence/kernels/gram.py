@@ -1,16 +1,14 @@
 """(P_t + Λ_t) x_t = q_t at every step, by elimination: every lane has a matrix of its own.
 
-    P_t = a_t P_{t-1} + β_t k_t k_tᵀ          a = exp(log_decay): 1, or one number a head
+    P_t = a_t P_{t-1} + β_t k_t k_tᵀ          a = exp(log_decay): 1, or one number a head                           (1)
+    A = P_t + Λ_t = L D Lᵀ,                   L z = q,      Lᵀ x = D⁻¹ z                                            (2)
 
-Steps come in blocks, one a lane. P is the matrix before the block, d what is left of it at a lane's step, w_s what is left there of step s:
+Steps come in blocks, one a lane in (2). (1) walks through them with the columns of a row of P in the lanes, up to the diagonal, and what
+it finds is transposed in registers. From there on all is arithmetic of lanes with lanes: no sums across, no square root, no ragged edge.
+q is one more row of A, so that eliminating the matrix solves for z too. Rows go in fours, which stay in the L1 cache as L D while L, in
+L2, passes by once; tiles of 4 rows and 2 columns stay in registers. Nothing is pivoted: A is positive definite.
 
-    A = d P + Σ_s w_s k_s k_sᵀ + Λ,      A = L D Lᵀ,      L z = q,      Lᵀ x = D⁻¹ z
-
-All of it is arithmetic of lanes with lanes: no sums across, no square root, no ragged edge. q is one more row of A, so that eliminating
-the matrix solves for z too. Rows go in fours, which stay in the L1 cache as L D while L, in L2, passes by once; tiles of 4 rows and 2
-columns stay in registers. Nothing is pivoted: A is positive definite.
-
-Cost     K³/6 multiply-adds a step for the factors, K² (WIDTH/8 + 3) for the rest; L takes K² WIDTH/2 bytes of the L2 cache.
+Cost     K³/6 multiply-adds a step for the factors, 2 K² for the rest; L takes K² WIDTH / 2 bytes of the L2 cache.
          A unit of work is one (batch, head).
 """
 
@@ -20,48 +18,44 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, splat, store, store_first
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
+from separatrix.recurrence.kernels.lanes import turned as turned_rows
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.tile import after_each, store_rows, tile, turned
 
 STEPS = WIDTH // 4  # lanes of one register
 
 
 @compiled
-def remains(n, row, stride, batch, beta, log_decay, reset, d, w):
-    """d[lane] of P and w[s, lane] of step s, for the n steps whose beta is at row, row + stride, ...; 0 on the lanes beyond."""
-    d[:] = 0
-    w[:] = 0
-    for lane in range(n):
-        a = np.float32(1)
-        if reset[batch + lane]:
-            a = ZERO
+def enter(n, K, M, k, row, heads, batch, beta, log_decay, reset, keys, decay, written):
+    """The n steps whose beta is at row, row + heads, ...: keys [steps, M], a_t [steps], β_t k_t [., steps], 1 and 0 beyond."""
+    weights = fill(STEPS, ZERO)
+    for s in range(STEPS):
+        decay[s] = 1
+        for i in range(0, M, STEPS):
+            store(keys, s * M + i, load_first(weights, k, (row + s * heads) * K + i, K - i) if s < n else weights)
+    for s in range(n):
+        if reset[batch + s]:
+            decay[s] = 0
         elif log_decay is not None:
-            a = np.float32(np.exp(log_decay[row + lane * stride]))
-        d[lane] = a * (d[lane - 1] if lane > 0 else np.float32(1))
-        for s in range(lane):
-            w[s * STEPS + lane] = a * w[s * STEPS + lane - 1]
-        w[lane * STEPS + lane] = beta[row + lane * stride]
+            decay[s] = np.exp(log_decay[row + s * heads])
+        written[s] = beta[row + s * heads]
+    weights = load_first(weights, written, 0, n)
+    turned_rows(keys, 0, M, STEPS, M, written, 0, STEPS)
+    for i in range(M):
+        store(written, i * STEPS, load(weights, written, i * STEPS) * weights)
 
 
 @compiled
-def build(i, n, N, M, P, d, keys, U, A):
-    """Rows i to i + 3 of d P + Σ_s U_s k_sᵀ, up to the diagonal.   P, keys [., M]; U [n, N], A [4, N] of lanes"""
+def build(i, N, M, P, keys, decay, written, A):
+    """Rows i to i + 3 of P after each of the steps, up to the diagonal or a little beyond: A [4, N] of lanes. P itself goes on."""
     one = fill(STEPS, ZERO)
-    left = load(one, d, 0)
-    for j in range(0, i + 4, 2):
-        at = i * M + j
-        a00, a01 = left * get(P, at), left * get(P, at + 1)
-        a10, a11 = left * get(P, at + M), left * get(P, at + M + 1)
-        a20, a21 = left * get(P, at + 2 * M), left * get(P, at + 2 * M + 1)
-        a30, a31 = left * get(P, at + 3 * M), left * get(P, at + 3 * M + 1)
-        for s in range(n):
-            u = (s * N + i) * STEPS
-            k0, k1 = get(keys, s * M + j), get(keys, s * M + j + 1)
-            u0, u1 = load(one, U, u), load(one, U, u + STEPS)
-            u2, u3 = load(one, U, u + 2 * STEPS), load(one, U, u + 3 * STEPS)
-            a00, a01, a10, a11 = a00 + u0 * k0, a01 + u0 * k1, a10 + u1 * k0, a11 + u1 * k1
-            a20, a21, a30, a31 = a20 + u2 * k0, a21 + u2 * k1, a30 + u3 * k0, a31 + u3 * k1
-        put(A, j * STEPS, N * STEPS, a00, a01, a10, a11, a20, a21, a30, a31)
+    for r in range(4):
+        for j in range(0, i + 4, STEPS):
+            at = (i + r) * M + j
+            rows = after_each(tile(STEPS, one), load(one, P, at), decay, keys, j, M, written, (i + r) * STEPS)
+            store(P, at, rows[STEPS - 1])
+            store_rows(A, (r * N + j) * STEPS, STEPS, turned(rows))
 
 
 @compiled
@@ -125,18 +119,6 @@ def substitute(N, L):
             store(L, x + j, load(one, L, x + j) - load(one, L, i * N * STEPS + j) * found)
 
 
-@compiled
-def advance(n, K, M, d, w, keys, P):
-    """P over the n steps of a block."""
-    zero = fill(WIDTH, ZERO)
-    for i in range(K):
-        for j in range(0, M, WIDTH):
-            p = load(zero, P, i * M + j) * d[n - 1]
-            for s in range(n):
-                p = p + load(zero, keys, s * M + j) * (w[s * STEPS + n - 1] * keys[s * M + i])
-            store(P, i * M + j, p)
-
-
 @njit(cache=True, nogil=True)
 def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start, x, final):
     """Units (batch, head).  Flat float32 arrays: q, k, x [B,T,H,K]; beta, log_decay [B,T,H]; the ridge [H,K], or levels [B,T,H];
@@ -144,10 +126,9 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
     T, H, K = shape
     N, M = (K + 3) // 4 * 4, (K + WIDTH - 1) // WIDTH * WIDTH
     zero, one = fill(WIDTH, ZERO), fill(STEPS, ZERO)
-    A, L, U, inverse = scratch(4 * N * STEPS), scratch((N + 4) * N * STEPS), scratch(STEPS * N * STEPS), scratch(N * STEPS)
-    P, keys = np.zeros((N + 4) * M, np.float32), np.zeros(STEPS * M, np.float32)
-    d, w, level = np.zeros(STEPS, np.float32), np.zeros(STEPS * STEPS, np.float32), np.ones(STEPS, np.float32)
-    U[: STEPS * N * STEPS] = 0
+    A, L, inverse = scratch((4 * N + STEPS) * STEPS), scratch((N + 4) * N * STEPS), scratch(N * STEPS)
+    P, keys, written = np.zeros((N + 4) * M, np.float32), scratch(STEPS * M), scratch(M * STEPS)
+    decay, level = np.zeros(STEPS, np.float32), np.ones(STEPS, np.float32)
     for unit in range(first, last):
         b, h = unit // H, unit % H
         for i in range(K):
@@ -155,16 +136,12 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
                 store(P, i * M + j, load_first(zero, start, (unit * K + i) * K + j, K - j))
         for t in range(0, T, STEPS):
             n, row = min(STEPS, T - t), (b * T + t) * H + h
-            remains(n, row, H, b * T + t, beta, log_decay, reset, d, w)
-            for s in range(n):
-                at, weight = (row + s * H) * K, load(one, w, s * STEPS)
-                for i in range(K):
-                    keys[s * M + i] = k[at + i]
-                    store(U, (s * N + i) * STEPS, weight * k[at + i])
-                if levels is not None:
+            enter(n, K, M, k, row, H, b * T + t, beta, log_decay, reset, keys, decay, written)
+            if levels is not None:
+                for s in range(n):
                     level[s] = levels[row + s * H]
             for i in range(0, N, 4):
-                build(i, n, N, M, P, d, keys, U, A)
+                build(i, N, M, P, keys, decay, written, A)
                 for r in range(4):
                     at, more = (r * N + i + r) * STEPS, load(one, level, 0)
                     if ridge is not None:
@@ -172,18 +149,13 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
                     store(A, at, load(one, A, at) + more)
                 eliminate(i, N, A, L, inverse)
             A[:] = 0
-            for s in range(n):
-                for i in range(K):
-                    A[i * STEPS + s] = q[(row + s * H) * K + i]
+            turned_rows(q, row * K, H * K, n, K, A, 0, STEPS)
             eliminate(N, N, A, L, inverse)
             substitute(N, L)
-            for s in range(n):
-                for i in range(K):
-                    x[(row + s * H) * K + i] = L[(N * N + i) * STEPS + s]
-            advance(n, K, M, d, w, keys, P)
+            turned_rows(L, N * N * STEPS, STEPS, K, n, x, row * K, H * K)
         for i in range(K):
-            for j in range(0, K, WIDTH):
-                store_first(final, (unit * K + i) * K + j, load(zero, P, i * M + j), K - j)
+            for j in range(K):
+                final[(unit * K + i) * K + j] = P[max(i, j) * M + min(i, j)]
 
 
 @njit(cache=True, nogil=True)

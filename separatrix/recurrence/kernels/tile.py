@@ -165,25 +165,54 @@ def solved(typingctx, rows, array, at, row, step, factor, first, next):
 
 
 @intrinsic
-def turned(typingctx, rows):
-    """The transpose of a SQUARE x SQUARE tile: pairs, pairs of pairs, halves."""
+def after_each(typingctx, rows, before, decay, keys, at, stride, factors, first):
+    """rows[s] = decay[s] rows[s - 1] + factors[first + s] keys[at + s stride :], where `before` comes before rows[0]."""
 
     def build(context, builder, sig, args):
-        x = [builder.extract_value(args[0], r) for r in range(SQUARE)]
-        for near, far, apart in (
-            ([0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15], 1),
-            ([0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15], 2),
-            ([0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15], 4),
-        ):
+        value, row, decay, keys, at, stride, factors, first = args
+        for s in range(rows.count):
+            number = ir.Constant(at.type, s)
+            a = _broadcast(builder, row.type, _number(context, builder, sig.args[2], decay, number))
+            factor = _broadcast(builder, row.type, _number(context, builder, sig.args[6], factors, builder.add(first, number)))
+            key = builder.load(_address(context, builder, sig.args[3], keys, builder.add(at, builder.mul(stride, number)), row.type))
+            key.align = 4
+            row = builder.fadd(builder.fmul(factor, key, flags=CONTRACT), builder.fmul(a, row), flags=CONTRACT)
+            value = builder.insert_value(value, row, s)
+        return value
+
+    return rows(rows, before, decay, keys, types.intp, types.intp, factors, types.intp), build
+
+
+def _exchanges(n):
+    """The steps of transposing n rows of n lanes, n = 4, 8, 16: rows r and r + apart become two mixtures of them, given as lanes of both.
+
+    Within each group of four lanes neighbours, then pairs; then groups among each other. Rows 1 and 2 of every four come out exchanged.
+    """
+    groups = range(0, n, 4)
+    yield 1, *([i + j for g in groups for i in (g, g + 1) for j in (first, n + first)] for first in (0, 2))
+    yield 2, *([j + i for g in groups for j in (g, n + g) for i in (first, first + 1)] for first in (0, 2))
+    apart = 4
+    while apart < n:
+        yield apart, *([g + i for g in range(first, 2 * n, 8) for i in range(4)] for first in (0, 4))
+        apart *= 2
+
+
+@intrinsic
+def turned(typingctx, rows):
+    """The transpose of a tile of as many rows as lanes."""
+
+    def build(context, builder, sig, args):
+        n = rows.count
+        x = [builder.extract_value(args[0], r) for r in range(n)]
+        for apart, near, far in _exchanges(n):
             y = list(x)
-            for r in range(SQUARE):
+            for r in range(n):
                 if not r & apart:
                     y[r], y[r + apart] = pick(builder, x[r], x[r + apart], near), pick(builder, x[r], x[r + apart], far)
             x = y
-        # The two shuffles inside halves of a register leave rows 1, 2 and 5, 6 exchanged.
         value = args[0]
-        for r, source in enumerate((0, 2, 1, 3, 4, 6, 5, 7)):
-            value = builder.insert_value(value, x[source], r)
+        for r in range(n):
+            value = builder.insert_value(value, x[r ^ 3 if r % 4 in (1, 2) else r], r)
         return value
 
     return rows(rows), build
