@@ -1,6 +1,7 @@
 """A function of tensors, recorded once and played many times: see `recorded.py`, then `program.py`."""
 
+from separatrix.models.recording.iterated import Iterated
 from separatrix.models.recording.program import Program
 from separatrix.models.recording.recorded import Recorded, plain_parameters
 
-__all__ = ["Program", "Recorded", "plain_parameters"]
+__all__ = ["Iterated", "Program", "Recorded", "plain_parameters"]

@@ -125,6 +125,10 @@ class Assembler:
         if inner >= SHORT:
             rows = read.reshape(-1, inner)
             return self.emit(machine.COPY, out, len(rows), inner, rows[:, 0], int((rows[:, 0] == rows[:, 1]).all()))
+        first = np.flatnonzero(np.diff(read, prepend=read[0] - 2) != 1)
+        if len(read) >= SHORT * len(first):
+            last = read[np.append(first[1:], len(read)) - 1]
+            return self.emit(machine.RUNS, out, len(first), out.numel(), np.concatenate([read[first], last]))
         return self.emit(machine.GATHER, out, 1, out.numel(), read)
 
     def settled(self, a: Tensor, beyond: int) -> Tensor:

@@ -41,13 +41,39 @@ SHIFTS = (
     "unsafe_split_with_sizes", "unsqueeze", "view_as_real", "real", "imag",
 )
 # fmt: on
-MOVES = (*SHIFTS, "clone", "cat", "stack", "complex", "flip", "roll", "repeat")  # these as calls of torch on addresses
+MOVES = (
+    *SHIFTS,
+    "clone",
+    "cat",
+    "stack",
+    "complex",
+    "flip",
+    "roll",
+    "repeat",
+    "slice_scatter",
+    "select_scatter",
+)  # these as calls of torch on addresses
 VIEWS = (*SHIFTS, "view", "_unsafe_view", "view_as_complex", "_conj")  # these leave numbers where they are
 
 
 @means(*MOVES)
 def move(assembler: Assembler, *arguments: Any, **options: Any) -> Any:
     raise AssertionError("the program calls torch for these")
+
+
+@means("index_put")
+def index_put(assembler: Assembler, x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    numbers = [None if i is None else assembler.known(i) for i in indices]
+    if any(i is not None and n is None for i, n in zip(indices, numbers)):
+        raise Unsupported("an index that is computed")
+    where = tuple(slice(None) if n is None else n.long() for n in numbers)
+    if accumulate:  # on zeros, each place once: then it is the same as putting
+        places, start = torch.arange(x.numel()).reshape(x.shape)[where], assembler.known(x.real)
+        if start is None or bool(start.any()) or places.unique().numel() < places.numel():
+            raise Unsupported("numbers added where others are")
+    out = x.clone()
+    out[where] = values
+    return out
 
 
 @means("view", "_unsafe_view")

@@ -34,9 +34,9 @@ COPY, NEGATIVE, EXP, SIGMOID, TANH, SILU, SOFTPLUS, LOG_SIGMOID, ERF, GELU, LOG,
 ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MAXIMUM, MINIMUM, GREATER, LESS, EQUAL = range(20, 30)
 # Three: where the first is not 0 the second, else the third. Four: a b + c d, a b - c d.
 WHERE, ADD_PRODUCTS, SUBTRACT_PRODUCTS = 30, 31, 32
-# By an index for each number; sums along rows; sums of rows; products with `weights`; products of two operands, whose right one lies in
-# rows or in columns.
-GATHER, SUM, SUM_ROWS, WEIGHTED, PRODUCT, DOTS = range(40, 46)
+# By an index for each number; by the first and the last index of each run of numbers; sums along rows; sums of rows; products with
+# `weights`; products of two operands, whose right one lies in rows or in columns.
+GATHER, RUNS, SUM, SUM_ROWS, WEIGHTED, PRODUCT, DOTS = range(40, 47)
 
 
 @compiled
@@ -64,6 +64,8 @@ def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, h
             elif operation == GATHER:
                 for j in range(inner):
                     memory[out + j] = memory[get(tables, table + j)]
+            elif operation == RUNS:
+                runs(memory, out, rows, tables, table)
             elif operation == SUM:
                 sums(memory, out, rows, inner, tables, table)
             elif operation == SUM_ROWS:
@@ -75,8 +77,7 @@ def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, h
             else:
                 dots(memory, out, rows, extra, inner, tables, table)
         for i in range(fed.shape[0]):
-            for j in range(fed[i, 2]):
-                memory[fed[i, 1] + j] = memory[fed[i, 0] + j]
+            run(memory, fed[i, 0], fed[i, 2], memory, fed[i, 1])
         if seen.shape[0] > 0 and (t + 1) % every == 0:
             row = (t + 1) // every - 1
             for j in range(seen.shape[1]):
@@ -275,6 +276,23 @@ def products_of_rows(zero, operation, memory, out, rows, inner, tables, table, f
                 store_first(memory, out + r * inner + j, x * y + z * w, n)
             else:
                 store_first(memory, out + r * inner + j, x * y - z * w, n)
+
+
+@compiled
+def run(source, a, n, into, o):
+    """into[o : o + n] = source[a : a + n], elsewhere."""
+    zero = rest(source)
+    for j in range(0, n, count(zero)):
+        store_first(into, o + j, load_first(zero, source, a + j, n - j), n - j)
+
+
+@compiled
+def runs(memory, out, rows, tables, table):
+    for r in range(rows):
+        a = get(tables, table + r)
+        n = get(tables, table + rows + r) - a + 1
+        run(memory, a, n, memory, out)
+        out += n
 
 
 @compiled
