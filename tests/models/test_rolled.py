@@ -114,6 +114,26 @@ def test_second_derivatives_are_refused():
         gradient.sum().backward()
 
 
+class Rounded(torch.autograd.Function):
+    """Straight through: the gradient is not that of the arithmetic."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return (8 * x).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+@pytest.mark.parametrize("hide", [Rounded.apply, lambda x: x + ((8 * x).round() / 8 - x).detach()], ids=["own gradient", "detached"])
+def test_a_gradient_of_ones_own_is_kept(hide: Callable[[Tensor], Tensor]):
+    model = network("gru")
+    model.head.register_forward_hook(lambda module, args, output: hide(output))
+    roll = Rolled(model)
+    same(learned(model, roll, heard(3)), learned(model, model.roll, heard(3)), 1e-10)
+
+
 def test_an_iterated_function_of_complex_parameters():
     a, b = torch.tensor([0.9 + 0.2j, -0.5j], dtype=torch.complex128), torch.randn(3, 2, dtype=torch.float64)
 

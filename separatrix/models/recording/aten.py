@@ -40,19 +40,10 @@ SHIFTS = (
     "squeeze.dim", "squeeze.dims", "t", "transpose.int", "transpose_", "unbind.int", "unfold", "unsafe_split.Tensor",
     "unsafe_split_with_sizes", "unsqueeze", "view_as_real", "real", "imag",
 )
+MOVES = (  # these as calls of torch on addresses
+    *SHIFTS, "cat", "clone", "complex", "flip", "repeat", "roll", "select_scatter", "slice_scatter", "stack",
+)
 # fmt: on
-MOVES = (
-    *SHIFTS,
-    "clone",
-    "cat",
-    "stack",
-    "complex",
-    "flip",
-    "roll",
-    "repeat",
-    "slice_scatter",
-    "select_scatter",
-)  # these as calls of torch on addresses
 VIEWS = (*SHIFTS, "view", "_unsafe_view", "view_as_complex", "_conj")  # these leave numbers where they are
 
 

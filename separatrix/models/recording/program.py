@@ -144,6 +144,8 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
                 raise Unsupported(f"{node} is {dtype}")
             if dtype is torch.bool and name_of(node.target).startswith("add"):
                 raise Unsupported("a sum of truths")
+            if name_of(node.target) == "index_put" and any(i is not None and dtype_of(i, record) is torch.bool for i in node.args[1]):
+                raise Unsupported("an index of truths")
             place[node] = meaning(node.target)(assembler, *args, **options)
             if name_of(node.target) in VIEWS:
                 shows[node] = shows[node.args[0]]
