@@ -88,6 +88,8 @@ class CausalAttention(nn.Module):
         before_k, before_v, alive = parts(state, B, k=(None, *heads), v=(None, *heads), alive=(None,))
         if before_k is None or before_v is None or alive is None:
             before_k, before_v, alive = qkv.new_empty(B, 0, *heads), qkv.new_empty(B, 0, *heads), qkv.new_empty(B, 0)
+        if before_k.dtype is not qkv.dtype:
+            before_k, before_v, alive = before_k.to(qkv), before_v.to(qkv), alive.to(qkv)
         S = before_k.shape[1]
         if T == 1 and reset is None and (self.window is None or self.window > S):
             forget = 0 if self.window is None else max(0, S + 2 - self.window)

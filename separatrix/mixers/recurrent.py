@@ -77,7 +77,8 @@ def run_cells(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tenso
 
 def in_full_precision(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
     """A state must not be rounded because the layer around it is under autocast."""
-    x = x.to(carried[0].dtype)
+    dtype = weight(cells).dtype
+    x, carried = x.to(dtype), tuple(part.to(dtype) for part in carried)
     if not torch.is_autocast_enabled(x.device.type):
         return run_cells(cells, x, carried, reset)
     with torch.autocast(x.device.type, enabled=False):

@@ -236,6 +236,18 @@ def test_under_autocast_the_state_stays_in_float32(case):
 
 
 @every_case
+@pytest.mark.parametrize("T", [1, 4])
+@torch.no_grad()
+def test_a_state_in_another_precision_is_taken(case, T):
+    layer, x = case.build(), torch.randn(2, 5 + T, D)
+    _, state = layer(x[:, :5])
+    double = state.map(lambda part: part.to(torch.complex128 if part.is_complex() else torch.float64))
+    y, _ = layer(x[:, 5:], double)
+    assert y.dtype is torch.float32
+    torch.testing.assert_close(y, layer(x[:, 5:], state)[0])
+
+
+@every_case
 def test_a_layer_in_bfloat16_runs_and_learns(case):
     layer = case.build().bfloat16()
     x = torch.randn(2, 9, D, dtype=torch.bfloat16)
