@@ -9,12 +9,8 @@ the keys. The ridge does not fade. It is a tensor [heads, key] (Mesa), or `Adapt
 number of (2) by 1 + 1/rho at every step (Gated KalmaNet).
 
 The state is the pair P [key, key], symmetric and positive semidefinite, and R [key, value]. Given x, (2) is `linear_attention`, and so
-is P_t x_t; with that, no form but the definition needs P_t as a matrix:
-
-    |P_t|² = a_t² |P_{t-1}|² + 2 β_t k_tᵀ P_t k_t - β_t² |k_t|⁴                                                    (3)
-
-is a scalar recurrence, an iterative solver applies P_t at all steps at once, and the derivative of x_t is one more solve (`solvers`)
-and the gradient of P_t x_t.
+is P_t x_t; with that, no form but the definition needs P_t as a matrix (`gram`): its norm is a scalar recurrence, an iterative solver
+applies P_t at all steps at once, and the derivative of x_t is one more solve (`solvers`) and the gradient of P_t x_t.
 
 Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
 Cost     K³/6 + 2 K (K + V) multiply-adds a token when it eliminates (`kernels/gram`), 3 K² an iteration in chunks of K steps; training
@@ -25,7 +21,6 @@ Departs  no scale, no normalisation of q and k: that is the layer's. A ridge of 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -42,15 +37,26 @@ from separatrix.recurrence.checks import (
     expect_tensor,
     readable,
 )
-from separatrix.recurrence.decay import between, join, since_start, split, until_end
-from separatrix.recurrence.diagonal import diagonal_scan_chunked, diagonal_scan_fused
+from separatrix.recurrence.decay import between
+from separatrix.recurrence.diagonal import diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
+from separatrix.recurrence.gram import (
+    gram_apply,
+    gram_map,
+    gram_solve,
+    gram_square,
+    growth,
+    iterate,
+    matrix_apply,
+    matrix_map,
+    matrix_square,
+    relative,
+)
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, outside_autocast, run
-from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Map, Solver, implicit
+from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Solver, implicit
 from separatrix.recurrence.state import State
-from separatrix.recurrence.twins import twin
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def ridge_attention_recurrent(
     if solver is None:
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
-        x = implicit(matrix_apply, partial(_iterate, solver, matrix_map, matrix_square), q, level, every)
+        x = implicit(matrix_apply, partial(iterate, solver, matrix_map, matrix_square), q, level, every)
         with torch.no_grad():
             _warn(solver, relative(q, matrix_apply(x, level, every)))
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
@@ -256,103 +262,15 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
     """x, the last P, and the relative residual."""
     square, final = gram_square(k, w, g, P)
     level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
-    solve = gram_solve if solver is None else partial(_iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
+    solve = gram_solve if solver is None else partial(iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():
         return x, final, relative(q, gram_apply(x, level, k, w, g, P))
 
 
-def relative(q: Tensor, reached: Tensor) -> Tensor:
-    """|q - reached| / |q|"""
-    return (q - reached).norm(dim=-1) / q.norm(dim=-1).clamp(min=torch.finfo(q.dtype).tiny)
-
-
 def _warn(solver: Solver | None, residual: Tensor) -> None:
     if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
         warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=6)  # through the form and `run`
-
-
-# P_t at all steps, given as k and w = β k [B, T, H, K], log decays g [B, T, H, 1] and the P before the first step [B, H, K, K].
-
-
-def gram_map(level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Map:
-    """x_t -> (P_t + Λ_t) x_t.   x [B, T, H, K]; linear attention in chunks, made ready for many x."""
-    time = k.shape[1]
-    if time == 0:
-        return lambda x: level * x
-    k, w, g = (split(x, min(chunk, time)) for x in (k, w, g))
-    passed, pairs = since_start(g).exp(), between(g).exp().squeeze(-1)
-    writes, decays, states = ((k * until_end(g).exp()).mT @ w).unbind(2), passed[..., -1:, :].unbind(2), [P.mT]
-    for decay, write in zip(decays[:-1], writes):
-        states.append(decay * states[-1] + write)
-    before = torch.stack(states, dim=2)
-
-    def apply(x: Tensor) -> Tensor:
-        rows = split(x, k.shape[3])
-        return join(((rows @ k.mT) * pairs) @ w + (rows * passed) @ before, time) + level * x
-
-    return apply
-
-
-def gram_apply(x: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> Tensor:
-    return gram_map(level, k, w, g, P)(x)
-
-
-def gram_square(k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
-    """|P_t|_F² by (3), [B, T, H], and the last P."""
-    Pk, final = linear_attention_chunked(k, k, w, g.squeeze(-1), 1.0, P)
-    return diagonal_scan_chunked((2 * g).exp().squeeze(-1), growth(k, w, Pk), P.square().sum((-2, -1)))[0], final
-
-
-def growth(k: Tensor, w: Tensor, Pk: Tensor) -> Tensor:
-    """What (3) adds to |P_t|_F², given P_t k_t."""
-    return 2 * (w * Pk).sum(-1) - (w * k).sum(-1).square()
-
-
-@twin("gram_solve")
-def gram_solve_chunked(
-    q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, P: Tensor, reset: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """The compiled operator in plain torch: x and the last P.   ridge [H, K] or [B, T, H]"""
-    w, g = beta.unsqueeze(-1) * k, torch.zeros_like(beta) if log_decay is None else log_decay
-    g = g if reset is None else g.masked_fill(reset.unsqueeze(-1), -torch.inf)
-    x = implicit(gram_apply, gram_solve, q, ridge if ridge.ndim == 2 else ridge.unsqueeze(-1), k, w, g.unsqueeze(-1), P)
-    return x, linear_attention_chunked(k, k, w, g, 1.0, P)[1]
-
-
-def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Tensor:
-    """x with (P_t + Λ_t) x_t = q_t, by elimination, a chunk of matrices at a time."""
-    diagonal, solved = torch.diag_embed(level.expand(q.shape)), []
-    for start in range(0, q.shape[1], chunk):
-        matrices = []
-        for t in range(start, min(start + chunk, q.shape[1])):
-            P = g[:, t].exp().unsqueeze(-1) * P + w[:, t].unsqueeze(-1) * k[:, t].unsqueeze(-2)
-            matrices.append(P)
-        steps = slice(start, start + len(matrices))
-        solved.append(torch.linalg.solve(torch.stack(matrices, 1) + diagonal[:, steps], q[:, steps]))
-    return torch.cat(solved, dim=1) if solved else q.clone()
-
-
-def matrix_map(level: Tensor, P: Tensor) -> Map:
-    """x -> (P + Λ) x.   x [..., K], P [..., K, K]"""
-    return lambda x: (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
-
-
-def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
-    return matrix_map(level, P)(x)
-
-
-def matrix_square(P: Tensor) -> Tensor:
-    return P.square().sum((-2, -1))
-
-
-def _iterate(solver: Solver, ready: Callable[..., Map], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor) -> Tensor:
-    """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
-
-    def bounds() -> tuple[Tensor, Tensor]:
-        return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1)
-
-    return solver.solve(ready(level, *gram), b, bounds)
 
 
 def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Tensor | None, Tensor | None]:
