@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from separatrix.models.forecaster import ForecastModel
-from separatrix.models.rolled import Rolled
+from separatrix.models.played import Played
 from separatrix.training.recipe import Recipe
 
 
@@ -36,7 +36,7 @@ class Rollout:
     def __init__(self, stretches: Sequence[Tensor], recipe: Recipe):
         self.recipe = recipe
         self.rows = torch.cat(list(stretches))
-        self.rolled: Rolled | None = None
+        self.played: Played | None = None
         longest = recipe.context + recipe.horizon
         starts, first = [], 0
         for stretch in stretches:
@@ -62,10 +62,10 @@ class Rollout:
     def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
-        guesses, state = model.listen(heard, None)
-        if self.rolled is None or self.rolled.model is not model:
-            self.rolled = Rolled(model)
-        said, state = self.rolled(state, truth.shape[1] - context - 1)
+        if self.played is None or self.played.model is not model:
+            self.played = Played(model)
+        guesses, state = self.played.listen(heard, None)
+        said, state = self.played.roll(state, truth.shape[1] - context - 1)
         free = mean_square(torch.cat([said, cast(Tensor, state.guess)[:, None]], dim=1), truth[:, context:])  # [B]
         lost = self.recipe.lost * torch.log1p(free / self.recipe.lost)
         known = min(model.lags, context - 1)  # forecasts from a delay window that is not yet full do not count

@@ -1,6 +1,6 @@
 """A function applied to its own result again and again, with gradients: two programs, one for a step and one for a step back.
 
-    s_k = f(s_{k-1}, p),  k = 1 .. K                      g_{k-1} = (df/ds)ᵀ (g_k + dL/ds_k),   dL/dp = sum_k (df/dp)ᵀ (g_k + dL/ds_k)   (1)
+    s_k = f(s_{k-1}, u_k, p),  k = 1 .. K,      g_{k-1} = (df/ds)ᵀ (g_k + dL/ds_k),   dL/dp = sum_k (df/dp)ᵀ (g_k + dL/ds_k)     (1)
 
 Forty steps of a small network are some ten thousand calls of torch for a gradient, and as many of Python. Here a step is recorded once,
 and so is its transpose, which works out again what it needs of the step from s_{k-1}. What depends on the parameters alone (a
@@ -25,40 +25,45 @@ from separatrix.models.recording.recorded import fold
 
 
 class Iterated:
-    """`function(rows, *parameters)` -> rows, K times, from an example of its arguments.    rows [B, n], on the CPU
+    """`function(rows, *heard, *parameters)` -> rows, K times, from an example of its arguments; rows on the CPU.
+
+    heard  (u,), an input of every step, which gets no gradient, or ().
 
     Raises `Unsupported`, or whatever a tracer trips over, for functions that cannot be recorded, among them those whose gradient is not
     that of their arithmetic. Derivatives of first order only.
     """
 
-    def __init__(self, function: Callable[..., Tensor], rows: Tensor, parameters: Sequence[Tensor]):
-        given = [rows.detach(), *(p.detach().as_subclass(Tensor) for p in parameters)]
-        self.prepare, step = divide(trace(function, *given), late=1)
-        constants = self.prepare(*given[1:])
-        if (came := step(given[0], *constants)).shape != rows.shape:
+    def __init__(self, function: Callable[..., Tensor], rows: Tensor, heard: tuple[Tensor, ...], parameters: Sequence[Tensor]):
+        rows, parameters = rows.detach(), [p.detach().as_subclass(Tensor) for p in parameters]
+        count = len(heard)
+        self.prepare, step = divide(trace(function, rows, *heard, *parameters), late=1 + count)
+        constants = self.prepare(*parameters)
+        if (came := step(rows, *heard, *constants)).shape != rows.shape:
             raise Unsupported(f"{list(rows.shape)} became {list(came.shape)}")
+        sizes = [rows.numel(), rows.numel(), *(u.numel() for u in heard)]
 
         def back(gradient: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
-            count = len(rest) // 2
-            sums, row, constants = rest[:count], rest[count], rest[count + 1 :]
-            before, direct = row.view(2, *gradient.shape).unbind()
-            pull = torch.func.vjp(step, before, *constants)[1]
-            gradient, *shares = pull(gradient + direct)
+            sums, row, constants = rest[: len(rest) // 2], rest[len(rest) // 2], rest[len(rest) // 2 + 1 :]
+            before, direct, *now = row.split(sizes)
+            inputs = [u.view(like.shape) for u, like in zip(now, heard)]
+            pull = torch.func.vjp(lambda s, *p: step(s, *inputs, *p), before.view(rows.shape), *constants)[1]
+            gradient, *shares = pull(gradient + direct.view(rows.shape))
             return gradient, *(total + share for total, share in zip(sums, shares))
 
-        series = torch.zeros(2 * rows.numel(), dtype=rows.dtype)
-        carried = [torch.zeros_like(x) for x in (given[0], *constants)]
-        self.prepare_back, step_back = divide(trace(back, *carried, series, *constants), late=len(carried) + 1)
-        self.forth = Program(step, (given[0], *constants))
-        self.back = Program(step_back, (*carried, series, *self.prepare_back(*constants)))
-        self._prove(function, given)
+        carried = [torch.zeros_like(x) for x in (rows, *constants)]
+        row = rows.new_zeros(sum(sizes))
+        self.prepare_back, step_back = divide(trace(back, *carried, row, *constants), late=len(carried) + 1)
+        self.forth = Program(step, (rows, *heard, *constants))
+        self.back = Program(step_back, (*carried, row, *self.prepare_back(*constants)))
+        self._prove(function, rows, heard, parameters)
 
-    def _prove(self, function: Callable[..., Tensor], given: Sequence[Tensor]) -> None:
+    def _prove(self, function: Callable[..., Tensor], rows: Tensor, heard: tuple[Tensor, ...], parameters: list[Tensor]) -> None:
         """A tracer sees arithmetic only: a gradient of its own, as a straight-through estimator has, would be lost without a word."""
-        inputs = [x.clone().requires_grad_() for x in given]
-        weights = torch.arange(1.0, given[0].numel() + 1, dtype=given[0].dtype).cos().view_as(given[0])
+        inputs = [x.clone().requires_grad_() for x in (rows, *parameters)]
+        weights = torch.arange(1.0, rows.numel() + 1, dtype=rows.dtype).cos().view_as(rows)
         with torch.enable_grad():
-            said, exact = self(inputs[0], inputs[1:], 1)[0], function(*inputs)
+            said = self(inputs[0], inputs[1:], 1, *(u.reshape(1, -1) for u in heard))[0]
+            exact = function(inputs[0], *heard, *inputs[1:])
             found, expected = (torch.autograd.grad((weights * y).sum(), inputs, materialize_grads=True) for y in (said, exact))
         rounding = torch.finfo(weights.dtype).eps ** 0.5
         largest = max(float(want.norm()) for want in expected)
@@ -66,16 +71,18 @@ class Iterated:
             if not (got - want).norm() <= rounding * (want.norm() + rounding * largest):
                 raise Unsupported("a gradient that is not that of the arithmetic")
 
-    def __call__(self, rows: Tensor, parameters: Sequence[Tensor], steps: int) -> Tensor:
-        """s_1 .. s_K.    [B, n] -> [K, B, n]"""
-        return _Run.apply(self, steps, rows, *self.prepare(*(p.as_subclass(Tensor) for p in parameters)))  # type: ignore[no-any-return]
+    def __call__(self, rows: Tensor, parameters: Sequence[Tensor], steps: int, *heard: Tensor) -> Tensor:
+        """s_1 .. s_K.    [B, n] -> [K, B, n]; heard [K, size of u]"""
+        constants = self.prepare(*(p.as_subclass(Tensor) for p in parameters))
+        return _Run.apply(self, steps, heard, rows, *constants)  # type: ignore[no-any-return]
 
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, iterated: Iterated, steps: int, rows: Tensor, *constants: Tensor) -> Tensor:
-        _, seen = iterated.forth.iterate(rows, *constants, steps=steps)
-        ctx.iterated = iterated
+    def forward(ctx: Any, iterated: Iterated, steps: int, heard: tuple[Tensor, ...], rows: Tensor, *constants: Tensor) -> Tensor:
+        first = [u[0].view(place.shape) for u, place in zip(heard, iterated.forth.inputs[1:])]
+        _, seen = iterated.forth.iterate(rows, *first, *constants, steps=steps, series=heard[0] if heard else None)
+        ctx.iterated, ctx.heard = iterated, heard
         ctx.save_for_backward(rows, seen, *constants)
         return seen.view(steps, *rows.shape)
 
@@ -84,11 +91,11 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, seen, *constants = ctx.saved_tensors
         before = torch.cat([rows.reshape(1, -1), seen[:-1]])
-        series = torch.cat([before, gradient.flatten(1)], dim=1).flip(0)
+        series = torch.cat([before, gradient.flatten(1), *ctx.heard], dim=1).flip(0)
         carried = [torch.zeros_like(x) for x in (rows, *constants)]
         derived = ctx.iterated.prepare_back(*constants)
         found, _ = ctx.iterated.back.iterate(*carried, series[0], *derived, steps=len(series), every=len(series), series=series)
-        return None, None, *found
+        return None, None, None, *found
 
 
 def trace(function: Callable[..., Any], *inputs: Tensor) -> fx.GraphModule:

@@ -1,4 +1,4 @@
-"""A free run to learn from is the free run, its gradients are the gradients, and what cannot be recorded runs as it is."""
+"""What is played is what the model says, its gradients are the gradients, and what cannot be recorded runs as it is."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from separatrix.mixers import MIXERS, build_mixer
 from separatrix.models import Backbone, ForecastModel
+from separatrix.models.played import Played, packed, unpacked
 from separatrix.models.recording import Iterated
-from separatrix.models.rolled import Rolled, packed, unpacked
 from separatrix.recurrence import State
 
 STEPS = 7
@@ -22,15 +22,16 @@ def network(mixer: str, dtype: torch.dtype = torch.float64, **options) -> Foreca
     return ForecastModel(2, Backbone(8, layers, 12, generator=generator), lags=3, generator=generator, **options).to(dtype)
 
 
-def learned(model: ForecastModel, roll: Callable[[State, int], tuple[Tensor, State]], x: Tensor, steps: int = STEPS) -> dict[str, Tensor]:
-    """What a fit asks for: the run, where it ends, and the gradient of both with respect to every parameter."""
+def learned(model: ForecastModel, by: ForecastModel | Played, x: Tensor, steps: int = STEPS) -> dict[str, Tensor]:
+    """What a fit asks for: what is said on the way and after it, where it ends, and the gradient of all with respect to every parameter."""
     model.zero_grad()
-    _, state = model.listen(x, None)
-    said, after = roll(state, steps)
-    weights = torch.linspace(-1, 2, said.numel(), dtype=said.dtype).view_as(said)
-    ((weights * said).sum() + after.vector().square().sum()).backward()
+    guesses, state = by.listen(x, None)
+    said, after = by.roll(state, steps)
+    all_said = torch.cat([guesses, said], dim=1)
+    weights = torch.linspace(-1, 2, all_said.numel(), dtype=said.dtype).view_as(all_said)
+    ((weights * all_said).sum() + after.vector().square().sum()).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {"said": said.detach(), "after": after.vector().detach(), **gradients}
+    return {"said": all_said.detach(), "after": after.vector().detach(), **gradients}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float) -> None:
@@ -40,61 +41,69 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor], rtol: float) -> None:
         assert gap <= rtol, f"{name} is off by {gap:.1e}"
 
 
-def heard(rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(rows, 6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+def heard(rows: int, dtype: torch.dtype = torch.float64, gaps: bool = False) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(rows, 6, 2, dtype=torch.float64, generator=generator)
+    if gaps:
+        x[torch.rand(x.shape, generator=generator) < 0.3] = torch.nan
+        x[0, 0, 0] = x[-1, -1, 1] = torch.nan
+    return x.to(dtype)
 
 
-@pytest.mark.parametrize("mixer", sorted(set(MIXERS) - {"attention"}))
-def test_a_run_and_its_gradients_are_the_definitions(mixer: str):
+@pytest.mark.parametrize(
+    "mixer, gaps", [(mixer, mixer in ("s4d", "s5", "mamba", "gru")) for mixer in MIXERS if mixer != "attention"] + [("s5", False)]
+)
+def test_what_is_said_and_its_gradients_are_the_definitions(mixer: str, gaps: bool):
     model = network(mixer, mask=mixer in ("s5", "gru"))
-    roll = Rolled(model)
-    same(learned(model, roll, heard(3)), learned(model, model.roll, heard(3)), 1e-10)
-    assert all(roll.records.values())
+    played = Played(model)
+    same(learned(model, played, heard(3, gaps=gaps)), learned(model, model, heard(3, gaps=gaps)), 1e-10)
     with torch.no_grad():  # parameters are arguments of the record
         for p in model.parameters():
             p.mul_(1.1)
-    same(learned(model, roll, heard(5), 1), learned(model, model.roll, heard(5), 1), 1e-10)
-    same(learned(model, roll, heard(3)), learned(model, model.roll, heard(3)), 1e-10)
-    assert len(roll.records) == 2 and all(roll.records.values())
+    same(learned(model, played, heard(5, gaps=gaps), 1), learned(model, model, heard(5, gaps=gaps), 1), 1e-10)
+    same(learned(model, played, heard(3, gaps=gaps)), learned(model, model, heard(3, gaps=gaps)), 1e-10)
+    assert len(played.records) == (4 if gaps else 2) and all(played.records.values())
 
 
 @pytest.mark.parametrize("mixer", ["s4d", "gated_deltanet", "lstm"])
 def test_single_precision(mixer: str):
     model, exact = network(mixer, torch.float32), network(mixer)
-    roll = Rolled(model)
-    got = learned(model, roll, heard(4, torch.float32))
-    assert all(roll.records.values())
-    same({name: x.double() for name, x in got.items()}, learned(exact, exact.roll, heard(4)), 1e-4)
+    played = Played(model)
+    got = learned(model, played, heard(4, torch.float32))
+    assert all(played.records.values())
+    same({name: x.double() for name, x in got.items()}, learned(exact, exact, heard(4)), 1e-4)
 
 
 def test_frozen_parameters_stay_arguments_and_get_no_gradient():
     model = network("gru")
     model.embed.requires_grad_(False)
-    roll = Rolled(model)
-    learned(model, roll, heard(2))
+    played = Played(model)
+    learned(model, played, heard(2))
     with torch.no_grad():
         model.embed.weight.mul_(-1)
-    found = learned(model, roll, heard(2))
-    same(found, learned(model, model.roll, heard(2)), 1e-10)
-    assert "embed.weight" not in found and all(roll.records.values())
+    found = learned(model, played, heard(2))
+    same(found, learned(model, model, heard(2)), 1e-10)
+    assert "embed.weight" not in found and all(played.records.values())
 
 
 def test_what_is_not_recorded_runs_as_it_is():
     growing = network("attention")
-    roll = Rolled(growing)
-    same(learned(growing, roll, heard(2)), learned(growing, growing.roll, heard(2)), 0)
-    assert list(roll.records.values()) == [None]
+    played = Played(growing)
+    for gaps in (False, True):
+        same(learned(growing, played, heard(2, gaps=gaps)), learned(growing, growing, heard(2, gaps=gaps)), 1e-12)
+    assert not any(played.records.values())
     model = network("gru")
-    roll = Rolled(model)
+    played = Played(model)
     _, state = model.listen(heard(2), None)
     with torch.no_grad():
-        assert torch.equal(roll(state, STEPS)[0], model.roll(state, STEPS)[0])
-    assert roll(state, 0)[0].shape == (2, 0, 2)
+        assert torch.equal(played.roll(state, STEPS)[0], model.roll(state, STEPS)[0])
+        torch.testing.assert_close(played.listen(heard(2, gaps=True), None)[0], model.listen(heard(2, gaps=True), None)[0])
+    assert played.roll(state, 0)[0].shape == (2, 0, 2)
     with torch.autocast("cpu"):
-        roll(state, 2)
+        played.roll(state, 2)
     wide = state.map(lambda part: part.repeat(20_000, *(1,) * (part.ndim - 1)))
-    assert torch.equal(roll(wide, 1)[0], model.roll(wide, 1)[0])
-    assert not roll.records
+    assert torch.equal(played.roll(wide, 1)[0], model.roll(wide, 1)[0])
+    assert not played.records
 
 
 def test_a_state_is_packed_and_unpacked():
@@ -108,7 +117,7 @@ def test_a_state_is_packed_and_unpacked():
 def test_second_derivatives_are_refused():
     model = network("gru")
     _, state = model.listen(heard(2), None)
-    said, _ = Rolled(model)(state, 3)
+    said, _ = Played(model).roll(state, 3)
     (gradient,) = torch.autograd.grad(said.square().sum(), [model.head.bias], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -130,8 +139,8 @@ class Rounded(torch.autograd.Function):
 def test_a_gradient_of_ones_own_is_kept(hide: Callable[[Tensor], Tensor]):
     model = network("gru")
     model.head.register_forward_hook(lambda module, args, output: hide(output))
-    roll = Rolled(model)
-    same(learned(model, roll, heard(3)), learned(model, model.roll, heard(3)), 1e-10)
+    played = Played(model)
+    same(learned(model, played, heard(3)), learned(model, model, heard(3)), 1e-10)
 
 
 def test_an_iterated_function_of_complex_parameters():
@@ -142,7 +151,7 @@ def test_an_iterated_function_of_complex_parameters():
         return torch.cat([z.real, z.imag], dim=1)
 
     rows = torch.randn(3, 4, dtype=torch.float64)
-    record = Iterated(step, rows, [a, b])
+    record = Iterated(step, rows, (), [a, b])
 
     def slow(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
         states = []
