@@ -44,15 +44,15 @@ class Played:
         if (record := self._record(state, heard[0])) is None:
             rest, state = self.model.listen(z[:, 1:], state)
             return torch.cat([first, rest], dim=1), state
-        states = record(packed(state), list(self.model.parameters()), len(heard), heard.flatten(1))
-        return torch.cat([first, guesses(states, state)], dim=1), unpacked(states[-1], state)
+        guesses, last = record(packed(state), list(self.model.parameters()), len(heard), heard.flatten(1))
+        return torch.cat([first, guesses.transpose(0, 1)], dim=1), unpacked(last, state)
 
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
         """`ForecastModel.roll`.    -> ẑ [B, steps, C], the state after them"""
         if steps < 1 or (record := self._record(state)) is None:
             return self.model.roll(state, steps)
-        states = record(packed(state), list(self.model.parameters()), steps)
-        return torch.cat([cast(Tensor, state.guess)[:, None], guesses(states[:-1], state)], dim=1), unpacked(states[-1], state)
+        guesses, last = record(packed(state), list(self.model.parameters()), steps)
+        return torch.cat([cast(Tensor, state.guess)[None], guesses[:-1]]).transpose(0, 1), unpacked(last, state)
 
     def _record(self, state: State, *heard: Tensor) -> Iterated | None:
         parts, parameters = state.tensors(), dict(self.model.named_parameters())
@@ -76,7 +76,7 @@ class Played:
                 return torch.func.functional_call(step, dict(zip(names, inputs[given:])), inputs[:given])
 
             try:
-                self.records[key] = Iterated(call, packed(state), heard, list(parameters.values()))
+                self.records[key] = Iterated(call, packed(state), heard, list(parameters.values()), columns(state, "guess"))
             except Exception as error:  # whatever a tracer may trip over, the model's own calls are still right
                 logger.debug("not recorded, its steps are called one by one: %s", error)
                 self.records[key] = None
@@ -101,12 +101,6 @@ class _Step(nn.Module):
         return packed(self.like.map(lambda _: after[next(names)]))
 
 
-def guesses(states: Tensor, like: State) -> Tensor:
-    """The guess of each of the packed states.    [K, B, n] -> [B, K, C]"""
-    found = cast(Tensor, unpacked(states.flatten(0, 1), like).guess)
-    return found.unflatten(0, states.shape[:2]).transpose(0, 1)
-
-
 def packed(state: State) -> Tensor:
     """Every number of a state in one row per batch row, real parts and imaginary parts apart.    [B, n]"""
     return torch.cat([x.flatten(1) for part in state.tensors().values() for x in real(part)], dim=1)
@@ -121,6 +115,13 @@ def unpacked(rows: Tensor, like: State) -> State:
         return torch.complex(*taken) if part.is_complex() else taken[0]
 
     return like.map(take)
+
+
+def columns(state: State, name: str) -> slice:
+    """Where a real part of the state lies in `packed`."""
+    sizes = {part: sum(x.shape[1:].numel() for x in real(tensor)) for part, tensor in state.tensors().items()}
+    start = sum(list(sizes.values())[: list(sizes).index(name)])
+    return slice(start, start + sizes[name])
 
 
 def real(part: Tensor) -> tuple[Tensor, ...]:

@@ -151,7 +151,7 @@ def test_an_iterated_function_of_complex_parameters():
         return torch.cat([z.real, z.imag], dim=1)
 
     rows = torch.randn(3, 4, dtype=torch.float64)
-    record = Iterated(step, rows, (), [a, b])
+    record = Iterated(step, rows, (), [a, b], slice(1, 3))
 
     def slow(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
         states = []
@@ -161,7 +161,10 @@ def test_an_iterated_function_of_complex_parameters():
         return torch.stack(states)
 
     inputs = [x.clone().requires_grad_() for x in (rows, a, b)]
-    weights = torch.randn(5, 3, 4, dtype=torch.float64)
-    found = torch.autograd.grad((weights * record(inputs[0], inputs[1:], 5)).sum(), inputs)
-    expected = torch.autograd.grad((weights * slow(*inputs)).sum(), inputs)
+    watched, last = record(inputs[0], inputs[1:], 5)
+    states = slow(*inputs)
+    torch.testing.assert_close((watched, last), (states[:, :, 1:3], states[-1]))
+    weights, after = torch.randn(5, 3, 2, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    found = torch.autograd.grad((weights * watched).sum() + (after * last).sum(), inputs)
+    expected = torch.autograd.grad((weights * states[:, :, 1:3]).sum() + (after * states[-1]).sum(), inputs)
     torch.testing.assert_close(found, expected)

@@ -22,32 +22,37 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from separatrix.models.recording.aten import Unsupported, taken_apart
 from separatrix.models.recording.program import Program
 from separatrix.models.recording.recorded import fold
+from separatrix.recurrence.operators.pages import blank
 
 
 class Iterated:
-    """`function(rows, *heard, *parameters)` -> rows, K times, from an example of its arguments; rows on the CPU.
+    """`function(rows, *heard, *parameters)` -> rows [B, n], K times, from an example of its arguments; on the CPU.
 
-    heard  (u,), an input of every step, which gets no gradient, or ().
+    heard    (u,), an input of every step, which gets no gradient, or ().
+    watched  the columns of rows that are wanted after every step.
 
     Raises `Unsupported`, or whatever a tracer trips over, for functions that cannot be recorded, among them those whose gradient is not
     that of their arithmetic. Derivatives of first order only.
     """
 
-    def __init__(self, function: Callable[..., Tensor], rows: Tensor, heard: tuple[Tensor, ...], parameters: Sequence[Tensor]):
+    def __init__(
+        self, function: Callable[..., Tensor], rows: Tensor, heard: tuple[Tensor, ...], parameters: Sequence[Tensor], watched: slice
+    ):
         rows, parameters = rows.detach(), [p.detach().as_subclass(Tensor) for p in parameters]
-        count = len(heard)
+        count, self.watched, seen = len(heard), watched, rows[:, watched]
         self.prepare, step = divide(trace(function, rows, *heard, *parameters), late=1 + count)
         constants = self.prepare(*parameters)
         if (came := step(rows, *heard, *constants)).shape != rows.shape:
             raise Unsupported(f"{list(rows.shape)} became {list(came.shape)}")
-        sizes = [rows.numel(), rows.numel(), *(u.numel() for u in heard)]
+        sizes = [rows.numel(), seen.numel(), *(u.numel() for u in heard)]
 
         def back(gradient: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
             sums, row, constants = rest[: len(rest) // 2], rest[len(rest) // 2], rest[len(rest) // 2 + 1 :]
             before, direct, *now = row.split(sizes)
             inputs = [u.view(like.shape) for u, like in zip(now, heard)]
             pull = torch.func.vjp(lambda s, *p: step(s, *inputs, *p), before.view(rows.shape), *constants)[1]
-            gradient, *shares = pull(gradient + direct.view(rows.shape))
+            left, watched_part, right = gradient.tensor_split([watched.start, watched.stop], dim=1)
+            gradient, *shares = pull(torch.cat([left, watched_part + direct.view(seen.shape), right], dim=1))
             return gradient, *(total + share for total, share in zip(sums, shares))
 
         carried = [torch.zeros_like(x) for x in (rows, *constants)]
@@ -62,7 +67,7 @@ class Iterated:
         inputs = [x.clone().requires_grad_() for x in (rows, *parameters)]
         weights = torch.arange(1.0, rows.numel() + 1, dtype=rows.dtype).cos().view_as(rows)
         with torch.enable_grad():
-            said = self(inputs[0], inputs[1:], 1, *(u.reshape(1, -1) for u in heard))[0]
+            said = self(inputs[0], inputs[1:], 1, *(u.reshape(1, -1) for u in heard))[1]
             exact = function(inputs[0], *heard, *inputs[1:])
             found, expected = (torch.autograd.grad((weights * y).sum(), inputs, materialize_grads=True) for y in (said, exact))
         rounding = torch.finfo(weights.dtype).eps ** 0.5
@@ -71,28 +76,36 @@ class Iterated:
             if not (got - want).norm() <= rounding * (want.norm() + rounding * largest):
                 raise Unsupported("a gradient that is not that of the arithmetic")
 
-    def __call__(self, rows: Tensor, parameters: Sequence[Tensor], steps: int, *heard: Tensor) -> Tensor:
-        """s_1 .. s_K.    [B, n] -> [K, B, n]; heard [K, size of u]"""
+    def __call__(self, rows: Tensor, parameters: Sequence[Tensor], steps: int, *heard: Tensor) -> tuple[Tensor, Tensor]:
+        """What is watched of s_1 .. s_K [K, B, w], and s_K [B, n].    heard [K, size of u]"""
         constants = self.prepare(*(p.as_subclass(Tensor) for p in parameters))
         return _Run.apply(self, steps, heard, rows, *constants)  # type: ignore[no-any-return]
 
 
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, iterated: Iterated, steps: int, heard: tuple[Tensor, ...], rows: Tensor, *constants: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, iterated: Iterated, steps: int, heard: tuple[Tensor, ...], rows: Tensor, *constants: Tensor
+    ) -> tuple[Tensor, Tensor]:
         first = [u[0].view(place.shape) for u, place in zip(heard, iterated.forth.inputs[1:])]
-        _, seen = iterated.forth.iterate(rows, *first, *constants, steps=steps, series=heard[0] if heard else None)
+        (last,), seen = iterated.forth.iterate(rows, *first, *constants, steps=steps, series=heard[0] if heard else None)
         ctx.iterated, ctx.heard = iterated, heard
         ctx.save_for_backward(rows, seen, *constants)
-        return seen.view(steps, *rows.shape)
+        return seen.view(steps, *rows.shape)[:, :, iterated.watched].clone(), last
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, last: Tensor) -> tuple[Tensor | None, ...]:
         rows, seen, *constants = ctx.saved_tensors
-        before = torch.cat([rows.reshape(1, -1), seen[:-1]])
-        series = torch.cat([before, gradient.flatten(1), *ctx.heard], dim=1).flip(0)
-        carried = [torch.zeros_like(x) for x in (rows, *constants)]
+        # From the last step to the first: the state before each, the gradient of what was watched after it, and what was heard.
+        n, parts = rows.numel(), [gradient.flatten(1), *ctx.heard]
+        series = blank(rows, (len(seen), n + sum(part.shape[1] for part in parts)))
+        backward, at = series.numpy(), n  # numpy reads backward without a copy
+        backward[:-1, :n], backward[-1, :n] = seen.numpy()[-2::-1], rows.numpy().ravel()
+        for part in parts:
+            backward[:, at : at + part.shape[1]] = part.numpy()[::-1]
+            at += part.shape[1]
+        carried = [last, *map(torch.zeros_like, constants)]
         derived = ctx.iterated.prepare_back(*constants)
         found, _ = ctx.iterated.back.iterate(*carried, series[0], *derived, steps=len(series), every=len(series), series=series)
         return None, None, None, *found

@@ -20,6 +20,7 @@ from torch import Tensor, fx
 from separatrix.models.recording.assembler import Assembler, flat
 from separatrix.models.recording.aten import MEANINGS, MOVES, VIEWS, Unsupported, name_of
 from separatrix.recurrence.kernels.program import play_shared
+from separatrix.recurrence.operators.pages import blank
 
 ALONE = (0, 0, 0)  # no team of threads
 
@@ -82,10 +83,10 @@ class Program:
         desk, fed = self._desk(), len(self.outputs)
         desk.write(inputs)
         carried = np.array([(out.start, into.start, out.size) for out, into in zip(self.outputs, self.inputs)])
-        seen = np.zeros((steps // every, self.outputs[0].size), self.memory.dtype)
-        heard, where = (seen[:0], -1) if series is None else (series.contiguous().numpy(), self.inputs[fed].start)
-        play_shared(ALONE, 1, 0, steps, (*desk.program, carried, every, seen, heard, where))
-        return desk.read(desk.inputs[:fed]), torch.from_numpy(seen)
+        seen = blank(torch.from_numpy(self.memory), (steps // every, self.outputs[0].size))
+        heard, where = (seen[:0].numpy(), -1) if series is None else (series.contiguous().numpy(), self.inputs[fed].start)
+        play_shared(ALONE, 1, 0, steps, (*desk.program, carried, every, seen.numpy(), heard, where))
+        return desk.read(desk.inputs[:fed]), seen
 
     def _desk(self) -> Desk:
         if not hasattr(self.local, "desk"):
