@@ -144,6 +144,17 @@ def test_with_a_decay_the_inverse_of_the_recursion_fades_ridge_and_all():
     close(last.W, final.W)
 
 
+@pytest.mark.parametrize("K", [2, 3, 5, 33])
+def test_a_key_that_is_no_number_stays_in_its_row(K: int):
+    """Heads share a kernel's scratch, whose rows go in fours."""
+    q, k = torch.randn(2, 2, 20, 2, K).unbind()
+    v, beta = torch.randn(2, 20, 2, 3), torch.rand(2, 20, 2)
+    (want, final), poisoned = ridge_attention(q, k, v, beta), k.clone()
+    poisoned[0] = torch.nan
+    got, last = ridge_attention(q, poisoned, v, beta)
+    assert torch.equal(got[1], want[1]) and torch.equal(last.P[1], final.P[1])
+
+
 def test_the_door():
     given = arguments(5, torch.ones(2, 4).double())
     P, R = given["initial_state"].P, given["initial_state"].R

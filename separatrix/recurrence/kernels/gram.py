@@ -131,6 +131,7 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
     decay, level = np.zeros(STEPS, np.float32), np.ones(STEPS, np.float32)
     for unit in range(first, last):
         b, h = unit // H, unit % H
+        P[K * M :] = 0  # a NaN among the keys of the unit before has spread there
         for i in range(K):
             for j in range(0, K, WIDTH):
                 store(P, i * M + j, load_first(zero, start, (unit * K + i) * K + j, K - j))
