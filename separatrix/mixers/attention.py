@@ -74,7 +74,7 @@ class CausalAttention(nn.Module):
         if window is not None and window < 1:
             raise ValueError(f"window is {window} but a query sees at least itself. Use window >= 1, or None for all steps.")
         self.d_model, self.n_heads, self.window = d_model, n_heads, window
-        half = torch.arange(self.d_head // 2, dtype=torch.float64) * 2 / self.d_head
+        half = torch.arange(self.d_head // 2, dtype=torch.float64, device="cpu") * 2 / self.d_head
         self.rates = None if base is None else check_positive(base, "base") ** -half  # float64 whatever the layer is cast to
         self.in_proj = linear(d_model, 3 * d_model, generator=generator)
         self.out_proj = linear(d_model, d_model, generator=generator)
@@ -94,7 +94,7 @@ class CausalAttention(nn.Module):
         if T == 1 and reset is None and (self.window is None or self.window > S):
             forget = 0 if self.window is None else max(0, S + 2 - self.window)
             y, k, v, alive = attention_step(qkv[:, 0], before_k, before_v, alive, self.rates, forget)
-            return self.out_proj(y.view(B, 1, -1)), State(k=k, v=v, alive=alive)
+            return self.out_proj(y.flatten(1).unsqueeze(1)), State(k=k, v=v, alive=alive)
         q, k, v = qkv.unbind(2)
         k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, qkv.new_ones(B, T)], 1)
         queries, keys, values = q, k, v

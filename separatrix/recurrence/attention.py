@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import recorded, single
+from separatrix.recurrence.plan import recorded, single, transformed
 
 Step = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -51,7 +51,7 @@ def attention_step(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, rat
 
 def turns_until_now(rates: Tensor, before: int, like: Tensor) -> Tensor:
     """R of the steps -before .. 0: in generation the last rows of a table that serves many steps."""
-    if torch.compiler.is_compiling() or not like.is_cpu:
+    if recorded(()) or transformed() or not like.is_cpu:  # such a table would be of use to nobody else
         return turns(rates, -before, 1, like)
     return table(tuple(rates.tolist()), max(256, 1 << before.bit_length()), like.dtype)[-before - 1 :]
 
@@ -59,7 +59,7 @@ def turns_until_now(rates: Tensor, before: int, like: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def table(rates: tuple[float, ...], steps: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # it may be used where gradients are wanted
-        return turns(torch.tensor(rates, dtype=torch.float64), 1 - steps, 1, torch.empty(0, dtype=dtype))
+        return turns(torch.tensor(rates, dtype=torch.float64, device="cpu"), 1 - steps, 1, torch.empty(0, dtype=dtype, device="cpu"))
 
 
 def attention_step_plain(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, turns: Tensor | None, forget: int) -> Step:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separatrix.mixers import build_mixer
 from separatrix.recurrence import State
-from separatrix.recurrence.attention import attention_step, attention_step_plain, turns, turns_until_now
+from separatrix.recurrence.attention import attention_step, attention_step_plain, table, turns, turns_until_now
 from tests.agree import agree
 from tests.recurrence.roads import randn
 
@@ -33,6 +34,48 @@ def test_the_table_of_generation_is_the_definition():
     for before in (0, 1, 255, 256, 5000):
         for like in (torch.zeros(1), torch.zeros(1, dtype=torch.float64)):
             assert torch.equal(turns_until_now(rates, before, like), turns(rates, -before, 1, like))
+
+
+def in_functionalize(layer, x, state):
+    torch.func.functionalize(lambda x: layer(x, state)[0])(x)
+
+
+def on_fakes(layer, x, state):
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        layer(mode.from_tensor(x), state.map(mode.from_tensor))
+
+
+def beside_meta(layer, x, state):
+    with torch.device("meta"):
+        layer(x, state)
+
+
+@pytest.mark.parametrize("elsewhere", [in_functionalize, on_fakes, beside_meta])
+def test_a_table_is_for_real_numbers(elsewhere):
+    """What is made under a mode belongs to it, and would be given to every later step."""
+    layer, x = build_mixer("attention", 8), torch.randn(1, 4, 8)
+    with torch.no_grad():
+        wanted, _ = layer(x)
+        _, state = layer(x[:, :3])
+        table.cache_clear()
+        elsewhere(layer, x[:, 3:], state)
+        torch.testing.assert_close(layer(x[:, 3:], state)[0], wanted[:, 3:])
+
+
+def test_a_layer_that_was_built_without_memory_takes_its_weights_later():
+    ready, x = build_mixer("attention", 8), torch.randn(2, 3, 8)
+    with torch.device("meta"):
+        layer = build_mixer("attention", 8)
+    layer.to_empty(device="cpu").load_state_dict(ready.state_dict())
+    assert torch.equal(layer(x)[0], ready(x)[0])
+
+
+@torch.no_grad()
+def test_a_batch_of_nobody_takes_its_steps():
+    layer, x, state = build_mixer("attention", 8), torch.randn(0, 1, 8), None
+    for kept in (1, 2):
+        y, state = layer(x, state)
+        assert y.shape == (0, 1, 8) and state.k.shape == (0, kept, 4, 2)
 
 
 def test_what_is_hidden_may_hold_anything():
