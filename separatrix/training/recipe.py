@@ -22,9 +22,10 @@ CHOSEN = (
     "such stretches among noise of 0, 0.03 and 0.05 and decays of 0.05, 0.5 and 2. Beyond that, free runs along the fitted rows decided: a "
     "loss horizon of 40 rows was as good as 60 and costs less; a context of 96 rows with memories inside it was better than 48 rows "
     "with longer ones; the logarithm of a lost window's error better than the error. 16 lags come from an earlier study of the series, the "
-    "number of steps from the time that a fit took then. Scores on rows 1,000 to 1,099 of about ten trials were seen on the way, before the "
-    "last of these were settled. 2,400 steps of 64 windows were tried later: they halved the free-running error along the fitted rows and "
-    "scored worse after them (0.025, 0.132, 0.081), so the shorter fit was kept, and that choice did see those scores."
+    "number of steps from the time that a fit took then. Scores on rows 1,000 to 1,099 of about ten trials were seen on the way, "
+    "before the last of these were settled. 2,400 steps of 64 windows were tried later: they halved the free-running error along the "
+    "fitted rows and scored worse after them (0.025, 0.132, 0.081), so the shorter fit was kept, and that choice did see those "
+    "scores."
 )
 
 
