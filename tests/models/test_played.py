@@ -1,6 +1,7 @@
 """What is played is what the model says, its gradients are the gradients, and what cannot be recorded runs as it is."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -208,6 +209,16 @@ def test_the_gradient_of_what_is_heard_is_not_lost():
         by.listen(x, None)[0].sum().backward()
         found.append(x.grad)
     torch.testing.assert_close(*found)
+
+
+def test_two_threads_record_at_once():
+    models = [network("gru") for _ in range(4)]
+    players = [Played(model) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(learned, models, players, [heard(3)] * 4))
+    assert all(record for played in players for record in played.records.values())
+    for one in found:
+        same(one, learned(models[0], models[0], heard(3)), 1e-10)
 
 
 def test_an_iterated_function_of_complex_parameters():
