@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from separatrix.models.forecaster import ForecastModel
 from separatrix.models.recording import Iterated
+from separatrix.models.recording.aten import Unsupported
 from separatrix.recurrence import State
 from separatrix.recurrence.plan import transformed
 
@@ -37,25 +38,30 @@ class Played:
     def listen(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
         """`ForecastModel.listen`.    z [B, T, C] with NaN for gaps -> ẑ [B, T, C], state"""
         gap = torch.isnan(z)
-        if z.shape[1] < 2 or not bool(gap.any()):
+        if z.shape[1] < 2 or z.requires_grad or not bool(gap.any()):
             return self.model.listen(z, state)
         first, state = self.model.listen(z[:, :1], state)  # a state with all its parts
         heard = torch.cat([z.nan_to_num(0.0), gap.to(z.dtype)], dim=2)[:, 1:].transpose(0, 1)  # [T - 1, B, 2 C]
         if (record := self._record(state, heard[0])) is None:
             rest, state = self.model.listen(z[:, 1:], state)
             return torch.cat([first, rest], dim=1), state
-        guesses, last = record(packed(state), list(self.model.parameters()), len(heard), heard.flatten(1))
+        guesses, last = record(packed(state), list(self._read().values()), len(heard), heard.flatten(1))
         return torch.cat([first, guesses.transpose(0, 1)], dim=1), unpacked(last, state)
 
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
         """`ForecastModel.roll`.    -> ẑ [B, steps, C], the state after them"""
         if steps < 1 or (record := self._record(state)) is None:
             return self.model.roll(state, steps)
-        guesses, last = record(packed(state), list(self.model.parameters()), steps)
+        guesses, last = record(packed(state), list(self._read().values()), steps)
         return torch.cat([cast(Tensor, state.guess)[None], guesses[:-1]]).transpose(0, 1), unpacked(last, state)
 
+    def _read(self) -> dict[str, Tensor]:
+        """What a step reads: parameters, then buffers, which may change too; the units of (1) are outside it."""
+        buffers = {name: x for name, x in self.model.named_buffers() if name not in ("mean", "scale")}
+        return {**dict(self.model.named_parameters()), **buffers}
+
     def _record(self, state: State, *heard: Tensor) -> Iterated | None:
-        parts, parameters = state.tensors(), dict(self.model.named_parameters())
+        parts, parameters = state.tensors(), self._read()
         rows = len(cast(Tensor, state.guess))
         work = rows * sum(p.numel() for p in parameters.values()) + STATE * sum(x.numel() for part in parts.values() for x in real(part))
         if (
@@ -67,13 +73,19 @@ class Played:
             or transformed()
         ):
             return None
-        key = len(heard), *((name, x.shape, x.dtype) for name, x in (*parts.items(), *parameters.items()))
+        modules = tuple((module, module.training) for module in self.model.modules())
+        key = len(heard), modules, *((name, x.shape, x.dtype) for name, x in (*parts.items(), *parameters.items()))
         if key not in self.records:
             step = _Step(self.model, state.map(lambda part: part[:0].detach()))
             names, given = [f"model.{name}" for name in parameters], 1 + len(heard)
 
             def call(*inputs: Tensor) -> Tensor:
-                return torch.func.functional_call(step, dict(zip(names, inputs[given:])), inputs[:given])
+                reads = dict(zip(names, inputs[given:]))
+                before = [(x, x._version) for x in reads.values()]
+                rows = torch.func.functional_call(step, reads, inputs[:given])
+                if any(x is not was or x._version != version for x, (was, version) in zip(reads.values(), before)):
+                    raise Unsupported("a step that writes into what it reads")
+                return rows
 
             try:
                 self.records[key] = Iterated(call, packed(state), heard, list(parameters.values()), columns(state, "guess"))

@@ -1,10 +1,11 @@
 """What is played is what the model says, its gradients are the gradients, and what cannot be recorded runs as it is."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from separatrix.mixers import MIXERS, build_mixer
 from separatrix.models import Backbone, ForecastModel
@@ -141,6 +142,83 @@ def test_a_gradient_of_ones_own_is_kept(hide: Callable[[Tensor], Tensor]):
     model.head.register_forward_hook(lambda module, args, output: hide(output))
     played = Played(model)
     same(learned(model, played, heard(3)), learned(model, model, heard(3)), 1e-10)
+
+
+class Leak(nn.Module):
+    """A layer with a buffer, which it may change, and noise in training."""
+
+    def __init__(self, writes: Callable[[nn.Module], None] = lambda module: None, noise: float = 0.0):
+        super().__init__()
+        self.register_buffer("rate", torch.linspace(0.2, 0.9, 8))
+        self.linear, self.noise, self.writes = nn.Linear(8, 8), nn.Dropout(noise), writes
+
+    def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        self.writes(self)
+        return self.noise(torch.tanh(self.linear(x))) * self.rate.clone(), State()
+
+
+def leaking(**options) -> ForecastModel:
+    torch.manual_seed(0)
+    return ForecastModel(2, Backbone(8, [Leak(**options)]), lags=3).double()
+
+
+def test_buffers_are_arguments_of_the_record():
+    model = leaking()
+    played = Played(model)
+    for scale in (1.0, 3.0):
+        model.backbone.layers[0].mixer.rate.mul_(scale)
+        same(learned(model, played, heard(3, gaps=True)), learned(model, model, heard(3, gaps=True)), 1e-10)
+    assert len(played.records) == 2 and all(played.records.values())
+
+
+def in_place(module: nn.Module) -> None:
+    with torch.no_grad():
+        module.rate.mul_(0.9)
+
+
+def replaced(module: nn.Module) -> None:
+    module.rate = 0.9 * module.rate
+
+
+@pytest.mark.parametrize("writes", [in_place, replaced])
+def test_a_step_that_writes_into_its_buffers_runs_as_it_is(writes: Callable[[nn.Module], None]):
+    model, other = leaking(writes=writes), leaking(writes=writes)
+    played = Played(model)
+    for _ in range(2):
+        same(learned(model, played, heard(3, gaps=True)), learned(other, other, heard(3, gaps=True)), 1e-12)
+    assert torch.equal(model.backbone.layers[0].mixer.rate, other.backbone.layers[0].mixer.rate)
+    assert len(played.records) == 2 and not any(played.records.values())
+
+
+def test_training_and_evaluation_have_records_of_their_own():
+    model = leaking(noise=0.5).eval()
+    played = Played(model)
+    same(learned(model, played, heard(3)), learned(model, model, heard(3)), 1e-10)
+    model.train()
+    learned(model, played, heard(3))  # finds out that it cannot be recorded
+    with torch.random.fork_rng(devices=[]):
+        found = learned(model, played, heard(3))
+    same(found, learned(model, model, heard(3)), 1e-12)
+
+
+def test_the_gradient_of_what_is_heard_is_not_lost():
+    model = network("gru")
+    found = []
+    for by in (model, Played(model)):
+        x = heard(3, gaps=True).requires_grad_()
+        by.listen(x, None)[0].sum().backward()
+        found.append(x.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_two_threads_record_at_once():
+    models = [network("gru") for _ in range(4)]
+    players = [Played(model) for model in models]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(learned, models, players, [heard(3)] * 4))
+    assert all(record for played in players for record in played.records.values())
+    for one in found:
+        same(one, learned(models[0], models[0], heard(3)), 1e-10)
 
 
 def test_an_iterated_function_of_complex_parameters():

@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from separatrix.models.recording.aten import Unsupported, taken_apart
 from separatrix.models.recording.program import Program
-from separatrix.models.recording.recorded import fold
+from separatrix.models.recording.recorded import TRACING, fold
 from separatrix.recurrence.operators.pages import blank
 
 
@@ -112,7 +112,7 @@ class _Run(torch.autograd.Function):
 
 
 def trace(function: Callable[..., Any], *inputs: Tensor) -> fx.GraphModule:
-    with torch.no_grad():
+    with TRACING, torch.no_grad():
         return fold(make_fx(lambda *given: function(*given), decomposition_table=taken_apart())(*(x.clone() for x in inputs)))
 
 

@@ -12,6 +12,7 @@ it runs as it is.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from separatrix.models.recording.program import Program
 logger = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
 RANDOM = "the record draws random numbers"
+TRACING = threading.RLock()  # torch.fx keeps what it patches in a global: of two traces at once one fails
 
 
 class Recorded:
@@ -48,7 +50,7 @@ class Recorded:
         # Copies: a tracer takes one tensor given twice for one input. Contiguous: a record of torch calls holds for one layout.
         inputs = tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)
         try:
-            with torch.no_grad():
+            with TRACING, torch.no_grad():
                 try:
                     return Program(fold(make_fx(self._call, decomposition_table=taken_apart())(*inputs)), inputs)
                 except Unsupported as why:
