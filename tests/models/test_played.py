@@ -1,5 +1,6 @@
 """What is played is what the model says, its gradients are the gradients, and what cannot be recorded runs as it is."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -168,3 +169,19 @@ def test_an_iterated_function_of_complex_parameters():
     found = torch.autograd.grad((weights * watched).sum() + (after * last).sum(), inputs)
     expected = torch.autograd.grad((weights * states[:, :, 1:3]).sum() + (after * states[-1]).sum(), inputs)
     torch.testing.assert_close(found, expected)
+
+
+def test_networks_fitted_at_once_in_several_threads_are_all_played():
+    players = [Played(network("s4d")) for _ in range(3)]
+    ready = threading.Barrier(len(players))
+
+    def fit(played: Played) -> None:
+        ready.wait()
+        learned(played.model, played, heard(3))
+
+    threads = [threading.Thread(target=fit, args=(played,)) for played in players]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(played.records and all(played.records.values()) for played in players)
