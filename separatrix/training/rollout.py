@@ -36,6 +36,7 @@ class Rollout:
     def __init__(self, stretches: Sequence[Tensor], recipe: Recipe):
         self.recipe = recipe
         self.rows = torch.cat(list(stretches))
+        self.gaps = bool(torch.isnan(self.rows).any())
         self.played: Played | None = None
         longest = recipe.context + recipe.horizon
         starts, first = [], 0
@@ -76,7 +77,8 @@ class Rollout:
         }  # fmt: skip
 
     def work(self, step: int) -> float:
-        return self.recipe.horizon_at(step) + 4.0  # the context runs at once, and costs about as much as four steps
+        """In steps of a program (`played.py`): a context at once and the update cost about thirty, a context with gaps its rows more."""
+        return self.recipe.horizon_at(step) + 30.0 + (self.recipe.context if self.gaps else 0)
 
 
 def mean_square(guess: Tensor, truth: Tensor) -> Tensor:

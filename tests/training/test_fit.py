@@ -108,6 +108,14 @@ def test_the_bar_counts_work():
     assert done[3] < 4 / 12  # one-step forecasts are cheaper than free runs
 
 
+@pytest.mark.parametrize("gaps, least, most", [(False, 1.5, 4.0), (True, 1.2, 1.6)])
+def test_work_grows_with_the_horizon_as_the_seconds_of_a_played_step_do(gaps, least, most):
+    recipe, rows = Recipe(steps=10, horizon=40, context=96, teacher_steps=4), wave(200)
+    rows[50] = torch.nan if gaps else 0.0
+    objective = Rollout([rows], recipe)
+    assert least < objective.work(9) / objective.work(0) < most  # measured: 1.7 to 3.7, and 1.2 to 1.5
+
+
 class Poisoned(Rollout):
     """A batch with a NaN where the network hears it; or one whose size overflows."""
 

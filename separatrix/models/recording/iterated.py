@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.autograd.function import once_differentiable
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from separatrix.models.recording.aten import Unsupported, taken_apart
 from separatrix.models.recording.program import Program
-from separatrix.models.recording.recorded import TRACING, fold
+from separatrix.models.recording.recorded import trace
 from separatrix.recurrence.operators.pages import blank
 
 
@@ -40,7 +39,7 @@ class Iterated:
     ):
         rows, parameters = rows.detach(), [p.detach().as_subclass(Tensor) for p in parameters]
         count, self.watched, seen = len(heard), watched, rows[:, watched]
-        self.prepare, step = divide(trace(function, rows, *heard, *parameters), late=1 + count)
+        self.prepare, step = divide(traced(function, rows, *heard, *parameters), late=1 + count)
         constants = self.prepare(*parameters)
         if (came := step(rows, *heard, *constants)).shape != rows.shape:
             raise Unsupported(f"{list(rows.shape)} became {list(came.shape)}")
@@ -57,7 +56,7 @@ class Iterated:
 
         carried = [torch.zeros_like(x) for x in (rows, *constants)]
         row = rows.new_zeros(sum(sizes))
-        self.prepare_back, step_back = divide(trace(back, *carried, row, *constants), late=len(carried) + 1)
+        self.prepare_back, step_back = divide(traced(back, *carried, row, *constants), late=len(carried) + 1)
         self.forth = Program(step, (rows, *heard, *constants))
         self.back = Program(step_back, (*carried, row, *self.prepare_back(*constants)))
         self._prove(function, rows, heard, parameters)
@@ -111,9 +110,9 @@ class _Run(torch.autograd.Function):
         return None, None, None, *found
 
 
-def trace(function: Callable[..., Any], *inputs: Tensor) -> fx.GraphModule:
-    with TRACING, torch.no_grad():
-        return fold(make_fx(lambda *given: function(*given), decomposition_table=taken_apart())(*(x.clone() for x in inputs)))
+def traced(function: Callable[..., Any], *inputs: Tensor) -> fx.GraphModule:
+    with torch.no_grad():
+        return trace(lambda *given: function(*given), [x.clone() for x in inputs], taken_apart())
 
 
 def divide(record: fx.GraphModule, late: int) -> tuple[fx.GraphModule, fx.GraphModule]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from separatrix.models.recording.program import Program
 logger = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
 RANDOM = "the record draws random numbers"
-TRACING = threading.RLock()  # torch.fx keeps what it patches in a global: of two traces at once one fails
+TRACER = threading.RLock()  # torch's tracer patches modules for the whole process: one thread at a time
 
 
 class Recorded:
@@ -50,12 +50,12 @@ class Recorded:
         # Copies: a tracer takes one tensor given twice for one input. Contiguous: a record of torch calls holds for one layout.
         inputs = tuple(x.clone(memory_format=torch.contiguous_format) for x in inputs)
         try:
-            with TRACING, torch.no_grad():
+            with torch.no_grad():
                 try:
-                    return Program(fold(make_fx(self._call, decomposition_table=taken_apart())(*inputs)), inputs)
+                    return Program(trace(self._call, inputs, taken_apart()), inputs)
                 except Unsupported as why:
                     logger.debug("no program, played call by call: %s", why)
-                    record = fold(make_fx(self._call)(*inputs))
+                    record = trace(self._call, inputs)
                     return lambda *inputs: record(*(x.contiguous() for x in inputs))
         except Exception as error:  # whatever a tracer may trip over, the function itself is still right
             logger.debug("not recorded, runs as it is: %s", error)
@@ -63,6 +63,12 @@ class Recorded:
 
     def _call(self, *inputs: Tensor) -> Any:  # a tracer counts the arguments of what it traces
         return self.function(*inputs)
+
+
+def trace(function: Callable[..., Any], inputs: Sequence[Tensor], table: dict[Any, Any] | None = None) -> fx.GraphModule:
+    """The calls that reach torch, taken apart by `table`, with what depends on constants only computed."""
+    with TRACER:
+        return fold(make_fx(function, decomposition_table=table)(*inputs))
 
 
 def fold(record: fx.GraphModule) -> fx.GraphModule:
