@@ -56,7 +56,7 @@ class Played:
         return torch.cat([cast(Tensor, state.guess)[None], guesses[:-1]]).transpose(0, 1), unpacked(last, state)
 
     def _read(self) -> dict[str, Tensor]:
-        """What a step reads: parameters, then buffers, which may change too; the units of (1) are outside it."""
+        """What a step reads: parameters, then buffers, which may change too; `mean` and `scale` are read outside of it."""
         buffers = {name: x for name, x in self.model.named_buffers() if name not in ("mean", "scale")}
         return {**dict(self.model.named_parameters()), **buffers}
 
