@@ -2,7 +2,7 @@
 
     s = (last values, next guess, backbone state),     Φ(s): hear the guess, guess again                           (1)
 
-The state is one flat real vector (complex parts as re, im), so every instrument for a `System` measures a network as it measures a
+The state is one flat real vector (`State.vector`), so every instrument for a `System` measures a network as it measures a
 Lorenz flow. An `input` replaces the guess that would be heard: then (1) is the model driven by a signal. DΦ v is computed by forward-mode
 differentiation, all directions as rows of one batch: no Jacobian matrix is formed, no graph kept.
 

@@ -1,8 +1,8 @@
 """What a fit asks of a `ForecastModel`, with gradients: `listen` and `roll`, by a program of one step.
 
-Training a small network on its free run is forty steps of Python, forward and back, for a millisecond of arithmetic, and hearing a series
-with gaps a hundred. Where a step can be recorded (`recording/iterated.py`) and is small, it is played instead; everywhere else these are
-the model's own calls, which are the definition.
+Training a small network on its free run is forty steps of Python, forward and back, for a few milliseconds of arithmetic; hearing a
+series with gaps is a hundred. Where a step can be recorded (`recording/iterated.py`) and is small, it is played instead; everywhere else
+these are the model's own calls, which are the definition.
 
 Departs  first derivatives only, and modules are not called, so their hooks do not hear of it.
 """
@@ -45,15 +45,15 @@ class Played:
         if (record := self._record(state, heard[0])) is None:
             rest, state = self.model.listen(z[:, 1:], state)
             return torch.cat([first, rest], dim=1), state
-        guesses, last = record(packed(state), list(self._read().values()), len(heard), heard.flatten(1))
-        return torch.cat([first, guesses.transpose(0, 1)], dim=1), unpacked(last, state)
+        guesses, last = record(state.vector(), list(self._read().values()), len(heard), heard.flatten(1))
+        return torch.cat([first, guesses.transpose(0, 1)], dim=1), state.like(last)
 
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
         """`ForecastModel.roll`.    -> ẑ [B, steps, C], the state after them"""
         if steps < 1 or (record := self._record(state)) is None:
             return self.model.roll(state, steps)
-        guesses, last = record(packed(state), list(self._read().values()), steps)
-        return torch.cat([cast(Tensor, state.guess)[None], guesses[:-1]]).transpose(0, 1), unpacked(last, state)
+        guesses, last = record(state.vector(), list(self._read().values()), steps)
+        return torch.cat([cast(Tensor, state.guess)[None], guesses[:-1]]).transpose(0, 1), state.like(last)
 
     def _read(self) -> dict[str, Tensor]:
         """What a step reads: parameters, then buffers, which may change too; `mean` and `scale` are read outside of it."""
@@ -63,7 +63,7 @@ class Played:
     def _record(self, state: State, *heard: Tensor) -> Iterated | None:
         parts, parameters = state.tensors(), self._read()
         rows = len(cast(Tensor, state.guess))
-        work = rows * sum(p.numel() for p in parameters.values()) + STATE * sum(x.numel() for part in parts.values() for x in real(part))
+        work = rows * sum(p.numel() for p in parameters.values()) + STATE * state.vector().numel()
         if (
             not 0 < work <= EVEN * len(parameters)
             or not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters.values()))
@@ -88,7 +88,7 @@ class Played:
                 return rows
 
             try:
-                self.records[key] = Iterated(call, packed(state), heard, list(parameters.values()), columns(state, "guess"))
+                self.records[key] = Iterated(call, state.vector(), heard, list(parameters.values()), columns(state, "guess"))
             except Exception as error:  # whatever a tracer may trip over, the model's own calls are still right
                 logger.debug("not recorded, its steps are called one by one: %s", error)
                 self.records[key] = None
@@ -96,45 +96,25 @@ class Played:
 
 
 class _Step(nn.Module):
-    """Hear a row, or the guess, and guess again, on packed states.    heard [B, 2 C], values and where they are missing"""
+    """Hear a row, or the guess, and guess again, on states as rows.    heard [B, 2 C], values and where they are missing"""
 
-    def __init__(self, model: ForecastModel, like: State):
+    def __init__(self, model: ForecastModel, shapes: State):
         super().__init__()
-        self.model, self.like = model, like
+        self.model, self.shapes = model, shapes
 
     def forward(self, rows: Tensor, heard: Tensor | None = None) -> Tensor:
-        state, gap = unpacked(rows, self.like), None
+        state, gap = self.shapes.like(rows), None
         z = cast(Tensor, state.guess)
         if heard is not None:
             values, gap = heard.split(self.model.channels, dim=1)
             z, gap = torch.where(gap > 0.5, z, values), gap[:, None]
         _, later = self.model.hear(z[:, None], state, gap)
-        after, names = later.tensors(), iter(self.like.tensors())
-        return packed(self.like.map(lambda _: after[next(names)]))
-
-
-def packed(state: State) -> Tensor:
-    """Every number of a state in one row per batch row, real parts and imaginary parts apart.    [B, n]"""
-    return torch.cat([x.flatten(1) for part in state.tensors().values() for x in real(part)], dim=1)
-
-
-def unpacked(rows: Tensor, like: State) -> State:
-    """The state whose `packed` is `rows`, with the parts of `like`, whatever its batch."""
-    columns = iter(rows.split([x.shape[1:].numel() for part in like.tensors().values() for x in real(part)], dim=1))
-
-    def take(part: Tensor) -> Tensor:
-        taken = [next(columns).unflatten(1, part.shape[1:]) for _ in real(part)]
-        return torch.complex(*taken) if part.is_complex() else taken[0]
-
-    return like.map(take)
+        after, names = later.tensors(), iter(self.shapes.tensors())
+        return self.shapes.map(lambda _: after[next(names)]).vector()
 
 
 def columns(state: State, name: str) -> slice:
-    """Where a real part of the state lies in `packed`."""
-    sizes = {part: sum(x.shape[1:].numel() for x in real(tensor)) for part, tensor in state.tensors().items()}
-    start = sum(list(sizes.values())[: list(sizes).index(name)])
-    return slice(start, start + sizes[name])
-
-
-def real(part: Tensor) -> tuple[Tensor, ...]:
-    return (part.real, part.imag) if part.is_complex() else (part,)
+    """Where a real part of the state lies in its `vector()`."""
+    before = State(**{part: x for part, x in list(state.parts.items())[: list(state.parts).index(name)]})
+    start = before.vector().shape[1] if before.parts else 0
+    return slice(start, start + cast(Tensor, state.parts[name]).shape[1:].numel())

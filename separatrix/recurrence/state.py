@@ -79,18 +79,19 @@ class State:
                 yield f"{prefix}{name}", part
 
     def vector(self) -> Tensor:
-        """All parts side by side, complex ones as (re, im) pairs.    [B, n]"""
-        return torch.cat([_real(part).flatten(1) for part in self.tensors().values()], dim=1)
+        """All parts side by side, of complex ones first the real parts and then the imaginary ones.    [B, n]"""
+        return torch.cat([x.flatten(1) for part in self.tensors().values() for x in _apart(part)], dim=1)
 
     def like(self, rows: Tensor) -> State:
         """The state whose `vector()` is `rows` [B, n], with this state's parts and shapes; B may differ from this state's."""
-        if rows.ndim != 2 or rows.shape[1] != (n := sum(_real(p)[0].numel() for p in self.tensors().values())):
-            raise ValueError(f"rows is {tuple(rows.shape)} but this state has [batch, {n}] numbers")
-        columns = iter(rows.split([_real(part)[0].numel() for part in self.tensors().values()], dim=1))
+        sizes = [x.shape[1:].numel() for part in self.tensors().values() for x in _apart(part)]
+        if rows.ndim != 2 or rows.shape[1] != sum(sizes):
+            raise ValueError(f"rows is {tuple(rows.shape)} but this state has [batch, {sum(sizes)}] numbers")
+        columns = iter(rows.split(sizes, dim=1))
 
         def take(part: Tensor) -> Tensor:
-            block = next(columns).reshape(rows.shape[0], *_real(part).shape[1:])
-            return torch.complex(block[..., 0], block[..., 1]) if part.is_complex() else block  # a view may start at an odd place
+            taken = [next(columns).unflatten(1, part.shape[1:]) for _ in _apart(part)]
+            return torch.complex(*taken) if part.is_complex() else taken[0]
 
         return self.map(take)
 
@@ -113,6 +114,10 @@ class State:
                 names = order
             flat = {name: file.get_tensor(name).clone() for name in names}
         return _nest({name: torch.view_as_complex(part) if name in complex_parts else part for name, part in flat.items()})
+
+
+def _apart(part: Tensor) -> tuple[Tensor, ...]:
+    return (part.real, part.imag) if part.is_complex() else (part,)
 
 
 def _real(part: Tensor) -> Tensor:

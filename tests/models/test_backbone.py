@@ -129,3 +129,12 @@ def test_the_door():
     shared = DeltaNet(8)
     with pytest.raises(ValueError, match="share their weights"):
         Backbone(8, [shared, shared])
+
+
+def test_a_state_is_a_row_and_back():
+    state = State(z=torch.randn(2, 3, dtype=torch.complex64), inner=State(h=torch.randn(2, 2, 2)), empty=torch.zeros(2, 0))
+    rows = state.vector()
+    assert rows.shape == (2, 10)
+    for batch in (0, 1, 2):  # that of the state which gives the shapes does not matter
+        for name, part in state[:batch].like(rows).tensors().items():
+            assert torch.equal(part, state.tensors()[name])

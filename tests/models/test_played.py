@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from separatrix.mixers import MIXERS, build_mixer
 from separatrix.models import Backbone, ForecastModel
-from separatrix.models.played import Played, packed, unpacked
+from separatrix.models.played import Played
 from separatrix.models.recording import Iterated
 from separatrix.recurrence import State
 
@@ -105,14 +105,6 @@ def test_what_is_not_recorded_runs_as_it_is():
     wide = state.map(lambda part: part.repeat(20_000, *(1,) * (part.ndim - 1)))
     assert torch.equal(played.roll(wide, 1)[0], model.roll(wide, 1)[0])
     assert not played.records
-
-
-def test_a_state_is_packed_and_unpacked():
-    state = State(z=torch.randn(2, 3, dtype=torch.complex64), inner=State(h=torch.randn(2, 2, 2)), empty=torch.zeros(2, 0))
-    back = unpacked(packed(state), state[:1])
-    assert packed(state).shape == (2, 10)
-    for name, part in back.tensors().items():
-        assert torch.equal(part, state.tensors()[name])
 
 
 def test_second_derivatives_are_refused():

@@ -6,13 +6,13 @@ Forty steps of a small network are some ten thousand calls of torch for a gradie
 and so is its transpose, which works out again what it needs of the step from s_{k-1}. What depends on the parameters alone (a
 discretisation, the transpose of a weight) leaves both programs: torch does it once a call, and carries the gradient on to the parameters.
 
-Cost     a step and about three more for its gradient, on one thread; recording takes about a second.
+Cost     a step and about four more for its gradient, on one thread; recording takes about a second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -78,7 +78,7 @@ class Iterated:
     def __call__(self, rows: Tensor, parameters: Sequence[Tensor], steps: int, *heard: Tensor) -> tuple[Tensor, Tensor]:
         """What is watched of s_1 .. s_K [K, B, w], and s_K [B, n].    heard [K, size of u]"""
         constants = self.prepare(*(p.as_subclass(Tensor) for p in parameters))
-        return _Run.apply(self, steps, heard, rows, *constants)  # type: ignore[no-any-return]
+        return cast("tuple[Tensor, Tensor]", _Run.apply(self, steps, heard, rows, *constants))
 
 
 class _Run(torch.autograd.Function):
