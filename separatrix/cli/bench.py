@@ -15,6 +15,7 @@ TASKS = ("laser",)
 Name = typer.Argument(metavar="TASK", help="laser: continue the Santa Fe laser for 100 rows.", show_default=False)
 Models = typer.Option(help="Models to fit, separated by commas.", show_default="s4d,lstm,gru,mlp")
 Seeds = typer.Option(help="How many seeds, from 0 on.")
+Members = typer.Option(help="Networks in the ensemble of each fit.", show_default="the forecaster's own")
 Steps = typer.Option(help="Optimizer steps of each fit.", show_default="the forecaster's own")
 AsJson = typer.Option("--json", help="Print JSON.")
 
@@ -25,8 +26,9 @@ def bench(
     models: Annotated[str | None, Models] = None,
     seeds: Annotated[int, Seeds] = 3,
     steps: Annotated[int | None, Steps] = None,
+    members: Annotated[int | None, Members] = None,
     as_json: Annotated[bool, AsJson] = False,
-    cores: Annotated[int, Threads] = 1,
+    cores: Annotated[int | None, Threads] = None,
 ) -> None:
     """Fit models of equal size over several seeds, and score them beside forecasts that cost nothing.
 
@@ -48,12 +50,12 @@ def bench(
     for name in names:
         Forecaster(name)  # an unknown name is refused before the first fit
     scores, fits = [], len(names) * seeds
-    with threads(cores), progress(f"bench {task}") as advance:
+    with threads(cores, members or Forecaster().members), progress(f"bench {task}") as advance:
 
         def news(name: str, seed: int, step: Step) -> None:
             advance((names.index(name) * seeds + seed + step.done) / fits, step.loss, f"{name}, seed {seed}")
 
-        for score in laser.competition(names, range(seeds), steps=steps, on_step=news):
+        for score in laser.competition(names, range(seeds), steps=steps, members=members, on_step=news):
             scores.append(score)
     if as_json:
         out().print_json(json.dumps([{**score._asdict(), "median": score.median} for score in scores]))

@@ -21,7 +21,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that 
 Other = typer.Argument(metavar="OTHER", help="A second run: the two reports side by side, differences first.", show_default=False)
 Page = typer.Option("--out", help="Where the comparison is written.", show_default="RUN/beside-OTHER.html")
 Rivals = typer.Option(help="Models to fit as yardsticks in the report, separated by commas; each costs a fit.", show_default="none")
-Threads = typer.Option("--threads", help="Threads to compute on; small networks are fastest on one.")
+Threads = typer.Option(
+    "--threads", help="Threads to compute on.", show_default="one for each network of an ensemble, at most as many as there are cores"
+)
 Ahead = typer.Option(help="Rows to forecast.")
 From = typer.Option("--from", help="Hear the rows before this one, then go on alone.", show_default="the end of the series")
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
@@ -37,15 +39,17 @@ def names_of(rivals: str | None) -> tuple[str, ...]:
     return names
 
 
-def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance) -> Path:
+def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance, cores: int | None) -> Path:
     """Put every question to the fitted model and write the report."""
     from separatrix.report.audit import audit as examine
+    from separatrix.training.forecaster import read_config
 
     try:
-        return examine(
-            where, series, ahead=task.horizon, command=task.command, rivals=rivals,
-            progress=lambda done, what: advance(done, None, what, "measuring"),
-        )  # fmt: skip
+        with threads(cores, read_config(where).network.members if rivals else 1):
+            return examine(
+                where, series, ahead=task.horizon, command=task.command, rivals=rivals,
+                progress=lambda done, what: advance(done, None, what, "measuring"),
+            )  # fmt: skip
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
@@ -69,7 +73,7 @@ def audit(
     other: Annotated[Path | None, Other] = None,
     rivals: Annotated[str | None, Rivals] = None,
     page: Annotated[Path | None, Page] = None,
-    cores: Annotated[int, Threads] = 1,
+    cores: Annotated[int | None, Threads] = None,
 ) -> None:
     """Measure a fitted model again and rebuild its report; with a second run, put the two reports side by side.
 
@@ -92,8 +96,8 @@ def audit(
         raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
     task = Task.load(run)
     series, names = task.series(), names_of(rivals)
-    with threads(cores), progress("measuring") as advance:
-        written = measure(run, task, series, names, advance)
+    with progress("measuring") as advance:
+        written = measure(run, task, series, names, advance, cores)
     conclude(run, written)
 
 

@@ -8,13 +8,17 @@ Teacher forced, x_t is the measurement; where it is missing, and in free run, z_
 The state is everything (3) carries: the last values, the next guess, and the state of the backbone. With this library's backbones e_t
 leaves a norm of fixed length, so that ẑ, and with it every free run, stays inside the box `output_range`, whatever the state.
 
-Paper    Takens 1981, doi:10.1007/BFb0091924 (delays); Sauer 1994, in Weigend & Gershenfeld, Time Series Prediction (the laser).
-Cost     that of the backbone; the state has channels * L numbers more.
+An ensemble has (3) several times, each with weights of its own. Its guess is the mean of theirs, and that is what all of them hear next: it
+is one map and one free run, not several that drift apart.
+
+Paper    Takens 1981, doi:10.1007/BFb0091924 (delays); Sauer 1994, in Weigend & Gershenfeld, Time Series Prediction (the laser);
+         Hansen & Salamon 1990, doi:10.1109/34.58871 (ensembles).
+Cost     that of the backbones; the state has channels * L numbers more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import cast
 
@@ -29,11 +33,34 @@ from separatrix.models.free_run import FreeRun
 from separatrix.recurrence import State
 
 
+class Member(nn.Module):
+    """(3): what one network guesses.    w [B, T, inputs] -> ẑ [B, T, C], the state of its backbone"""
+
+    def __init__(self, inputs: int, backbone: nn.Module, channels: int, generator: Generator | None):
+        super().__init__()
+        self.embed = linear(inputs, cast(int, backbone.d_model), bias=True, generator=generator)
+        self.backbone = backbone
+        self.head = linear(cast(int, backbone.d_model), channels, bias=True, generator=generator)
+
+    def forward(self, w: Tensor, state: State | None) -> tuple[Tensor, State]:
+        e, state = self.backbone(self.embed(w), state)
+        return self.head(e), state
+
+    def reach(self) -> Tensor | None:
+        """The largest |ẑ - c| that any state can lead to, [C]: RMSNorm leaves vectors no longer than sqrt(D) times its weights, so
+        |V e| <= sqrt(D) |V * weight|. None without such a norm."""
+        norm = getattr(self.backbone, "norm", None)
+        if not isinstance(norm, RMSNorm):
+            return None
+        V = self.head.weight.double() * norm.weight.double()
+        return V.shape[1] ** 0.5 * torch.linalg.vector_norm(V, dim=1)
+
+
 class ForecastModel(nn.Module):
     """Hears x_t, says x_{t+1}.    x [B, T, C] with NaN for gaps -> y [B, T, C], y_t the forecast of x_{t+1}
 
     channels  C, values in a row.
-    backbone  anything with `d_model` and the mixers' call: y, state = backbone(x, state).
+    backbone  anything with `d_model` and the mixers' call: y, state = backbone(x, state). Several of them make an ensemble.
     lags      L of (2), rows.
     mask      whether the network is told which of the values it hears are its own, filled into gaps: L C inputs more.
     """
@@ -41,18 +68,32 @@ class ForecastModel(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, channels: int, backbone: nn.Module, *, lags: int = 16, mask: bool = False, generator: Generator | None = None):
+    def __init__(
+        self, channels: int, backbone: nn.Module | Sequence[nn.Module], *, lags: int = 16, mask: bool = False,
+        generator: Generator | None = None,
+    ):  # fmt: skip
         super().__init__()
         if channels < 1 or lags < 1:
             raise ValueError(f"channels is {channels} and lags is {lags} but both must be at least 1.")
         self.channels, self.lags, self.mask = channels, lags, mask
-        self.d_model = cast(int, backbone.d_model)
         self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
-        self.embed = linear(channels * lags * (2 if mask else 1), self.d_model, bias=True, generator=generator)
-        self.backbone = backbone
-        self.head = linear(self.d_model, channels, bias=True, generator=generator)
+        inputs = channels * lags * (2 if mask else 1)
+        backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
+        self.members = nn.ModuleList(Member(inputs, backbone, channels, generator) for backbone in backbones)
+        if not len(self.members) or len({id(member.backbone) for member in self.each()}) < len(self.members):
+            raise ValueError("backbone is empty, or lists one module twice. Build one for every member of the ensemble.")
+
+    def each(self) -> list[Member]:
+        return cast("list[Member]", list(self.members))
+
+    def alone(self, i: int) -> ForecastModel:
+        """Member i as a model that hears itself only. It shares its weights, `mean` and `scale` with this one."""
+        member = self.each()[i]
+        model = ForecastModel(self.channels, member.backbone, lags=self.lags, mask=self.mask, generator=Generator())
+        model.members[0], model.mean, model.scale = member, self.mean, self.scale
+        return model.train(self.training)
 
     def measure_scale(self, x: Tensor) -> None:
         """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; a constant channel keeps scale 1."""
@@ -95,13 +136,15 @@ class ForecastModel(nn.Module):
         return torch.where(torch.isnan(x), torch.cat([first[:, None], y[:, :-1]], dim=1), x)
 
     def walk(self, x: Tensor) -> Iterator[Visit]:
-        """Every layer of the backbone along x [B, T, C], teacher forced from rest: see `Backbone.walk`."""
+        """Every layer of every member along x [B, T, C], teacher forced from rest: see `Backbone.walk`."""
         self.check(x)
-        if not hasattr(self.backbone, "walk"):
-            return iter(())
         gap = torch.isnan(x)
         z = self.scaled(self.fill(x))
-        return cast(Backbone, self.backbone).walk(self.embed(self.delays(z, gap.to(z.dtype), None)[0]))
+        windows, _ = self.delays(z, gap.to(z.dtype), None)
+        for i, member in enumerate(self.each()):
+            if hasattr(member.backbone, "walk"):
+                for visit in cast(Backbone, member.backbone).walk(member.embed(windows)):
+                    yield visit if len(self.members) == 1 else visit._replace(name=f"{member_name(i)}.{visit.name}")
 
     def as_system(
         self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
@@ -110,29 +153,30 @@ class ForecastModel(nn.Module):
         return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
 
     def output_range(self) -> tuple[Tensor, Tensor] | None:
-        """Lowest and highest value a forecast can take, [C] each, from the norm before the head; None without such a norm.
-
-        RMSNorm leaves vectors no longer than sqrt(D) times its weights, so |V e| <= sqrt(D) |V * weight|.
-        """
-        norm = getattr(self.backbone, "norm", None)
-        if not isinstance(norm, RMSNorm):
+        """Lowest and highest value a forecast can take, [C] each, from the norms before the heads; None without such a norm."""
+        reaches = [member.reach() for member in self.each()]
+        if any(reach is None for reach in reaches):
             return None
-        V, c = self.head.weight.double(), self.head.bias.double()
-        reach = self.d_model**0.5 * torch.linalg.vector_norm(V * norm.weight.double(), dim=1)
-        low, high = self.unscaled(c - reach), self.unscaled(c + reach)
-        return low.detach(), high.detach()
+        centre = mean([member.head.bias.double() for member in self.each()])
+        reach = mean(cast("list[Tensor]", reaches))
+        return self.unscaled(centre - reach).detach(), self.unscaled(centre + reach).detach()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the networks."""
+        return self.each()[0].head.weight.dtype
 
     # -- in the network's own units ------------------------------------------------------------------------------------------------
 
     def scaled(self, x: Tensor) -> Tensor:
-        return ((x.to(self.mean.dtype) - self.mean) / self.scale).to(self.head.weight.dtype)
+        return ((x.to(self.mean.dtype) - self.mean) / self.scale).to(self.dtype)
 
     def unscaled(self, z: Tensor) -> Tensor:
         return z.to(self.mean.dtype) * self.scale + self.mean
 
     def rest(self, batch: int) -> Tensor:
         """What a model that has heard nothing expects: the mean.    [B, C]"""
-        return self.head.weight.new_zeros(batch, self.channels)
+        return self.each()[0].head.weight.new_zeros(batch, self.channels)
 
     def listen(self, z: Tensor, state: State | None) -> tuple[Tensor, State]:
         """`hear`, for sequences with gaps: whole stretches at once where every row is measured, step by step where one is not."""
@@ -159,11 +203,14 @@ class ForecastModel(nn.Module):
         """(2) and (3) along z [B, T, C] without NaN; `gap` marks the values that are the model's own.    -> ẑ [B, T, C], state"""
         marks = (torch.zeros_like(z) if gap is None else gap.to(z.dtype)) if self.mask else None
         windows, kept = self.delays(z, marks, state)
-        inner = cast(State | None, None if state is None else state.parts.get("inner", State()))
-        e, inner = self.backbone(self.embed(windows), inner)
-        guesses = self.head(e)
+        said, inner = [], {}
+        for i, member in enumerate(self.each()):
+            before = None if state is None else state.parts.get(member_name(i), State())
+            guess, inner[member_name(i)] = member(windows, cast(State | None, before))
+            said.append(guess)
+        guesses = mean(said)
         last = guesses[:, -1] if z.shape[1] else (self.rest(z.shape[0]) if state is None else cast(Tensor, state.guess))
-        return guesses, State(**kept, guess=last, inner=inner)
+        return guesses, State(**kept, guess=last, **inner)
 
     def delays(self, z: Tensor, marks: Tensor | None, state: State | None) -> tuple[Tensor, dict[str, Tensor]]:
         """The windows (2) along z, [B, T, C L], and what the next step needs of them."""
@@ -198,3 +245,12 @@ class ForecastModel(nn.Module):
             raise ValueError(f"x is {tuple(x.shape)} but this model hears [batch, time, channels] with {self.channels} channels.")
         if bool(torch.isinf(x).any()):
             raise ValueError("x holds infinite values. Mark what is missing as NaN and repair the rest.")
+
+
+def member_name(i: int) -> str:
+    """The name of member i in states and visits."""
+    return f"member{i}"
+
+
+def mean(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else sum(tensors[1:], tensors[0]) / len(tensors)

@@ -240,10 +240,11 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     }
     layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
+    ensemble = "" if network.members == 1 else f"{network.members} networks that hear their mean, each "
     flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
     return Run(
         series.name,
-        f"{network.mixer}, {layers}, width {network.d_model}",
+        f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
         f"{series.name}, {len(series):,} rows",
         command or "separatrix audit RUN",
         series.sha256 or config.data.sha256,

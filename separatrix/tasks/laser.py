@@ -58,11 +58,12 @@ def split() -> tuple[Series, NDArray]:
 
 def competition(
     models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, steps: int | None = None,
-    on_step: Callable[[str, int, Step], None] | None = None,
+    members: int | None = None, on_step: Callable[[str, int, Step], None] | None = None,
 ) -> Iterator[Score]:  # fmt: skip
     """One score after another: the yardsticks that cost nothing, then every model over all seeds.
 
     steps    optimizer steps (None: the forecaster's own).
+    members  networks in each ensemble (None: the forecaster's own).
     on_step  called as on_step(model, seed, step) after every optimizer step.
     """
     series, truth = split()
@@ -72,7 +73,7 @@ def competition(
     assert series.period is not None
     yield Score("seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
     target = size(Forecaster(MODELS[0]), series)
-    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
+    settings: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
     for name in models:
         scores, seconds, forecaster = [], [], Forecaster(name)
         for seed in seeds:

@@ -4,10 +4,12 @@
     forecaster.predict(100)                                      what comes next, by free run
     forecaster.update(values).predict(100)                       after hearing more, without another fit
 
-The network is a `ForecastModel`: a delay embedding, a backbone of mixers, a head. It is fitted on its own free run (`rollout.py`) and
-its state, after hearing the whole series, is part of the forecaster.
+The network is a `ForecastModel`: a delay embedding, a backbone of mixers, a head, and all three several times for an ensemble. Every
+member is fitted by itself, on its own free run (`rollout.py`); fitted, they run as one. The state after hearing the whole series is part
+of the forecaster.
 
-Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the task); Gu et al. 2022, arXiv:2206.11893 (the default mixer).
+Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the task); Gu et al. 2022, arXiv:2206.11893 (the default mixer);
+         Hansen & Salamon 1990, doi:10.1109/34.58871 (ensembles).
 """
 
 from __future__ import annotations
@@ -53,17 +55,20 @@ class Forecaster:
     steps         optimizer steps.
     d_model       width of the network.
     layers        mixers, one after another.
+    members       networks in the ensemble, each with its own weights and windows. They are fitted side by side on as many threads as torch
+                  may use, one a member, and a forecast takes as long as all of them.
     settings      arguments of the mixer's constructor that differ from this library's choice for forecasting.
     random_state  seed of the weights and of the windows; the same seed on the same machine gives the same forecaster.
     """
 
     def __init__(
         self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 1600, d_model: int = 32,
-        layers: int = 1, settings: dict[str, Any] | None = None, random_state: int = 0,
+        layers: int = 1, members: int = 4, settings: dict[str, Any] | None = None, random_state: int = 0,
     ):  # fmt: skip
         if mixer != MEMORYLESS and mixer not in MIXERS:
             raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
-        for name, value in dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers).items():
+        counts = dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers, members=members)
+        for name, value in counts.items():
             if value is not None and (not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
         if not isinstance(random_state, int | np.integer) or not -(2**63) <= random_state < 2**64:
@@ -72,10 +77,19 @@ class Forecaster:
             raise TypeError(f"settings is {settings!r} but must be a dict of arguments of the mixer's constructor.")
         self.mixer, self.settings, self.random_state = mixer, settings, int(random_state)
         self.horizon, self.lags = (None if value is None else int(value) for value in (horizon, lags))
-        self.steps, self.d_model, self.layers = int(steps), int(d_model), int(layers)
+        self.steps, self.d_model, self.layers, self.members = int(steps), int(d_model), int(layers), int(members)
         self.config: RunConfig | None = None
         self._model: ForecastModel | None = None
         self._state: State | None = None
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Forecaster:
+        """A forecaster with the settings of a run, not fitted."""
+        network, recipe = config.network, config.recipe
+        return cls(
+            network.mixer, horizon=recipe.horizon, lags=network.lags, steps=recipe.steps, d_model=network.d_model, layers=network.layers,
+            members=network.members, settings=network.settings, random_state=config.seed,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         fitted = "not fitted" if self.config is None or self._state is None else f"fitted to {self.config.data.name!r}"
@@ -111,7 +125,8 @@ class Forecaster:
         values = torch.tensor(series.values)
         model.measure_scale(values)
         objective = Rollout([model.scaled(values)], config.recipe)
-        yield from train(model, objective, config.recipe, seed=self.random_state, folder=where, resume=resume)
+        apart = [model.alone(i) for i in range(self.members)]
+        yield from train(model, objective, config.recipe, seed=self.random_state, folder=where, resume=resume, apart=apart)
         self.config, self._model, self._state = config, model.eval(), None
         self.update(series.values)
         if where is not None:
@@ -135,8 +150,8 @@ class Forecaster:
             raise TypeError(
                 f"settings is {settings} but a run keeps numbers and words. Where a setting is a function, give its name."
             ) from None
-        network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model, lags=lags,
-                          mask=series.gaps > 0, settings=settings)  # fmt: skip
+        network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model,
+                          members=self.members, lags=lags, mask=series.gaps > 0, settings=settings)  # fmt: skip
         data = Data(
             name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
         )
@@ -185,7 +200,7 @@ class Forecaster:
         if state.vector().shape != self.state.vector().shape:
             yield self.model.free_run(None, steps, state)[0][0]
         elif steps > 0:
-            system = self.model.as_system(state=state, dtype=self.model.head.weight.dtype)
+            system = self.model.as_system(state=state, dtype=self.model.dtype)
             now = system.start
             for done in range(0, steps, STEPPED):
                 states = system.trajectory(now, min(STEPPED, steps - done))
@@ -220,12 +235,8 @@ class Forecaster:
         """The forecaster kept in a run folder, as it was."""
         where = Path(folder)
         config = read_config(where)
-        network = config.network
-        forecaster = cls(
-            network.mixer, horizon=config.recipe.horizon, lags=network.lags, steps=config.recipe.steps, d_model=network.d_model,
-            layers=network.layers, settings=network.settings, random_state=config.seed,
-        )  # fmt: skip
-        model = build(network, Generator().manual_seed(config.seed))
+        forecaster = cls.of(config)
+        model = build(config.network, Generator().manual_seed(config.seed))
         fill(model.state_dict(), read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)
@@ -233,14 +244,17 @@ class Forecaster:
 
 
 def build(network: Network, generator: Generator) -> ForecastModel:
-    """The network of a configuration, with fresh weights."""
+    """The networks of a configuration, with fresh weights."""
+    backbones = [_backbone(network, generator) for _ in range(network.members)]
+    return ForecastModel(network.channels, backbones, lags=network.lags, mask=network.mask, generator=generator)
+
+
+def _backbone(network: Network, generator: Generator) -> torch.nn.Module:
     width = network.d_model
     if network.mixer == MEMORYLESS:
-        backbone: torch.nn.Module = Pointwise(width, layers=network.layers + 1, d_ff=network.d_ff, generator=generator)
-    else:
-        mixers = [build_mixer(network.mixer, width, generator=generator, **network.settings) for _ in range(network.layers)]
-        backbone = Backbone(width, mixers, network.d_ff, generator=generator)
-    return ForecastModel(network.channels, backbone, lags=network.lags, mask=network.mask, generator=generator)
+        return Pointwise(width, layers=network.layers + 1, d_ff=network.d_ff, generator=generator)
+    mixers = [build_mixer(network.mixer, width, generator=generator, **network.settings) for _ in range(network.layers)]
+    return Backbone(width, mixers, network.d_ff, generator=generator)
 
 
 def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -> tuple[Series, bool]:

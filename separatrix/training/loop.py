@@ -5,13 +5,16 @@
 
 The loop is an iterator, so whoever drives it draws, stops or measures; it prints nothing and touches no global state. All that is
 random comes from one generator, which the checkpoint keeps: a fit that was cut and resumed writes the same losses as one that was not.
+Members of an ensemble take their steps together, each with a batch, a loss and a clipped gradient of its own.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -20,6 +23,7 @@ from torch import Generator, Tensor, nn
 from separatrix.files import save_tensors
 from separatrix.recurrence.checks import NotANumber
 from separatrix.training.checkpoint import read_checkpoint, restore, save_checkpoint
+from separatrix.training.crew import crew
 from separatrix.training.monitor import Diverged, Interrupted, Metrics, first_bad_layer, norm_of
 from separatrix.training.optimizer import adamw, average, set_rate
 from separatrix.training.recipe import Recipe
@@ -53,14 +57,30 @@ class Step(NamedTuple):
     metrics: dict[str, float]
 
 
+class Pull(NamedTuple):
+    """What one member says of its batch; its gradient lies in its parameters, clipped if it is finite."""
+
+    loss: float
+    gradient: float  # the norm before clipping
+    parts: dict[str, float]
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.gradient)
+
+
 def train(
-    model: nn.Module, objective: Objective, recipe: Recipe, *, seed: int, folder: Path | None = None, resume: bool = False
-) -> Iterator[Step]:
+    model: nn.Module, objective: Objective, recipe: Recipe, *, seed: int, folder: Path | None = None, resume: bool = False,
+    apart: Sequence[nn.Module] = (),
+) -> Iterator[Step]:  # fmt: skip
     """Fit `model` in place, one step an item; at the end it holds the average of its weights.
 
     folder  where checkpoint.safetensors and metrics.jsonl are kept (None: nowhere).
     resume  go on from the checkpoint there.
+    apart   the members of an ensemble, which share out the parameters of `model`: the objective is asked about each of them, not about
+            the whole.
     """
+    members = list(apart) or [model]
     generator = Generator().manual_seed(seed)
     optimizer = adamw(model, recipe)
     mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -78,18 +98,26 @@ def train(
     metrics = Metrics(None if folder is None else folder / METRICS, keep=first)
     step = first
     try:
-        for step in range(first, recipe.steps):
-            batch = objective.sample(step, generator)
-            line = _advance(model, objective, recipe, optimizer, batch, step, folder, None if kept is None else str(checkpoint))
-            average(mean, model, recipe.average, step)
-            metrics.write({"step": step + 1, **line})
-            if checkpoint is not None and ((step + 1) % recipe.checkpoint == 0 or step + 1 == recipe.steps):
-                save_checkpoint(checkpoint, step + 1, model, mean, optimizer, generator)
-                kept = step + 1
-            behind += work[step]
-            seconds = time.perf_counter() - began
-            left = seconds * (total - behind) / max(behind - before, 1e-12)
-            yield Step(step + 1, recipe.steps, line["loss"], behind / total, seconds, left, line)
+        with crew(len(members)) as spread:
+            for step in range(first, recipe.steps):
+                batches = [objective.sample(step, generator) for _ in members]
+                optimizer.zero_grad(set_to_none=True)
+                pulls = spread(lambda i: _pull(members[i], objective, batches[i], step, recipe.clip))  # noqa: B023  (done before the next)
+                for i, pull in enumerate(pulls):
+                    if not pull.finite:
+                        raise _diverged(
+                            model, members[i], pull, objective, batches[i], step, folder, None if kept is None else str(checkpoint)
+                        )
+                line = _step(optimizer, recipe, pulls, step)
+                average(mean, model, recipe.average, step)
+                metrics.write({"step": step + 1, **line})
+                if checkpoint is not None and ((step + 1) % recipe.checkpoint == 0 or step + 1 == recipe.steps):
+                    save_checkpoint(checkpoint, step + 1, model, mean, optimizer, generator)
+                    kept = step + 1
+                behind += work[step]
+                seconds = time.perf_counter() - began
+                left = seconds * (total - behind) / max(behind - before, 1e-12)
+                yield Step(step + 1, recipe.steps, line["loss"], behind / total, seconds, left, line)
     except KeyboardInterrupt:
         raise Interrupted(step, kept, None if kept is None else str(checkpoint)) from None
     finally:
@@ -97,36 +125,46 @@ def train(
     model.load_state_dict(mean)
 
 
-def _advance(
-    model: nn.Module, objective: Objective, recipe: Recipe, optimizer: torch.optim.Optimizer, batch: Batch, step: int,
-    folder: Path | None, checkpoint: str | None,
-) -> dict[str, float]:  # fmt: skip
-    """One optimizer step, and its line of metrics; `Diverged` when the loss or the gradient is not finite."""
-    lr = set_rate(optimizer, recipe, step)
-    optimizer.zero_grad(set_to_none=True)
+def _pull(member: nn.Module, objective: Objective, batch: Batch, step: int, clip: float) -> Pull:
     try:
-        loss, parts = objective.loss(model, batch, step)
+        loss, parts = objective.loss(member, batch, step)
     except NotANumber:  # a gated layer refuses it before there is a loss
-        loss = torch.tensor(torch.nan)
-    finite = bool(torch.isfinite(loss))
-    if finite:
-        loss.backward()
-        moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        gradients = [p.grad for p in moving]
-        gradient = norm_of(gradients)
-    if not finite or not bool(torch.isfinite(gradient)):
-        layer = first_bad_layer(model, lambda: objective.loss(model, batch, step))
-        saved = None if folder is None else str(folder / BAD_BATCH)
-        if saved is not None:
-            save_tensors(saved, batch)
-        raise Diverged(step + 1, "gradient" if finite else "loss", layer, checkpoint, saved)
-    torch._foreach_mul_(gradients, (recipe.clip / gradient).clamp(max=1.0))
-    line = {"loss": float(loss.detach()), **{name: float(value) for name, value in parts.items()}, "lr": lr, "gradient": float(gradient)}
+        return Pull(math.nan, math.nan, {})
+    if not bool(torch.isfinite(loss)):
+        return Pull(float(loss.detach()), math.nan, {})
+    loss.backward()
+    gradients = [p.grad for p in member.parameters() if p.grad is not None]
+    norm = norm_of(gradients)
+    if bool(torch.isfinite(norm)):
+        torch._foreach_mul_(gradients, (clip / norm).clamp(max=1.0))
+    return Pull(float(loss.detach()), float(norm), {name: float(value) for name, value in parts.items()})
+
+
+def _step(optimizer: torch.optim.Optimizer, recipe: Recipe, pulls: Sequence[Pull], step: int) -> dict[str, float]:
+    """One optimizer step, and its line of metrics: means over members, and the largest gradient and loss of any."""
+    line = {"loss": fmean(pull.loss for pull in pulls)}
+    line |= {name: fmean(pull.parts[name] for pull in pulls) for name in pulls[0].parts}
+    line |= {"lr": set_rate(optimizer, recipe, step), "gradient": max(pull.gradient for pull in pulls)}
+    if len(pulls) > 1:
+        line["worst"] = max(pull.loss for pull in pulls)
     watched = (step + 1) % recipe.checkpoint == 0
-    before = [p.detach().clone() for p in moving] if watched else []
+    moving = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None] if watched else []
+    before = [p.detach().clone() for p in moving]
     optimizer.step()
     if watched:
         with torch.no_grad():
             weights = norm_of([p.detach() for p in moving])
             line |= {"weights": float(weights), "update": float(norm_of(torch._foreach_sub(moving, before)) / weights)}
     return line
+
+
+def _diverged(
+    model: nn.Module, member: nn.Module, pull: Pull, objective: Objective, batch: Batch, step: int, folder: Path | None,
+    checkpoint: str | None,
+) -> Diverged:  # fmt: skip
+    """Where the loss or gradient of a member was first not finite, in the names of the whole model; its batch is kept."""
+    layer = first_bad_layer(model, lambda: objective.loss(member, batch, step))
+    saved = None if folder is None else str(folder / BAD_BATCH)
+    if saved is not None:
+        save_tensors(saved, batch)
+    return Diverged(step + 1, "gradient" if math.isfinite(pull.loss) else "loss", layer, checkpoint, saved)

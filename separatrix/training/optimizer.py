@@ -31,7 +31,7 @@ def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         [dict(params=members, lr=recipe.lr * rate, rate=rate, weight_decay=recipe.weight_decay if decays else 0.0)
          for (decays, rate), members in groups.items()],
-        betas=(0.9, 0.98),
+        betas=(0.9, 0.98), fused=True,
     )  # fmt: skip
 
 
@@ -47,10 +47,8 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> flo
 @torch.no_grad()
 def average(mean: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """(2), in place, for parameters; buffers are copied."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    parameters = dict(model.named_parameters())
-    for name, tensor in model.state_dict().items():
-        if name in parameters:
-            mean[name].lerp_(tensor, weight)
-        else:
-            mean[name].copy_(tensor)
+    moving = dict(model.named_parameters())
+    torch._foreach_lerp_([mean[name] for name in moving], list(moving.values()), 1 - min(decay, (1 + step) / (10 + step)))
+    for name, buffer in model.named_buffers():
+        if name in mean:
+            mean[name].copy_(buffer)

@@ -37,6 +37,7 @@ class Network(_Record):
     """A `ForecastModel`, in words.
 
     mixer     a name of MIXERS, or "mlp" for the memoryless backbone.
+    members   networks in the ensemble.
     settings  arguments of the mixer's constructor.
     """
 
@@ -45,6 +46,7 @@ class Network(_Record):
     d_model: int = Field(ge=1)
     layers: int = Field(ge=1)
     d_ff: int = Field(ge=1)
+    members: int = Field(default=1, ge=1)
     lags: int = Field(ge=1)
     mask: bool = False
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -118,7 +120,7 @@ class Data(_Record):
 class RunConfig(_Record):
     """Everything needed to build a run again and to run it again."""
 
-    format: Literal["separatrix-run-1"] = "separatrix-run-1"
+    format: Literal["separatrix-run-2"] = "separatrix-run-2"
     kind: Literal["forecaster"] = "forecaster"
     seed: int
     network: Network

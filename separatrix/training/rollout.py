@@ -37,7 +37,7 @@ class Rollout:
         self.recipe = recipe
         self.rows = torch.cat(list(stretches))
         self.gaps = bool(torch.isnan(self.rows).any())
-        self.played: Played | None = None
+        self.played: dict[ForecastModel, Played] = {}  # members of an ensemble ask at the same time, each for its own
         longest = recipe.context + recipe.horizon
         starts, first = [], 0
         for stretch in stretches:
@@ -63,10 +63,9 @@ class Rollout:
     def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
-        if self.played is None or self.played.model is not model:
-            self.played = Played(model)
-        guesses, state = self.played.listen(heard, None)
-        said, state = self.played.roll(state, truth.shape[1] - context - 1)
+        played = self.played.setdefault(model, Played(model))
+        guesses, state = played.listen(heard, None)
+        said, state = played.roll(state, truth.shape[1] - context - 1)
         free = mean_square(torch.cat([said, cast(Tensor, state.guess)[:, None]], dim=1), truth[:, context:])  # [B]
         lost = self.recipe.lost * torch.log1p(free / self.recipe.lost)
         known = min(model.lags, context - 1)  # forecasts from a delay window that is not yet full do not count

@@ -28,6 +28,7 @@ NETWORKS = {
     "no lags": dict(mixer="s4d", lags=1, settings=dict(d_state=4)),
     "masked": dict(mixer="s4d", mask=True, settings=dict(d_state=4)),
     "two layers": dict(mixer="gru", layers=2),
+    "ensemble": dict(mixer="s4d", members=3, settings=dict(d_state=4)),
 }
 RECURRENT = [name for name in NETWORKS if name != "attention"]
 
@@ -195,9 +196,13 @@ def test_a_system_is_a_copy():
     system = model.as_system(series(B=1))
     before = system.step(system.start)
     with torch.no_grad():
-        model.head.weight.zero_()
+        model.members[0].head.weight.zero_()
     assert torch.equal(system.step(system.start), before)
-    assert model.head.weight.requires_grad and model.head.weight.dtype == torch.float32 and system.start.dtype == torch.float64
+    assert (
+        model.members[0].head.weight.requires_grad
+        and model.members[0].head.weight.dtype == torch.float32
+        and system.start.dtype == torch.float64
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -208,6 +213,34 @@ def test_forecasts_stay_in_their_box(name):
         wild = 1e4 * torch.randn(1, 12, 2, dtype=torch.float64)
         y, _ = model.free_run(wild, 30)
     assert bool((y >= low).all()) and bool((y <= high).all())
+
+
+def test_an_ensemble_is_the_mean_of_its_members_and_all_of_them_hear_it():
+    model, x = network("ensemble"), series()
+    with torch.no_grad():
+        heard, state = model(x)
+        each = [model.alone(i) for i in range(3)]
+        ours, states = zip(*(one(x) for one in each))
+        assert distance(torch.stack(ours).mean(0), heard) < 1e-12  # of what was measured, all have heard the same
+        said, z = [], model.scaled(heard[:, -1])
+        for _ in range(5):
+            said.append(model.unscaled(z))
+            guesses, states = zip(*(one.hear(z[:, None], before) for one, before in zip(each, states)))
+            z = torch.stack(guesses).mean(0)[:, 0]
+        assert distance(torch.stack(said, dim=1), model.free_run(None, 5, state)[0]) < 1e-12
+        assert distance(each[0].free_run(x, 5)[0], torch.stack(said, dim=1)) > 1e-3  # by itself, a member goes elsewhere
+
+
+def test_a_member_alone_shares_its_weights_and_touches_nothing():
+    model, before = network("ensemble"), torch.get_rng_state()
+    one = model.eval().alone(1)
+    assert torch.equal(torch.get_rng_state(), before) and not one.training
+    assert [id(p) for p in one.parameters()] == [id(p) for p in model.members[1].parameters()]
+    model.measure_scale(7 + series()[0])
+    assert torch.equal(one.mean, model.mean) and torch.equal(one.scale, model.scale)
+    for backbones in ([], [Pointwise(8)] * 2):
+        with pytest.raises(ValueError, match="one for every member"):
+            ForecastModel(1, backbones)
 
 
 def test_no_norm_no_box():
@@ -226,8 +259,9 @@ def test_walk_visits_the_layers_along_the_data():
         visits = list(model.walk(x))
         _, state = model(x)
     assert [visit.name for visit in visits] == ["layer0", "layer1"]
-    assert distance(visits[1].after.h, state.inner.layer1.h) < 1e-12
+    assert distance(visits[1].after.h, state.member0.layer1.h) < 1e-12
     assert list(network("mlp").walk(x)) == []
+    assert [visit.name for visit in network("ensemble").walk(x)] == ["member0.layer0", "member1.layer0", "member2.layer0"]
 
 
 def test_scale_leaves_gaps_out_and_keeps_constants():

@@ -67,7 +67,7 @@ def test_tangents_are_those_of_the_network(name):
 def test_a_run_that_leaves_the_numbers_is_told_at_the_same_step():
     system = system_of("lru")
     with torch.no_grad():
-        system.model.head.bias.fill_(torch.inf)
+        system.model.members[0].head.bias.fill_(torch.inf)
     frame = torch.eye(2, system.dimension, dtype=torch.float64)
     for every in (1, 4):
         found = push_tangents(system, system.start, frame, 8, every=every)

@@ -77,11 +77,11 @@ def test_single_precision(mixer: str):
 
 def test_frozen_parameters_stay_arguments_and_get_no_gradient():
     model = network("gru")
-    model.embed.requires_grad_(False)
+    model.members[0].embed.requires_grad_(False)
     played = Played(model)
     learned(model, played, heard(2))
     with torch.no_grad():
-        model.embed.weight.mul_(-1)
+        model.members[0].embed.weight.mul_(-1)
     found = learned(model, played, heard(2))
     same(found, learned(model, model, heard(2)), 1e-10)
     assert "embed.weight" not in found and all(played.records.values())
@@ -111,7 +111,7 @@ def test_second_derivatives_are_refused():
     model = network("gru")
     _, state = model.listen(heard(2), None)
     said, _ = Played(model).roll(state, 3)
-    (gradient,) = torch.autograd.grad(said.square().sum(), [model.head.bias], create_graph=True)
+    (gradient,) = torch.autograd.grad(said.square().sum(), [model.members[0].head.bias], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
@@ -131,7 +131,7 @@ class Rounded(torch.autograd.Function):
 @pytest.mark.parametrize("hide", [Rounded.apply, lambda x: x + ((8 * x).round() / 8 - x).detach()], ids=["own gradient", "detached"])
 def test_a_gradient_of_ones_own_is_kept(hide: Callable[[Tensor], Tensor]):
     model = network("gru")
-    model.head.register_forward_hook(lambda module, args, output: hide(output))
+    model.members[0].head.register_forward_hook(lambda module, args, output: hide(output))
     played = Played(model)
     same(learned(model, played, heard(3)), learned(model, model, heard(3)), 1e-10)
 
@@ -158,7 +158,7 @@ def test_buffers_are_arguments_of_the_record():
     model = leaking()
     played = Played(model)
     for scale in (1.0, 3.0):
-        model.backbone.layers[0].mixer.rate.mul_(scale)
+        model.members[0].backbone.layers[0].mixer.rate.mul_(scale)
         same(learned(model, played, heard(3, gaps=True)), learned(model, model, heard(3, gaps=True)), 1e-10)
     assert len(played.records) == 2 and all(played.records.values())
 
@@ -178,7 +178,7 @@ def test_a_step_that_writes_into_its_buffers_runs_as_it_is(writes: Callable[[nn.
     played = Played(model)
     for _ in range(2):
         same(learned(model, played, heard(3, gaps=True)), learned(other, other, heard(3, gaps=True)), 1e-12)
-    assert torch.equal(model.backbone.layers[0].mixer.rate, other.backbone.layers[0].mixer.rate)
+    assert torch.equal(model.members[0].backbone.layers[0].mixer.rate, other.members[0].backbone.layers[0].mixer.rate)
     assert len(played.records) == 2 and not any(played.records.values())
 
 

@@ -127,17 +127,21 @@ class Poisoned(Rollout):
 
 
 def test_a_loss_that_is_not_a_number_stops_by_name(tmp_path):
-    with pytest.raises(Diverged, match=r"loss is not finite at step 7, first in the output of embed.*checkpoint\.safetensors") as caught:
+    with pytest.raises(
+        Diverged, match=r"loss is not finite at step 7, first in the output of members\.0\.embed.*checkpoint\.safetensors"
+    ) as caught:
         run(tmp_path, objective=Poisoned([wave()], RECIPE))
     assert caught.value.step == 7 and read_checkpoint(tmp_path / CHECKPOINT).step == 4
     assert (tmp_path / BAD_BATCH).is_file() and len(read_metrics(tmp_path / METRICS)) == 6
     with pytest.raises(Diverged, match="There is no checkpoint yet"):
         run(None, objective=Poisoned([wave()], RECIPE))
-    with pytest.raises(Diverged, match="step 7, first in the output of embed"):  # its decay is refused before there is a loss
+    with pytest.raises(Diverged, match=r"step 7, first in the output of members\.0\.embed"):  # its decay is refused before there is a loss
         run(None, objective=Poisoned([wave()], RECIPE), model=network("gated_deltanet", n_heads=2))
     model = network("gated_deltanet", n_heads=2)
-    torch.nn.init.constant_(dict(model.named_parameters())["backbone.layers.0.mixer.A_log"], torch.nan)
-    with pytest.raises(Diverged, match=r"step 1, first in the inside of backbone\.layers\.0\.mixer"):  # every module says finite numbers
+    torch.nn.init.constant_(dict(model.named_parameters())["members.0.backbone.layers.0.mixer.A_log"], torch.nan)
+    with pytest.raises(
+        Diverged, match=r"step 1, first in the inside of members\.0\.backbone\.layers\.0\.mixer"
+    ):  # every module says finite numbers
         run(None, model=model)
 
 
@@ -145,9 +149,9 @@ def test_a_gradient_that_is_not_a_number_names_its_parameters(tmp_path):
     class Steep(Rollout):
         def loss(self, model, batch, step):
             loss, parts = super().loss(model, batch, step)
-            return loss + 0 * torch.sqrt(model.head.bias.abs().sum() * 0), parts  # 0 * d sqrt(0) is not a number
+            return loss + 0 * torch.sqrt(model.members[0].head.bias.abs().sum() * 0), parts  # 0 * d sqrt(0) is not a number
 
-    with pytest.raises(Diverged, match=r"gradient is not finite at step 1, first in the gradient of head\.bias"):
+    with pytest.raises(Diverged, match=r"gradient is not finite at step 1, first in the gradient of members\.0\.head\.bias"):
         run(tmp_path, objective=Steep([wave()], RECIPE))
 
 
@@ -184,10 +188,10 @@ def test_what_moves_the_state_does_not_decay():
     groups = adamw(model, RECIPE).param_groups
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     rates = {id(p): group["rate"] for group in groups for p in group["params"]}
-    mixer = model.backbone.layers[0].mixer
+    mixer = model.members[0].backbone.layers[0].mixer
     assert decays[id(mixer.log_dt)] == 0 and rates[id(mixer.log_dt)] == RECIPE.recurrence_rate
-    assert decays[id(model.head.bias)] == 0 and decays[id(model.backbone.norm.weight)] == 0
-    assert decays[id(model.head.weight)] == RECIPE.weight_decay and rates[id(model.head.weight)] == 1
+    assert decays[id(model.members[0].head.bias)] == 0 and decays[id(model.members[0].backbone.norm.weight)] == 0
+    assert decays[id(model.members[0].head.weight)] == RECIPE.weight_decay and rates[id(model.members[0].head.weight)] == 1
     assert len(decays) == len(list(model.parameters()))
 
 
@@ -248,4 +252,4 @@ def test_metrics_are_json(tmp_path):
 
 
 def test_a_model_may_be_any_forecast_model():
-    assert isinstance(network("mlp"), ForecastModel) and network("mlp").backbone.d_model == 8
+    assert isinstance(network("mlp"), ForecastModel) and network("mlp").members[0].backbone.d_model == 8

@@ -15,7 +15,7 @@ from separatrix.training import Forecaster
 from separatrix.training.forecaster import STEPPED
 from separatrix.training.loop import CHECKPOINT
 
-TINY = dict(steps=6, horizon=4, lags=3, d_model=8)
+TINY = dict(steps=6, horizon=4, lags=3, d_model=8, members=2)
 
 
 def signal(T=60, C=2):

@@ -129,6 +129,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         unit=unit,
         made=free,
         call="separatrix.Forecaster.load(RUN).predict(steps)",
+        alone=alone(subject.model, values[: origins[0]], steps, channel),
     )
     nmse = next(iter(first.numbers.values()))
     scored = [(name, first.numbers[f"NMSE of {name}"].value) for name in rivals]
@@ -136,6 +137,15 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
     holding = [(who, found.steps) for who, found in lasting.items() if who != "model" and math.isfinite(found.steps.value)]
     longest = max(holding, key=lambda one: one[1].value, default=None)
     return Forecasts((first, *extra), reach, states, nmse, best, longest)
+
+
+def alone(model: ForecastModel, heard: Tensor, steps: int, channel: int) -> NDArray | None:
+    """What each member of an ensemble forecasts when it hears only itself.    [members, steps]"""
+    if len(model.members) == 1:
+        return None
+    with torch.no_grad():
+        runs = [model.alone(i).free_run(heard[None], steps)[0] for i in range(len(model.members))]
+    return torch.cat(runs)[..., channel].double().numpy()
 
 
 def states_at(model: ForecastModel, values: Tensor, origins: Sequence[int]) -> list[State]:

@@ -38,7 +38,8 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
                 continue
             transition = make(visit.x, visit.before)
             found, remembered = eigenvalues_along(transition), memory_horizon(transition)
-            name = f"{visit.name.replace('layer', 'layer ')}, {type(visit.mixer).__name__}"
+            place = visit.name.replace("member", "member ").replace(".", ", ").replace("layer", "layer ")
+            name = f"{place}, {type(visit.mixer).__name__}"
             step = transition.norm()
             shown.append(Layer(name, found.values.numpy(), bool((step != step[:, :1]).any())))
             spans.append(remembered.half_life.numpy())

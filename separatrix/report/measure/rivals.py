@@ -63,6 +63,7 @@ def alike(name: str, config: RunConfig, rows: Series) -> Forecaster:
             steps=recipe.steps,
             d_model=d_model,
             layers=network.layers,
+            members=network.members,
             random_state=config.seed,
         )
 

@@ -52,9 +52,12 @@ def free_run(
     unit: str,
     made: Made,
     call: str,
-    band: tuple[NDArray, NDArray] | None = None,
+    alone: NDArray | None = None,
 ) -> Finding:
-    """truth, forecast [n] from row `origin` on, past [m] before it; variance: of the truth; spread: s.d. of the data"""
+    """truth, forecast [n] from row `origin` on, past [m] before it; variance: of the truth; spread: s.d. of the data
+
+    alone  [members, n], what each member of an ensemble forecasts when it hears only itself.
+    """
     n = len(truth)
     error = nmse(forecast, truth, variance)
     errors = {rival.name: nmse(rival.forecast, truth, variance) for rival in rivals}
@@ -72,6 +75,10 @@ def free_run(
     how = f"mean squared error of {n} free-running steps over the variance of the truth"
     numbers = {f"free-running NMSE over {n} {plural(unit)}": Number(error, "measured", how=how)}
     numbers |= {f"NMSE of {who}": Number(e, "measured", how="as above" + _took(rivals, who)) for who, e in errors.items()}
+    if alone is not None:
+        each = [nmse(one, truth, variance) for one in alone]
+        told = f"each of the {len(each)} networks hears only itself: {', '.join(plain(one) for one in each)}"
+        numbers["NMSE of a member alone, median"] = Number(float(np.median(each)), "measured", how=told)
     numbers["steps before this free run leaves"] = Number(
         float(n if left is None else left),
         "measured",
@@ -88,12 +95,13 @@ def free_run(
     )
     room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
     trace = draw(
-        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, band), height=249, right=room, top=37
+        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, alone), height=249, right=room, top=37
     )
     grown = draw("free-run-error", lambda axes: _errors(axes, truth, forecast, rivals, variance, unit), height=190, right=room)
     caption = (
         "Above, the forecast on top of what happened"
         + (f", with the best baseline, {shown}, thin" if shown else "")
+        + ("" if alone is None else "; pale, each network of the ensemble by itself")
         + ". Below, how the error of each grows with the lead time."
         + (f" Over several origins, {horizon.whose} holds for {horizon}." if horizon and several else "")
     )
@@ -134,7 +142,7 @@ def _trace(
     left: int | None,
     name: str,
     unit: str,
-    band: tuple[NDArray, NDArray] | None,
+    alone: NDArray | None,
 ) -> Mapping[str, object]:
     n, before = len(truth), np.arange(-len(past) + 1, 1)
     after = np.arange(1, n + 1)
@@ -164,8 +172,8 @@ def _trace(
         axes.plot(
             after, inside, color=RIVAL, lw=0.8, ls=DASHES[i % len(DASHES)], gid=f"rival-{i}-line" + ("" if rival.name == shown else "-off")
         )
-    if band is not None:
-        axes.fill_between(after, *band, color=MODEL, alpha=0.15, lw=0)
+    if alone is not None:
+        axes.plot(after, np.clip(alone, *axes.get_ylim()).T, color=MODEL, lw=0.7, alpha=0.35)
     axes.plot(after, forecast, color=MODEL, lw=1.4)
     ends = [
         ("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),

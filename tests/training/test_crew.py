@@ -1,0 +1,109 @@
+"""Members of an ensemble are fitted side by side, each as if it were alone, and the caller's threads stay the caller's."""
+
+import threading
+
+import pytest
+import torch
+from torch import Generator, nn
+
+from separatrix.models import ForecastModel, Pointwise
+from separatrix.training import Diverged, Recipe, Rollout, train
+from separatrix.training.crew import crew
+from separatrix.training.loop import BAD_BATCH
+
+RECIPE = Recipe(steps=8, horizon=5, context=8, teacher_steps=2, first_horizon=2, batch=3, noise=0.1, checkpoint=4, warm_up=3)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def ensemble(members=3):
+    generator = Generator().manual_seed(0)
+    return ForecastModel(1, [Pointwise(8, d_ff=8, generator=generator) for _ in range(members)], lags=3, generator=generator)
+
+
+def wave(T=60):
+    t = torch.arange(T, dtype=torch.float32)
+    return (torch.sin(0.7 * t) + 0.3 * torch.sin(1.9 * t))[:, None]
+
+
+def fit(model, recipe=RECIPE, objective=None, folder=None):
+    members = [model.alone(i) for i in range(len(model.members))]
+    return [step.metrics for step in train(model, objective or Rollout([wave()], recipe), recipe, seed=7, folder=folder, apart=members)]
+
+
+def test_how_many_work_at_a_time_changes_nothing(threads):
+    found = []
+    for count in (1, 2, 4):
+        threads(count)
+        model = ensemble()
+        found.append((fit(model), model.state_dict()))
+        assert torch.get_num_threads() == count
+    (lines, weights), *others = found
+    for these, those in others:
+        assert these == lines and all(torch.equal(a, b) for a, b in zip(those.values(), weights.values()))
+    assert all(line["worst"] > line["loss"] for line in lines)
+
+
+def test_workers_have_one_thread_and_threads_yet_to_come_have_the_caller_s(threads):
+    threads(2)
+    together = threading.Barrier(2, timeout=60)
+
+    def work(i):
+        if i < 2:
+            together.wait()  # two are at work at the same time
+        return torch.get_num_threads(), threading.current_thread().name
+
+    with crew(4) as spread:
+        found = spread(work)
+        later = []
+        thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    assert [count for count, _ in found] == [1] * 4 and len({name for _, name in found[:2]}) == 2
+    assert torch.get_num_threads() == 2 and later == [2]
+    with crew(1) as spread:
+        assert spread(lambda i: threading.current_thread()) == [threading.current_thread()]
+
+
+def test_each_member_has_a_batch_and_a_gradient_of_its_own():
+    """A member's step is the one it would take alone with its batch: the others' losses and norms do not reach it."""
+    recipe = RECIPE.model_copy(update=dict(steps=1, average=0.0, clip=1e-3))
+    seen = []
+
+    class Watched(Rollout):
+        def sample(self, step, generator):
+            seen.append(super().sample(step, generator))
+            return seen[-1]
+
+    model, twin = ensemble(), ensemble()
+    fit(model, recipe, Watched([wave()], recipe))
+    assert len(seen) == 3 and not torch.equal(seen[0]["heard"], seen[1]["heard"])
+    for i in range(3):
+
+        class Given(Rollout):
+            def sample(self, step, generator):
+                return seen[i]  # noqa: B023  (used before the next)
+
+        one = twin.alone(i)
+        list(train(one, Given([wave()], recipe), recipe, seed=0))
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), model.members[i].parameters()))
+
+
+def test_a_member_that_fails_is_named_and_its_batch_kept(tmp_path):
+    class Poisoned(Rollout):
+        def loss(self, model, batch, step):
+            loss, parts = super().loss(model, batch, step)
+            return (loss * torch.nan if step == 3 and model.members[0] is whole.members[1] else loss), parts
+
+    whole = ensemble()
+    with pytest.raises(Diverged, match="loss is not finite at step 4") as caught:
+        fit(whole, objective=Poisoned([wave()], RECIPE), folder=tmp_path)
+    assert caught.value.layer == "the loss itself" and (tmp_path / BAD_BATCH).is_file()
+    nn.init.constant_((whole := ensemble()).members[2].embed.bias, torch.inf)
+    with pytest.raises(Diverged, match=r"step 1, first in the output of members\.2\.embed"):
+        fit(whole)
