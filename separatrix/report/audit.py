@@ -284,7 +284,7 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
             None,
             numbers=numbers,
             made=made,
-            call=f"separatrix.Forecaster({config.network.mixer!r}, random_state={config.seed}).fit(series)",
+            call=f"separatrix.Forecaster({config.network.mixer!r}, members={config.network.members}, random_state={config.seed}).fit(series)",
             text="",
             turn=config.recipe.teacher_steps or None,
         )

@@ -22,7 +22,7 @@ from separatrix.mixers import MIXERS
 from separatrix.training import Forecaster
 
 SEPARATRIX = [sys.executable, "-c", "from separatrix.cli import main; main()"]
-SHORT = ("--steps", "4", "--no-report")
+SHORT = ("--steps", "4", "--members", "2", "--no-report")
 
 
 def run(*words):
@@ -53,6 +53,7 @@ def test_a_shipped_series(fitted):
     }  # fmt: skip
     config = json.loads((fitted / "config.json").read_text())
     assert config["data"]["rows"] == 104 and config["recipe"]["steps"] == 4 and config["versions"]["torch"]
+    assert config["network"]["members"] == 2 and Forecaster().members == 4
     assert len((fitted / "metrics.jsonl").read_text().splitlines()) == 4
 
 
@@ -90,11 +91,13 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("laser", "--horizon", "0"), "horizon is 0"),
         (("my.csv", "--horizon", "1000"), "a horizon of 1000 leaves too few"),
         (("laser", "--steps", "0"), "steps is 0"),
+        (("laser", "--members", "0"), "members is 0"),
         (("shakespeare",), "is text, not a series of numbers"),
         (("laser", "--out", "my.csv"), "is there already and not an empty folder. Choose another --out.\n"),
         (("laser", "--out", "my.csv/run"), "my.csv"),
         (("laser", "--resume", "nowhere"), "has no task.json"),
         (("laser", "--resume", "nowhere", "--steps", "9"), "leave out --steps"),
+        (("laser", "--resume", "nowhere", "--members", "9"), "leave out --members"),
         (("bad.csv",), "column 'x' is infinite in data row 2"),
         (("empty.csv",), "is empty"),
     ],
@@ -174,7 +177,7 @@ def test_two_reports_side_by_side(tmp_path):
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):
-    words = ["fit", "lynx", "--steps", "300", "--no-report"]  # far more than go by before the interrupt arrives
+    words = ["fit", "lynx", "--steps", "300", "--members", "2", "--no-report"]  # far more than go by before the interrupt arrives
     process = subprocess.Popen(
         [*SEPARATRIX, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background of a shell is born deaf to it

@@ -1,6 +1,7 @@
 """One line for bad input, 130 for Ctrl-C, one bar at most ten times a second."""
 
 import logging
+import os
 
 import pytest
 import torch
@@ -64,3 +65,6 @@ def test_threads_are_given_back():
     with screen.threads(before + 1):
         assert torch.get_num_threads() == before + 1
     assert torch.get_num_threads() == before
+    for networks, wanted in ((1, 1), (10_000, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())):
+        with screen.threads(None, networks):
+            assert torch.get_num_threads() == wanted

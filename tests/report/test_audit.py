@@ -7,6 +7,7 @@ from html import unescape
 
 import numpy as np
 import pytest
+import torch
 
 from separatrix.data import Series
 from separatrix.report.audit import EVIDENCE, REPORT, audit
@@ -23,8 +24,9 @@ def series(values=WAVE, **changed):
     return replace(Series.from_array(values, name="wave"), period=9.0, **changed)
 
 
-def run(folder, data, rows, mixer="s4d"):
-    Forecaster(mixer, steps=30, d_model=8, lags=5, horizon=4).fit(replace(data, values=data.values[:rows]), folder=folder)
+def run(folder, data, rows, mixer="s4d", members=2):
+    settings = dict(steps=30, d_model=8, lags=5, horizon=4, members=members)
+    Forecaster(mixer, **settings).fit(replace(data, values=data.values[:rows]), folder=folder)
     seen = []
     path = audit(folder, data, ahead=40, steps=STEPS, progress=lambda done, what: seen.append((done, what)))
     return path, json.loads((folder / EVIDENCE).read_text()), seen
@@ -71,6 +73,19 @@ def test_the_scored_forecast_is_what_predict_gives(plain):
     truth, guess = WAVE[400:440], Forecaster.load(path.parent).predict(40)[:, 0]
     scored = next(n["value"] for n in evidence["numbers"] if n["name"].startswith("free-running NMSE"))
     assert scored == pytest.approx(np.mean((guess - truth) ** 2) / truth.var(), rel=1e-4)
+
+
+def test_members_of_an_ensemble_are_scored_by_themselves(plain, tmp_path):
+    path, evidence, _ = plain
+    model, truth = Forecaster.load(path.parent).model, WAVE[400:440]
+    with torch.no_grad():
+        runs = [model.alone(i).free_run(torch.tensor(WAVE[None, :400, None]), 40)[0][0, :, 0].numpy() for i in range(2)]
+    wanted = np.median([np.mean((guess - truth) ** 2) / truth.var() for guess in runs])
+    name = "NMSE of a member alone, median"
+    assert next(n["value"] for n in evidence["numbers"] if n["name"] == name) == pytest.approx(wanted, rel=1e-4)
+    assert "each network of the ensemble by itself" in path.read_text()
+    path, evidence, _ = run(tmp_path, series(), 400, members=1)
+    assert name not in {n["name"] for n in evidence["numbers"]} and "of the ensemble" not in path.read_text()
 
 
 def test_the_output_of_the_network_is_bounded_by_proof(plain):
