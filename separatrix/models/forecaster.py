@@ -29,7 +29,7 @@ from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
 from separatrix.models.backbone import Backbone, Visit
-from separatrix.models.free_run import FreeRun
+from separatrix.models.free_run import SelfHearing
 from separatrix.recurrence import State
 
 
@@ -56,7 +56,7 @@ class Member(nn.Module):
         return V.shape[1] ** 0.5 * torch.linalg.vector_norm(V, dim=1)
 
 
-class ForecastModel(nn.Module):
+class ForecastModel(SelfHearing):
     """Hears x_t, says x_{t+1}.    x [B, T, C] with NaN for gaps -> y [B, T, C], y_t the forecast of x_{t+1}
 
     channels  C, values in a row.
@@ -64,9 +64,6 @@ class ForecastModel(nn.Module):
     lags      L of (2), rows.
     mask      whether the network is told which of the values it hears are its own, filled into gaps: L C inputs more.
     """
-
-    mean: Tensor
-    scale: Tensor
 
     def __init__(
         self, channels: int, backbone: nn.Module | Sequence[nn.Module], *, lags: int = 16, mask: bool = False,
@@ -145,12 +142,6 @@ class ForecastModel(nn.Module):
             if hasattr(member.backbone, "walk"):
                 for visit in cast(Backbone, member.backbone).walk(member.embed(windows)):
                     yield visit if len(self.members) == 1 else visit._replace(name=f"{member_name(i)}.{visit.name}")
-
-    def as_system(
-        self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
-    ) -> FreeRun:
-        """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
-        return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
 
     def output_range(self) -> tuple[Tensor, Tensor] | None:
         """Lowest and highest value a forecast can take, [C] each, from the norms before the heads; None without such a norm."""

@@ -15,22 +15,49 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import State
 from separatrix.systems.system import Pushed, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
-if TYPE_CHECKING:
-    from separatrix.models.forecaster import ForecastModel
+
+class SelfHearing(nn.Module):
+    """A model that can hear what it says: what a free run asks of it. `ForecastModel` tells what each of these is.
+
+    Its state has the parts `guess`, what it says next, [B, C], and `recent`, first of all, which ends with the last row it was at.
+    """
+
+    channels: int
+    keep: int
+    mean: Tensor
+    scale: Tensor
+
+    def hear(self, z: Tensor, state: State | None, gap: Tensor | None = None) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+    def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
+        raise NotImplementedError
+
+    def scaled(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def unscaled(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def as_system(
+        self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
+    ) -> FreeRun:
+        """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
+        return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class FreeRun:
-    """The System of a `ForecastModel` that hears itself.    state [..., n] -> state [..., n]
+    """The System of a model that hears itself.    state [..., n] -> state [..., n]
 
     model   a copy without gradients, in the precision of the measurement.
     shapes  a state whose parts give names and shapes to the entries of the vector.
@@ -38,13 +65,13 @@ class FreeRun:
     dt      time per step.
     """
 
-    model: ForecastModel
+    model: SelfHearing
     shapes: State
     start: Tensor
     dt: float = 1.0
 
     @classmethod
-    def after(cls, model: ForecastModel, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRun:
+    def after(cls, model: SelfHearing, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRun:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
