@@ -79,8 +79,8 @@ class ForecastModel(SelfHearing):
         inputs = channels * lags * (2 if mask else 1)
         backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
         self.members = nn.ModuleList(Member(inputs, backbone, channels, generator) for backbone in backbones)
-        if not len(self.members) or len({id(member.backbone) for member in self.each()}) < len(self.members):
-            raise ValueError("backbone is empty, or lists one module twice. Build one for every member of the ensemble.")
+        if not backbones or sum(len(list(member.parameters())) for member in self.members) > len(list(self.parameters())):
+            raise ValueError("backbone is an empty list, or two in it share weights. Build one for every member of the ensemble.")
 
     def each(self) -> list[Member]:
         return cast("list[Member]", list(self.members))
@@ -148,8 +148,8 @@ class ForecastModel(SelfHearing):
         reaches = [member.reach() for member in self.each()]
         if any(reach is None for reach in reaches):
             return None
-        centre = mean([member.head.bias.double() for member in self.each()])
-        reach = mean(cast("list[Tensor]", reaches))
+        centre = mean_of([member.head.bias.double() for member in self.each()])
+        reach = mean_of(cast("list[Tensor]", reaches))
         return self.unscaled(centre - reach).detach(), self.unscaled(centre + reach).detach()
 
     @property
@@ -199,7 +199,7 @@ class ForecastModel(SelfHearing):
             before = None if state is None else state.parts.get(member_name(i), State())
             guess, inner[member_name(i)] = member(windows, cast(State | None, before))
             said.append(guess)
-        guesses = mean(said)
+        guesses = mean_of(said)
         last = guesses[:, -1] if z.shape[1] else (self.rest(z.shape[0]) if state is None else cast(Tensor, state.guess))
         return guesses, State(**kept, guess=last, **inner)
 
@@ -243,5 +243,5 @@ def member_name(i: int) -> str:
     return f"member{i}"
 
 
-def mean(tensors: Sequence[Tensor]) -> Tensor:
+def mean_of(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else sum(tensors[1:], tensors[0]) / len(tensors)

@@ -13,6 +13,7 @@ Cost     one model step on k rows for k directions.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -25,7 +26,7 @@ from separatrix.recurrence import State
 from separatrix.systems.system import Pushed, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
 
-class SelfHearing(nn.Module):
+class SelfHearing(nn.Module, ABC):
     """A model that can hear what it says: what a free run asks of it. `ForecastModel` tells what each of these is.
 
     Its state has the parts `guess`, what it says next, [B, C], and `recent`, first of all, which ends with the last row it was at.
@@ -36,17 +37,21 @@ class SelfHearing(nn.Module):
     mean: Tensor
     scale: Tensor
 
+    @abstractmethod
     def hear(self, z: Tensor, state: State | None, gap: Tensor | None = None) -> tuple[Tensor, State]:
-        raise NotImplementedError
+        """z [B, T, C] in the network's units -> what it says after each row, [B, T, C], and its state"""
 
+    @abstractmethod
     def roll(self, state: State, steps: int) -> tuple[Tensor, State]:
-        raise NotImplementedError
+        """Hear what it says for `steps` rows.    -> [B, steps, C], its state"""
 
+    @abstractmethod
     def scaled(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """From the units of the data to the network's."""
 
+    @abstractmethod
     def unscaled(self, z: Tensor) -> Tensor:
-        raise NotImplementedError
+        """And back."""
 
     def as_system(
         self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64

@@ -39,7 +39,7 @@ from separatrix.training.rollout import Rollout
 
 CONFIG, MODEL, STATE = "config.json", "model.safetensors", "state.safetensors"
 MEMORYLESS = "mlp"
-STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second to make
+STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second a network
 
 # What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
 # that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.

@@ -47,8 +47,8 @@ def set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, step: int) -> flo
 @torch.no_grad()
 def average(mean: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
     """(2), in place, for parameters; buffers are copied."""
-    moving = dict(model.named_parameters())
+    moving = dict(model.named_parameters(remove_duplicate=False))  # a weight in two places has two means, and both are kept
     torch._foreach_lerp_([mean[name] for name in moving], list(moving.values()), 1 - min(decay, (1 + step) / (10 + step)))
-    for name, buffer in model.named_buffers():
+    for name, buffer in model.named_buffers(remove_duplicate=False):
         if name in mean:
             mean[name].copy_(buffer)

@@ -63,7 +63,9 @@ class Rollout:
     def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
-        played = self.played.setdefault(model, Played(model))
+        if model not in self.played:
+            self.played[model] = Played(model)
+        played = self.played[model]
         guesses, state = played.listen(heard, None)
         said, state = played.roll(state, truth.shape[1] - context - 1)
         free = mean_square(torch.cat([said, cast(Tensor, state.guess)[:, None]], dim=1), truth[:, context:])  # [B]

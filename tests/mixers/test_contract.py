@@ -1,69 +1,19 @@
 """One table, one suite: every mixer is tested by being listed."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from agree import agree, distance, gradient, nudge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.func import functional_call
 
-from separatrix.mixers import MIXERS, build_mixer
-from separatrix.mixers.remembered import held
 from separatrix.recurrence import State
-
-D = 8
-
-
-@dataclass
-class Case:
-    """A small layer, as a function of tensors: layer(x, reset, *parameters, *state)."""
-
-    name: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def build(self, seed: int = 0) -> nn.Module:
-        return build_mixer(self.name, D, generator=torch.Generator().manual_seed(seed), **self.settings)
-
-    def inputs(self, T: int, B: int = 2, reset: bool = False, warm: int = 3) -> tuple:
-        """x, reset, parameters and the state after `warm` other steps, float64."""
-        layer = self.build().double()
-        generator = torch.Generator().manual_seed(T)
-        x = torch.randn(B, warm + T, D, dtype=torch.float64, generator=generator)
-        starts = torch.rand(B, T, generator=generator) < 0.3 if reset else None
-        with torch.no_grad():
-            state = layer(x[:, :warm])[1]
-        return x[:, warm:], starts, *(p.detach() for p in layer.parameters()), *state.tensors().values()
-
-
-CASES = {
-    "s4d": Case("s4d", dict(d_state=8)),
-    "s4d bilinear lin": Case("s4d", dict(d_state=8, discretize="bilinear", init="lin")),
-    "s4d real": Case("s4d", dict(d_state=8, init="real")),
-    "s5": Case("s5", dict(d_state=8)),
-    "s5 in blocks": Case("s5", dict(d_state=8, blocks=2, discretize="bilinear")),
-    "lru": Case("lru", dict(d_state=6)),
-    "mamba": Case("mamba", dict(d_state=4)),
-    "mamba2": Case("mamba2", dict(d_state=4, d_head=4, n_groups=2)),
-    "gla": Case("gla", dict(n_heads=2, gate_rank=3)),
-    "deltanet": Case("deltanet", dict(n_heads=2)),
-    "deltanet to -1": Case("deltanet", dict(n_heads=2, negative_eigenvalues=True, d_head=3, d_conv=1)),
-    "gated_deltanet": Case("gated_deltanet", dict(n_heads=2, expand_v=2.0)),
-    "lstm": Case("lstm"),
-    "gru": Case("gru"),
-    "attention": Case("attention", dict(n_heads=2)),
-    "attention in a window": Case("attention", dict(n_heads=2, window=5)),
-}
-CASES |= {name: Case(name) for name in MIXERS if all(name != case.name for case in CASES.values())}
-LINEAR = [name for name, case in CASES.items() if hasattr(MIXERS[case.name], "transition")]
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+from tests.agree import agree, distance, gradient, nudge
+from tests.mixers.cases import CASES, LINEAR, Case, D, every_case, every_dtype
 
 
 @pytest.fixture
@@ -391,52 +341,3 @@ def refused(kind: type[Exception], came: str, expected: str, layer: nn.Module, *
         layer(*arguments)
     assert came in str(error.value) and expected in str(error.value), str(error.value)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["s4d", "s5", "lru", "mamba"])
-@torch.no_grad()
-def test_what_is_remembered_is_never_stale(name):
-    """Whatever way the parameters change, the next step hears of it."""
-    layer, fresh = CASES[name].build(), CASES[name].build(seed=1)
-    x = torch.randn(1, 4, D)
-    before = layer(x)[0]
-    assert torch.equal(layer(x)[0], before)
-    for parameter, other in zip(layer.parameters(), fresh.parameters()):
-        parameter.data.copy_(other.data)  # leaves no version behind
-    assert torch.equal(layer(x)[0], fresh(x)[0])
-    agree(lambda x: layer.double()(x)[0], lambda x: fresh.double()(x)[0], (x.double(),), torch.float64)
-    with torch.enable_grad():
-        layer(x.double())[0].sum().backward()
-    assert all(p.grad is not None for p in layer.parameters())
-
-
-@pytest.mark.parametrize("name", ["s4d", "s5", "lru"])
-def test_what_is_held_is_worked_out_once_and_shares_a_gradient(name):
-    """Five steps, one discretisation, the same numbers; afterwards a changed parameter is heard of."""
-    layer = CASES[name].build().double()
-    worked_out, work_out = [], layer.work_out
-    layer.work_out = lambda: worked_out.append(1) or work_out()
-    x = torch.randn(2, 5, D, dtype=torch.float64)
-
-    def steps() -> torch.Tensor:
-        said, state = [], None
-        for t in range(x.shape[1]):
-            y, state = layer(x[:, t : t + 1], state)
-            said.append(y)
-        return torch.cat(said, dim=1)
-
-    apart = steps()
-    assert len(worked_out) == 5
-    with held():
-        together = steps()
-        with torch.no_grad():
-            layer(x)  # has no graph and leaves none for the others
-        again = steps()
-    assert len(worked_out) == 7
-    assert torch.equal(apart, together) and torch.equal(together, again)
-    parameters = list(layer.parameters())
-    for one, other in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (apart, together + 0 * again))):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    with torch.no_grad():
-        layer.D.add_(1)
-        assert not torch.equal(steps(), apart)

@@ -238,7 +238,9 @@ def test_a_member_alone_shares_its_weights_and_touches_nothing():
     assert [id(p) for p in one.parameters()] == [id(p) for p in model.members[1].parameters()]
     model.measure_scale(7 + series()[0])
     assert torch.equal(one.mean, model.mean) and torch.equal(one.scale, model.scale)
-    for backbones in ([], [Pointwise(8)] * 2):
+    shared = [Pointwise(8), Pointwise(8)]
+    shared[1].maps[0] = shared[0].maps[0]
+    for backbones in ([], [Pointwise(8)] * 2, shared):
         with pytest.raises(ValueError, match="one for every member"):
             ForecastModel(1, backbones)
 

@@ -210,6 +210,15 @@ def test_the_average_follows_and_forgets_its_start():
     assert float(mean["weight"]) == pytest.approx(1.0, abs=1e-6)
 
 
+def test_a_weight_in_two_places_is_averaged_in_both():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    mean = {name: torch.full_like(x, 5.0) for name, x in model.state_dict().items()}
+    average(mean, model, 0.9, 50)
+    expected = 0.15 * model[0].weight + 0.85 * 5.0  # (1 + 50) / (10 + 50) = 0.85
+    assert all(torch.allclose(mean[name], expected) for name in ("0.weight", "1.weight"))
+
+
 def test_the_horizon_grows():
     grown = [RECIPE.horizon_at(step) for step in range(12)]
     assert grown[:4] == [1] * 4 and grown[4] == 2 and grown[8:] == [5] * 4 and grown == sorted(grown)

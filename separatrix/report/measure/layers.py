@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 
@@ -38,7 +39,7 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
                 continue
             transition = make(visit.x, visit.before)
             found, remembered = eigenvalues_along(transition), memory_horizon(transition)
-            place = visit.name.replace("member", "member ").replace(".", ", ").replace("layer", "layer ")
+            place = re.sub(r"(\d+)", r" \1", visit.name).replace(".", ", ")
             name = f"{place}, {type(visit.mixer).__name__}"
             step = transition.norm()
             shown.append(Layer(name, found.values.numpy(), bool((step != step[:, :1]).any())))

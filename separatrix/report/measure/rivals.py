@@ -52,20 +52,12 @@ def peers(folder: Path, config: RunConfig, rows: Series, names: Sequence[str], s
 
 def alike(name: str, config: RunConfig, rows: Series) -> Forecaster:
     """An unfitted forecaster of another kind with the settings of the run, as wide as makes it about as large."""
-    network, recipe = config.network, config.recipe
+    network = config.network
     target = parameters(build(network, Generator()))
 
     def at(d_model: int) -> Forecaster:
-        return Forecaster(
-            name,
-            horizon=recipe.horizon,
-            lags=network.lags,
-            steps=recipe.steps,
-            d_model=d_model,
-            layers=network.layers,
-            members=network.members,
-            random_state=config.seed,
-        )
+        other = network.model_copy(update=dict(mixer=name, d_model=d_model, settings={}))
+        return Forecaster.of(config.model_copy(update=dict(network=other)))
 
     widths = range(4, 2 * network.d_model + 1, 4)
     return at(min(widths, key=lambda d_model: abs(parameters(build(at(d_model).plan(rows).network, Generator())) - target)))
