@@ -11,18 +11,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from separatrix.cli.runs import Rivals, Threads, conclude, measure, names_of
+from separatrix.cli.runs import Rivals, Threads, calibrate, conclude, measure, names_of
 from separatrix.cli.screen import Advance, Stopped, err, part, polite, progress, threads
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
     from separatrix.training import Forecaster
 
-FITTING = 0.8  # of the bar: about the share of the time
+REPORT = 0.25  # of the time that the fit takes
 LONGEST_LOSS = 60  # rows of free run in the loss; gradients through a longer chaotic run teach nothing
 
 Source = typer.Argument(
@@ -36,7 +36,23 @@ Members = typer.Option(help="Networks in the ensemble; one alone is fitted soone
 Seed = typer.Option(help="Seed of the weights and of the training windows.", show_default="0")
 Out = typer.Option("--out", help="Where the run is kept.", show_default="runs/NAME-MODEL")
 Resume = typer.Option(metavar="RUN", help="Go on with the interrupted run in this folder, to the same losses.", show_default=False)
-Report = typer.Option("--report/--no-report", help="Measure the fitted model and write report.html.")
+Intervals = typer.Option(
+    "--intervals", help="Find out how far off forecasts are, for the report and `forecast --coverage`; takes as long as the fit again."
+)
+Page = typer.Option("--report/--no-report", help="Measure the fitted model and write report.html.")
+
+
+class Wanted(NamedTuple):
+    """What is to be had beside the fit."""
+
+    intervals: bool
+    report: bool
+    rivals: tuple[str, ...]
+
+    @property
+    def fit(self) -> float:
+        """The share of the bar that belongs to the fit; a calibration has as much."""
+        return 1.0 / (1.0 + self.intervals + REPORT * self.report)
 
 
 @polite
@@ -50,7 +66,8 @@ def fit(
     seed: Annotated[int | None, Seed] = None,
     folder: Annotated[Path | None, Out] = None,
     resume: Annotated[Path | None, Resume] = None,
-    report: Annotated[bool, Report] = True,
+    intervals: Annotated[bool, Intervals] = False,
+    report: Annotated[bool, Page] = True,
     rivals: Annotated[str | None, Rivals] = None,
     cores: Annotated[int | None, Threads] = None,
 ) -> None:
@@ -69,7 +86,7 @@ def fit(
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--resume goes on with the settings of the run: leave out {', '.join(given)}, or start a new run.")
-        _go_on(resume, source, report, names_of(rivals), cores)
+        _go_on(resume, source, Wanted(intervals, report, names_of(rivals)), cores)
         return
     if source is None:
         raise ValueError("nothing to fit. Name a series that comes with the package (separatrix data lists them) or a file.")
@@ -78,19 +95,19 @@ def fit(
     from separatrix.training import Forecaster
 
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
-    names = names_of(rivals)
+    wanted = Wanted(intervals, report, names_of(rivals))
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
     chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
     forecaster = Forecaster(model or "s4d", horizon=loss, random_state=seed or 0, **chosen)
     with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with threads(cores, forecaster.members), _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
             task.save(where)
-            _train(forecaster, task, series, where, report, advance, resumed=False)
-        page = measure(where, task, series, names, part(advance, FITTING, 1.0), cores) if report else None
+            _train(forecaster, task, series, where, part(advance, 0.0, wanted.fit), resumed=False)
+        page = _measure(forecaster, task, series, where, wanted, advance, cores)
     conclude(where, page)
 
 
-def _go_on(where: Path, source: str | None, report: bool, rivals: tuple[str, ...], cores: int | None) -> None:
+def _go_on(where: Path, source: str | None, wanted: Wanted, cores: int | None) -> None:
     from separatrix.data import Task
     from separatrix.training import Forecaster
     from separatrix.training.forecaster import read_config
@@ -101,22 +118,29 @@ def _go_on(where: Path, source: str | None, report: bool, rivals: tuple[str, ...
     series, forecaster = task.series(), Forecaster.of(read_config(where))
     with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with threads(cores, forecaster.members):
-            _train(forecaster, task, series, where, report, advance, resumed=True)
-        page = measure(where, task, series, rivals, part(advance, FITTING, 1.0), cores) if report else None
+            _train(forecaster, task, series, where, part(advance, 0.0, wanted.fit), resumed=True)
+        page = _measure(forecaster, task, series, where, wanted, advance, cores)
     conclude(where, page)
 
 
-def _train(
-    forecaster: Forecaster, task: Task, series: Series, where: Path, report: bool, advance: Advance, *, resumed: bool
-) -> None:  # fmt: skip
+def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, advance: Advance, *, resumed: bool) -> None:
     for remark in series.remarks:
         err().print(f"note: {remark}", markup=False)
-    advance = part(advance, 0.0, FITTING if report else 1.0)
     try:
         for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):
             advance(step.done, step.loss, f"step {step.step}")
     except KeyboardInterrupt:
         raise Stopped(_what_is_kept(where)) from None
+
+
+def _measure(
+    forecaster: Forecaster, task: Task, series: Series, where: Path, wanted: Wanted, advance: Advance, cores: int | None
+) -> Path | None:  # fmt: skip
+    if wanted.intervals:
+        calibrate(where, forecaster, task.fitted(series), part(advance, wanted.fit, 2 * wanted.fit), cores)
+    if not wanted.report:
+        return None
+    return measure(where, task, series, wanted.rivals, part(advance, 1.0 - REPORT * wanted.fit, 1.0), cores)
 
 
 def _what_is_kept(where: Path) -> str:

@@ -16,6 +16,7 @@ from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threa
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
+    from separatrix.training import Forecaster
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `separatrix fit` wrote.", show_default=False)]
 Other = typer.Argument(metavar="OTHER", help="A second run: the two reports side by side, differences first.", show_default=False)
@@ -26,6 +27,10 @@ Threads = typer.Option(
 )
 Ahead = typer.Option(help="Rows to forecast.")
 From = typer.Option("--from", help="Hear the rows before this one, then go on alone.", show_default="the end of the series")
+Coverage = typer.Option(
+    help="Add columns NAME_low and NAME_high, between which this share of the rows should fall: 0.9, say. The first time it costs a fit.",
+    show_default=False,
+)
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
 
 
@@ -53,6 +58,19 @@ def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], ad
     except KeyboardInterrupt:
         again = shlex.join(["separatrix", "audit", str(where)])
         raise Stopped(f"stopped: the fitted model is kept in {where}\nmeasure it with: {again}") from None
+
+
+def calibrate(where: Path, forecaster: Forecaster, rows: Series, advance: Advance, cores: int | None) -> None:
+    """Find out how far off forecasts of a run are; stopped, it goes on from there the next time."""
+    from separatrix.training.calibration import FOLDS
+
+    try:
+        with threads(cores, FOLDS):
+            for step in forecaster.calibrating(rows, folder=where):
+                advance(step.done, step.loss, f"step {step.step}", "calibrating")
+    except KeyboardInterrupt:
+        again = shlex.join(["separatrix", "forecast", str(where), "--coverage", "0.9"])
+        raise Stopped(f"stopped: the fitted model is kept in {where}\ngo on calibrating with: {again}") from None
 
 
 def conclude(where: Path, page: Path | None) -> None:
@@ -116,7 +134,9 @@ def forecast(
     run: RunFolder,
     steps: Annotated[int, Ahead] = 100,
     start: Annotated[int | None, From] = None,
+    coverage: Annotated[float | None, Coverage] = None,
     table: Annotated[Path | None, Table] = None,
+    cores: Annotated[int | None, Threads] = None,
 ) -> None:
     """Go on from the end of the series, without another fit.
 
@@ -125,7 +145,11 @@ def forecast(
       separatrix forecast runs/laser-s4d --steps 500
 
       separatrix forecast runs/laser-s4d --steps 500 --csv out.csv
+
+      separatrix forecast runs/laser-s4d --coverage 0.9
     """
+    import numpy as np
+
     from separatrix.data import Task
     from separatrix.files import write_text
     from separatrix.training import Forecaster
@@ -137,12 +161,21 @@ def forecast(
     end = len(series) if start is None else start
     if not task.origin <= end <= len(series):
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
+    if coverage is not None:
+        if not 0 < coverage < 1:
+            raise ValueError(f"--coverage is {coverage} but must lie between 0 and 1, such as 0.9.")
+        if forecaster.errors is None:
+            with progress("calibrating") as advance:
+                calibrate(run, forecaster, task.fitted(series), advance, cores)
     if end > task.origin:
         forecaster.update(series.values[task.origin : end])
-    rows = forecaster.predict(steps)
+    rows, names = forecaster.predict(steps), list(series.names)
+    if coverage is not None:
+        rows = np.concatenate([rows, *forecaster.predict_interval(steps, coverage)], axis=1)
+        names += [f"{name}_{end}" for end in ("low", "high") for name in series.names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", *series.names])
+    writer.writerow(["row", *names])
     writer.writerows([end + i, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows))
     if table is None:
         sys.stdout.write(text.getvalue())

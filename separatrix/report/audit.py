@@ -73,7 +73,8 @@ def audit(
     share = RIVALS if rivals else 0.0
     rows = replace(series, values=series.values[: config.data.rows])
     fitted = peers(folder, config, rows, rivals, lambda done, what: say(share * done, what))
-    subject = Subject(forecaster.model, series, config.data.rows, ahead or series.horizon or 100, config.seed)
+    ahead = ahead or series.horizon or 100
+    subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, errors=forecaster.errors)
     evidence = examine(
         subject,
         recipe(config, series, command),

@@ -26,6 +26,7 @@ class Subject:
     ahead    rows of the free run that is scored.
     seed     of the run and of everything random in the audit.
     channel  the one that is drawn and compared; forecasts use all.
+    errors   `Forecaster.errors`, of networks on rows they were not fitted to; None without a calibration.
     """
 
     model: ForecastModel
@@ -34,6 +35,7 @@ class Subject:
     ahead: int
     seed: int = 0
     channel: int = 0
+    errors: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows, channels = self.series.values.shape

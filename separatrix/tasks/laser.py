@@ -25,7 +25,7 @@ from torch import Generator
 from separatrix.data import Series, load
 from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.training import Forecaster, Step
-from separatrix.training.forecaster import build
+from separatrix.training.networks import build
 
 HEARD, STEPS = 1000, 100
 ORDER = 20

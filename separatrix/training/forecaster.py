@@ -3,6 +3,7 @@
     forecaster = Forecaster("s4d", random_state=0).fit(series)
     forecaster.predict(100)                                      what comes next, by free run
     forecaster.update(values).predict(100)                       after hearing more, without another fit
+    forecaster.calibrate(series).predict_interval(100)           between which values, after as much work as the fit once more
 
 The network is a `ForecastModel`: a delay embedding, a backbone of mixers, a head, and all three several times for an ensemble. Every
 member is fitted by itself, on its own free run (`rollout.py`); fitted, they run as one. The state after hearing the whole series is part
@@ -17,33 +18,38 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import ValidationError
 from torch import Generator, Tensor
 
 from separatrix.data import Series
 from separatrix.files import save_tensors, write_text
-from separatrix.mixers import MIXERS, build_mixer
-from separatrix.models.backbone import Backbone
+from separatrix.mixers import MIXERS
 from separatrix.models.forecaster import ForecastModel
-from separatrix.models.pointwise import Pointwise
 from separatrix.recurrence import State
+from separatrix.training.calibration import ERRORS, calibrating, half_widths, load_errors, save_errors
 from separatrix.training.checkpoint import fill, read_tensors
-from separatrix.training.loop import CHECKPOINT, Step, train
-from separatrix.training.recipe import Data, Network, Recipe, RunConfig, machine, versions
+from separatrix.training.loop import CHECKPOINT, Part, Step, train
+from separatrix.training.networks import MEMORYLESS, build
+from separatrix.training.recipe import CONFIG, Data, Network, Recipe, RunConfig, machine, read_config, versions
 from separatrix.training.rollout import Rollout
 
-CONFIG, MODEL, STATE = "config.json", "model.safetensors", "state.safetensors"
-MEMORYLESS = "mlp"
+MODEL, STATE = "model.safetensors", "state.safetensors"
 STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second a network
 
 # What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
 # that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
 SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.05, 1.0)}}
+
+
+class Interval(NamedTuple):
+    """Where the next rows should lie.    low, high [steps, C], or [steps] when the series was [time]"""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 class Forecaster:
@@ -81,6 +87,7 @@ class Forecaster:
         self.config: RunConfig | None = None
         self._model: ForecastModel | None = None
         self._state: State | None = None
+        self.errors: Tensor | None = None  # [n, H, C], of networks on rows they were not fitted to; None before `calibrate`
 
     @classmethod
     def of(cls, config: RunConfig) -> Forecaster:
@@ -124,13 +131,36 @@ class Forecaster:
         model = build(config.network, Generator().manual_seed(self.random_state))
         values = torch.tensor(series.values)
         model.measure_scale(values)
-        objective = Rollout([model.scaled(values)], config.recipe)
-        apart = [model.alone(i) for i in range(self.members)]
-        yield from train(model, objective, config.recipe, seed=self.random_state, folder=where, resume=resume, apart=apart)
-        self.config, self._model, self._state = config, model.eval(), None
+        scaled = model.scaled(values)
+        parts = [Part(model.alone(i), Rollout([scaled], config.recipe)) for i in range(self.members)]
+        yield from train(model, parts, config.recipe, seed=self.random_state, folder=where, resume=resume)
+        self.config, self._model, self._state, self.errors = config, model.eval(), None, None
         self.update(series.values)
         if where is not None:
             self.save(where)
+
+    @torch.inference_mode(False)
+    def calibrate(
+        self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, on_step: Callable[[Step], None] | None = None
+    ) -> Forecaster:  # fmt: skip
+        """Find out how far off forecasts are, by fitting networks that each leave out a part of `series` (`calibration.py`).
+
+        series   the one that was fitted.
+        folder   the run, where the errors are kept; a calibration that was stopped goes on from there.
+        on_step  called after every optimizer step.
+        """
+        for step in self.calibrating(series, folder=folder):
+            if on_step is not None:
+                on_step(step)
+        return self
+
+    def calibrating(self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None) -> Iterator[Step]:
+        """`calibrate`, one optimizer step an item."""
+        config = self._fitted()
+        series, _ = as_series(series)
+        if fingerprint(series) != config.data.sha256:
+            raise ValueError(f"series is not the {config.data.rows:,} rows of {config.data.name!r} that were fitted. Pass those.")
+        self.errors = yield from calibrating(config, torch.tensor(series.values), None if folder is None else Path(folder))
 
     def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
         """Everything that `fit` would do with this series, before it does it."""
@@ -177,14 +207,18 @@ class Forecaster:
 
     @property
     def model(self) -> ForecastModel:
-        if self._model is None:
+        self._fitted()
+        return cast(ForecastModel, self._model)
+
+    def _fitted(self) -> RunConfig:
+        if self.config is None or self._model is None:
             raise ValueError("this forecaster is not fitted. Call fit(series) first, or Forecaster.load(folder).")
-        return self._model
+        return self.config
 
     @property
     def state(self) -> State:
         """What the model carries after all it has heard; one row."""
-        self.model  # noqa: B018  (says so when there is none)
+        self._fitted()
         return cast(State, self._state)
 
     def predict(self, steps: int) -> NDArray[np.float64]:
@@ -193,7 +227,22 @@ class Forecaster:
         with torch.no_grad():
             y, state = self.model.free_run(None, near, self.state)
             rows = torch.cat([y[0], *self._go_on(state, steps - near)]).numpy()
-        return rows[:, 0] if self.config is not None and self.config.flat else rows
+        return self._shaped(rows)
+
+    def predict_interval(self, steps: int, coverage: float = 0.9) -> Interval:
+        """Around `predict(steps)`, so wide that `coverage` of the rows should fall inside, each row by itself.
+
+        Estimated: the width at each lead is that of errors on rows that networks like these were not fitted to (`calibration.py`).
+        """
+        y = self.predict(steps)
+        if self.errors is None:
+            raise ValueError("this forecaster does not know how far off it is. Call calibrate(series) first; it takes as long as the fit.")
+        width = self._shaped(half_widths(self.errors, coverage, steps).numpy())
+        return Interval(y - width, y + width)
+
+    def _shaped(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[steps, C] as the caller's series was."""
+        return rows[:, 0] if self._fitted().flat else rows
 
     def _go_on(self, state: State, steps: int) -> Iterator[Tensor]:
         """`steps` rows from `state`, in pieces, by the program of a step where the state has a fixed size."""
@@ -221,12 +270,16 @@ class Forecaster:
     # -- keeping ---------------------------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Write config.json, model.safetensors and state.safetensors; `load` needs nothing else."""
+        """Write config.json, model.safetensors, state.safetensors, and errors.safetensors where there are any; `load` needs no more."""
         where = Path(folder)
-        model, config = self.model, cast(RunConfig, self.config)
+        model, config = self.model, self._fitted()
         where.mkdir(parents=True, exist_ok=True)
         save_tensors(where / MODEL, model.state_dict(), {"format": config.format})
         self.state.save(where / STATE)
+        if self.errors is None:
+            (where / ERRORS).unlink(missing_ok=True)  # of a fit before this one
+        else:
+            save_errors(where, self.errors)
         write_text(where / CONFIG, config.model_dump_json(indent=2) + "\n")
         return where
 
@@ -240,21 +293,8 @@ class Forecaster:
         fill(model.state_dict(), read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)
+        forecaster.errors = load_errors(where, config.network.channels)
         return forecaster
-
-
-def build(network: Network, generator: Generator) -> ForecastModel:
-    """The networks of a configuration, with fresh weights."""
-    backbones = [_backbone(network, generator) for _ in range(network.members)]
-    return ForecastModel(network.channels, backbones, lags=network.lags, mask=network.mask, generator=generator)
-
-
-def _backbone(network: Network, generator: Generator) -> torch.nn.Module:
-    width = network.d_model
-    if network.mixer == MEMORYLESS:
-        return Pointwise(width, layers=network.layers + 1, d_ff=network.d_ff, generator=generator)
-    mixers = [build_mixer(network.mixer, width, generator=generator, **network.settings) for _ in range(network.layers)]
-    return Backbone(width, mixers, network.d_ff, generator=generator)
 
 
 def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -> tuple[Series, bool]:
@@ -275,15 +315,3 @@ def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -
 def fingerprint(series: Series) -> str:
     """sha256 of the rows that are fitted, whatever file they were cut from."""
     return Series.from_array(series.values).sha256
-
-
-def read_config(folder: Path) -> RunConfig:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the folder that `fit` wrote.")
-    try:
-        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ValueError(f"{path} is not the configuration of a run ({where}: {first['msg']}). Use another copy, or fit again.") from None

@@ -1,11 +1,12 @@
 """The loop: sample, loss, gradient, clip, step, average, watch, keep.
 
-    for step in train(model, objective, recipe, folder=..., seed=0):
+    for step in train(model, [Part(model, objective)], recipe, folder=..., seed=0):
         bar.update(step.done, step.loss)
 
 The loop is an iterator, so whoever drives it draws, stops or measures; it prints nothing and touches no global state. All that is
 random comes from one generator, which the checkpoint keeps: a fit that was cut and resumed writes the same losses as one that was not.
-Members of an ensemble take their steps together, each with a batch, a loss and a clipped gradient of its own.
+The parts of a model, such as the members of an ensemble, take their steps together, each with a batch, a loss and a clipped gradient of
+its own.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ class Objective(Protocol):
         ...
 
 
+class Part(NamedTuple):
+    """A network, or one of several in a model, and what it is fitted to."""
+
+    network: nn.Module
+    objective: Objective
+
+
 class Step(NamedTuple):
     """One finished optimizer step."""
 
@@ -58,7 +66,7 @@ class Step(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """What one member says of its batch; its gradient lies in its parameters, clipped if it is finite."""
+    """What one part says of its batch; its gradient lies in its parameters, clipped if it is finite."""
 
     loss: float
     gradient: float  # the norm before clipping
@@ -70,17 +78,14 @@ class Pull(NamedTuple):
 
 
 def train(
-    model: nn.Module, objective: Objective, recipe: Recipe, *, seed: int, folder: Path | None = None, resume: bool = False,
-    apart: Sequence[nn.Module] = (),
-) -> Iterator[Step]:  # fmt: skip
+    model: nn.Module, parts: Sequence[Part], recipe: Recipe, *, seed: int, folder: Path | None = None, resume: bool = False
+) -> Iterator[Step]:
     """Fit `model` in place, one step an item; at the end it holds the average of its weights.
 
+    parts   networks that share out the parameters of `model`, or `model` itself, each with its objective; all cost the same.
     folder  where checkpoint.safetensors and metrics.jsonl are kept (None: nowhere).
     resume  go on from the checkpoint there.
-    apart   the members of an ensemble, which share out the parameters of `model`: the objective is asked about each of them, not about
-            the whole.
     """
-    members = list(apart) or [model]
     generator = Generator().manual_seed(seed)
     optimizer = adamw(model, recipe)
     mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -92,24 +97,22 @@ def train(
         found = read_checkpoint(checkpoint)
         restore(found, model, mean, optimizer, generator)
         first = kept = found.step
-    work = [objective.work(step) for step in range(recipe.steps)]
+    work = [parts[0].objective.work(step) for step in range(recipe.steps)]
     before, total = sum(work[:first]), sum(work)
     behind, began = before, time.perf_counter()
     metrics = Metrics(None if folder is None else folder / METRICS, keep=first)
     step = first
     try:
-        with crew(len(members)) as spread:
+        with crew(len(parts)) as hands:
             for step in range(first, recipe.steps):
-                batches = [objective.sample(step, generator) for _ in members]
+                batches = [part.objective.sample(step, generator) for part in parts]
                 optimizer.zero_grad(set_to_none=True)
-                pulls = spread(lambda i: _pull(members[i], objective, batches[i], step, recipe.clip))  # noqa: B023  (done before the next)
-                for i, pull in enumerate(pulls):
+                pulls = hands.each(lambda i: _pull(parts[i], batches[i], step, recipe.clip))  # noqa: B023  (done before the next)
+                for part, pull, batch in zip(parts, pulls, batches):
                     if not pull.finite:
-                        raise _diverged(
-                            model, members[i], pull, objective, batches[i], step, folder, None if kept is None else str(checkpoint)
-                        )
-                line = _step(optimizer, recipe, pulls, step)
-                average(mean, model, recipe.average, step)
+                        raise _diverged(model, part, pull, batch, step, folder, None if kept is None else str(checkpoint))
+                line = hands.together(lambda: _step(optimizer, recipe, pulls, step))  # noqa: B023
+                hands.together(lambda: average(mean, model, recipe.average, step))  # noqa: B023
                 metrics.write({"step": step + 1, **line})
                 if checkpoint is not None and ((step + 1) % recipe.checkpoint == 0 or step + 1 == recipe.steps):
                     save_checkpoint(checkpoint, step + 1, model, mean, optimizer, generator)
@@ -125,15 +128,15 @@ def train(
     model.load_state_dict(mean)
 
 
-def _pull(member: nn.Module, objective: Objective, batch: Batch, step: int, clip: float) -> Pull:
+def _pull(part: Part, batch: Batch, step: int, clip: float) -> Pull:
     try:
-        loss, parts = objective.loss(member, batch, step)
+        loss, parts = part.objective.loss(part.network, batch, step)
     except NotANumber:  # a gated layer refuses it before there is a loss
         return Pull(math.nan, math.nan, {})
     if not bool(torch.isfinite(loss)):
         return Pull(float(loss.detach()), math.nan, {})
     loss.backward()
-    gradients = [p.grad for p in member.parameters() if p.grad is not None]
+    gradients = [p.grad for p in part.network.parameters() if p.grad is not None]
     norm = norm_of(gradients)
     if bool(torch.isfinite(norm)):
         torch._foreach_mul_(gradients, (clip / norm).clamp(max=1.0))
@@ -141,7 +144,7 @@ def _pull(member: nn.Module, objective: Objective, batch: Batch, step: int, clip
 
 
 def _step(optimizer: torch.optim.Optimizer, recipe: Recipe, pulls: Sequence[Pull], step: int) -> dict[str, float]:
-    """One optimizer step, and its line of metrics: means over members, and the largest gradient and loss of any."""
+    """One optimizer step, and its line of metrics: means over parts, and the largest gradient and loss of any."""
     line = {"loss": fmean(pull.loss for pull in pulls)}
     line |= {name: fmean(pull.parts[name] for pull in pulls) for name in pulls[0].parts}
     line |= {"lr": set_rate(optimizer, recipe, step), "gradient": max(pull.gradient for pull in pulls)}
@@ -158,12 +161,9 @@ def _step(optimizer: torch.optim.Optimizer, recipe: Recipe, pulls: Sequence[Pull
     return line
 
 
-def _diverged(
-    model: nn.Module, member: nn.Module, pull: Pull, objective: Objective, batch: Batch, step: int, folder: Path | None,
-    checkpoint: str | None,
-) -> Diverged:  # fmt: skip
-    """Where the loss or gradient of a member was first not finite, in the names of the whole model; its batch is kept."""
-    layer = first_bad_layer(model, lambda: objective.loss(member, batch, step))
+def _diverged(model: nn.Module, part: Part, pull: Pull, batch: Batch, step: int, folder: Path | None, checkpoint: str | None) -> Diverged:
+    """Where the loss or gradient of a part was first not finite, in the names of the whole model; its batch is kept."""
+    layer = first_bad_layer(model, lambda: part.objective.loss(part.network, batch, step))
     saved = None if folder is None else str(folder / BAD_BATCH)
     if saved is not None:
         save_tensors(saved, batch)

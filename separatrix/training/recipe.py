@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import separatrix
+
+CONFIG = "config.json"
 
 # Where the defaults of `Recipe` and `Forecaster` come from, for the report.
 CHOSEN = (
@@ -138,6 +141,18 @@ class RunConfig(_Record):
         """What would make `other` another run, in words; versions and machine aside."""
         mine, theirs = (_flat(config.model_dump(exclude={"versions", "machine"})) for config in (self, other))
         return [f"{key} {mine.get(key)!r} and {theirs.get(key)!r}" for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+
+
+def read_config(folder: Path) -> RunConfig:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}. Give the folder that `fit` wrote.")
+    try:
+        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise ValueError(f"{path} is not the configuration of a run ({where}: {first['msg']}). Use another copy, or fit again.") from None
 
 
 def versions() -> dict[str, str]:

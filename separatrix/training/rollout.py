@@ -4,7 +4,8 @@
     loss = mean over windows of  r log(1 + e / r) + weight * o                                                    (1)
 
 After a context that ends at t the network hears itself for K steps; e is over those, o over the one-step forecasts inside the context.
-Means are over measured values only: a gap is never a target. K grows during the fit, since a network that cannot forecast one step
+Means are over measured values only: a gap is never a target, nor is a row that is hidden to find out later how wrong forecasts of it are
+(`calibration.py`). K grows during the fit, since a network that cannot forecast one step
 learns nothing from its fortieth. The logarithm keeps a window that has lost the data (e far above r) from drowning the gradient of those
 that have not: in a chaotic series some always have.
 
@@ -27,17 +28,20 @@ from separatrix.training.recipe import Recipe
 
 
 class Rollout:
-    """(1) over random windows of measured stretches.
+    """(1) over random windows of measured stretches, for one network.
 
     stretches  each [T_i, C] in the network's units, NaN for gaps; a window never crosses from one into another.
     recipe     context, horizon, batch, noise and the weight of (1).
+    hidden     rows, counted over all stretches, that are heard and are never a target.
     """
 
-    def __init__(self, stretches: Sequence[Tensor], recipe: Recipe):
+    def __init__(self, stretches: Sequence[Tensor], recipe: Recipe, hidden: range = range(0)):
         self.recipe = recipe
         self.rows = torch.cat(list(stretches))
+        self.targets = self.rows.clone()
+        self.targets[list(hidden)] = torch.nan
         self.gaps = bool(torch.isnan(self.rows).any())
-        self.played: dict[ForecastModel, Played] = {}  # members of an ensemble ask at the same time, each for its own
+        self.played: Played | None = None
         longest = recipe.context + recipe.horizon
         starts, first = [], 0
         for stretch in stretches:
@@ -54,8 +58,8 @@ class Rollout:
         """heard [B, context, C], with noise; truth [B, context + K, C]."""
         recipe, K = self.recipe, self.recipe.horizon_at(step)
         chosen = self.starts[torch.randint(len(self.starts), (recipe.batch,), generator=generator)]
-        truth = self.rows[chosen[:, None] + torch.arange(recipe.context + K)]
-        heard = truth[:, : recipe.context]
+        window = chosen[:, None] + torch.arange(recipe.context + K)
+        heard, truth = self.rows[window[:, : recipe.context]], self.targets[window]
         if recipe.noise:
             heard = heard + recipe.noise * torch.randn(heard.shape, generator=generator)
         return {"heard": heard, "truth": truth}
@@ -63,11 +67,10 @@ class Rollout:
     def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
-        if model not in self.played:
-            self.played[model] = Played(model)
-        played = self.played[model]
-        guesses, state = played.listen(heard, None)
-        said, state = played.roll(state, truth.shape[1] - context - 1)
+        if self.played is None or self.played.model is not model:
+            self.played = Played(model)
+        guesses, state = self.played.listen(heard, None)
+        said, state = self.played.roll(state, truth.shape[1] - context - 1)
         free = mean_square(torch.cat([said, cast(Tensor, state.guess)[:, None]], dim=1), truth[:, context:])  # [B]
         lost = self.recipe.lost * torch.log1p(free / self.recipe.lost)
         known = min(model.lags, context - 1)  # forecasts from a delay window that is not yet full do not count

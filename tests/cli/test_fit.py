@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +114,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
 
 
 @pytest.mark.parametrize(
-    "name, damage", [("model.safetensors", b"x" * 100), ("state.safetensors", b""), ("config.json", b"{}"), ("task.json", b"[]")]
+    "name, damage",
+    [
+        ("model.safetensors", b"x" * 100),
+        ("state.safetensors", b""),
+        ("config.json", b"{}"),
+        ("task.json", b"[]"),
+    ],
 )
 @pytest.mark.parametrize("command", ["forecast", "audit"])
 def test_a_damaged_run(fitted, tmp_path, command, name, damage):
@@ -132,6 +139,30 @@ def test_a_foreign_checkpoint_is_not_resumed(fitted, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes((fitted / "model.safetensors").read_bytes())
     result = run("fit", "--resume", tmp_path, "--no-report")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and "is not a checkpoint" in result.stderr
+
+
+def test_a_forecast_may_say_how_far_off_it_is(tmp_path):
+    assert run("fit", "lynx", *SHORT, "--out", tmp_path / "lynx", "--intervals").exit_code == 0
+    fitted = tmp_path / "lynx"
+    assert (fitted / "errors.safetensors").is_file() and not (fitted / "folds").exists()
+    plain = list(csv.reader(run("forecast", fitted, "--steps", 6).stdout.splitlines()))
+    header, *rows = csv.reader(run("forecast", fitted, "--steps", 6, "--coverage", 0.8).stdout.splitlines())
+    assert header == ["row", "trappings", "trappings_low", "trappings_high"] and [row[:2] for row in rows] == plain[1:]
+    numbers = np.array(rows, dtype=float)
+    width = numbers[:, 3] - numbers[:, 1]
+    assert (width > 0).all() and (np.diff(width) > -1e-6).all() and np.allclose(numbers[:, 1] - numbers[:, 2], width)
+    for coverage, said in ((1.5, "must lie between 0 and 1"), (0.999, "at most")):
+        refused = run("forecast", fitted, "--coverage", coverage)
+        assert refused.exit_code == 2 and said in refused.stderr
+
+
+def test_a_forecast_calibrates_where_the_fit_did_not(fitted, tmp_path):
+    where = tmp_path / "lynx"
+    shutil.copytree(fitted, where)
+    first = run("forecast", where, "--steps", 3, "--coverage", 0.5)
+    assert first.exit_code == 0 and "calibrating" in first.stderr and (where / "errors.safetensors").is_file()
+    again = run("forecast", where, "--steps", 3, "--coverage", 0.5)
+    assert again.stdout == first.stdout and "calibrating" not in again.stderr
 
 
 def test_forecast_refuses_what_it_cannot_do(fitted, tmp_path):

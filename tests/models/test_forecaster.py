@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from separatrix.models import Backbone, ForecastModel, Pointwise
 from separatrix.recurrence import State
-from separatrix.training.forecaster import build
+from separatrix.training.networks import build
 from separatrix.training.recipe import Network
 from tests.agree import agree, distance
 

@@ -13,6 +13,7 @@ from separatrix.data import Series
 from separatrix.report.audit import EVIDENCE, REPORT, audit
 from separatrix.report.measure import longrun
 from separatrix.training import Forecaster
+from separatrix.training.calibration import FOLDS
 
 STEPS = 2000
 rng = np.random.default_rng(0)
@@ -24,9 +25,12 @@ def series(values=WAVE, **changed):
     return replace(Series.from_array(values, name="wave"), period=9.0, **changed)
 
 
-def run(folder, data, rows, mixer="s4d", members=2):
+def run(folder, data, rows, mixer="s4d", members=2, calibrated=False):
     settings = dict(steps=30, d_model=8, lags=5, horizon=4, members=members)
-    Forecaster(mixer, **settings).fit(replace(data, values=data.values[:rows]), folder=folder)
+    fitted = replace(data, values=data.values[:rows])
+    forecaster = Forecaster(mixer, **settings).fit(fitted, folder=folder)
+    if calibrated:
+        forecaster.calibrate(fitted, folder=folder)
     seen = []
     path = audit(folder, data, ahead=40, steps=STEPS, progress=lambda done, what: seen.append((done, what)))
     return path, json.loads((folder / EVIDENCE).read_text()), seen
@@ -34,7 +38,7 @@ def run(folder, data, rows, mixer="s4d", members=2):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("plain"), series(), 400)
+    return run(tmp_path_factory.mktemp("plain"), series(), 400, calibrated=True)
 
 
 def test_a_run_becomes_a_page(plain):
@@ -83,9 +87,22 @@ def test_members_of_an_ensemble_are_scored_by_themselves(plain, tmp_path):
     wanted = np.median([np.mean((guess - truth) ** 2) / truth.var() for guess in runs])
     name = "NMSE of a member alone, median"
     assert next(n["value"] for n in evidence["numbers"] if n["name"] == name) == pytest.approx(wanted, rel=1e-4)
-    assert "each network of the ensemble by itself" in path.read_text()
     path, evidence, _ = run(tmp_path, series(), 400, members=1)
-    assert name not in {n["name"] for n in evidence["numbers"]} and "of the ensemble" not in path.read_text()
+    assert name not in {n["name"] for n in evidence["numbers"]} and "rows inside" not in str(evidence["numbers"])
+
+
+def test_the_interval_is_counted_against_what_came(plain):
+    path, evidence, _ = plain
+    forecaster, truth = Forecaster.load(path.parent), WAVE[400:440]
+    low, high = forecaster.predict_interval(40, coverage=0.9)
+    numbers = {n["name"]: n for n in evidence["numbers"]}
+    inside = numbers["rows inside the 90% interval"]
+    assert inside["kind"] == "measured" and inside["value"] == ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
+    hidden = numbers["NMSE over 40 steps on hidden rows"]
+    each = forecaster.errors[:, :40, 0].reshape(FOLDS, -1).square().mean(1) / WAVE[:400].var()
+    assert hidden["value"] == pytest.approx(float(each.mean()), rel=1e-6)
+    assert (hidden["low"], hidden["high"]) == pytest.approx((float(each.min()), float(each.max())), rel=1e-6)
+    assert "the interval that should hold 90% of the rows" in path.read_text()
 
 
 def test_the_output_of_the_network_is_bounded_by_proof(plain):

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, nn
 
 from separatrix.models import ForecastModel, Pointwise
-from separatrix.training import Diverged, Recipe, Rollout, train
+from separatrix.training import Diverged, Part, Recipe, Rollout, train
 from separatrix.training.crew import crew
 from separatrix.training.loop import BAD_BATCH
 
@@ -32,8 +32,9 @@ def wave(T=60):
 
 
 def fit(model, recipe=RECIPE, objective=None, folder=None):
-    members = [model.alone(i) for i in range(len(model.members))]
-    return [step.metrics for step in train(model, objective or Rollout([wave()], recipe), recipe, seed=7, folder=folder, apart=members)]
+    """`objective` makes one for each member."""
+    parts = [Part(model.alone(i), (objective or Rollout)([wave()], recipe)) for i in range(len(model.members))]
+    return [step.metrics for step in train(model, parts, recipe, seed=7, folder=folder)]
 
 
 def test_how_many_work_at_a_time_changes_nothing(threads):
@@ -58,16 +59,18 @@ def test_workers_have_one_thread_and_threads_yet_to_come_have_the_caller_s(threa
             together.wait()  # two are at work at the same time
         return torch.get_num_threads(), threading.current_thread().name
 
-    with crew(4) as spread:
-        found = spread(work)
+    with crew(4) as hands:
+        found, alone = hands.each(work), hands.together(torch.get_num_threads)
         later = []
         thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
         thread.start()
         thread.join()
     assert [count for count, _ in found] == [1] * 4 and len({name for _, name in found[:2]}) == 2
-    assert torch.get_num_threads() == 2 and later == [2]
-    with crew(1) as spread:
-        assert spread(lambda i: threading.current_thread()) == [threading.current_thread()]
+    assert torch.get_num_threads() == 2 and later == [2] and alone == 1
+    with crew(1) as hands:
+        assert (
+            hands.each(lambda i: threading.current_thread()) == [hands.together(threading.current_thread)] == [threading.current_thread()]
+        )
 
 
 def test_each_member_has_a_batch_and_a_gradient_of_its_own():
@@ -81,7 +84,7 @@ def test_each_member_has_a_batch_and_a_gradient_of_its_own():
             return seen[-1]
 
     model, twin = ensemble(), ensemble()
-    fit(model, recipe, Watched([wave()], recipe))
+    fit(model, recipe, Watched)
     assert len(seen) == 3 and not torch.equal(seen[0]["heard"], seen[1]["heard"])
     for i in range(3):
 
@@ -90,7 +93,7 @@ def test_each_member_has_a_batch_and_a_gradient_of_its_own():
                 return seen[i]  # noqa: B023  (used before the next)
 
         one = twin.alone(i)
-        list(train(one, Given([wave()], recipe), recipe, seed=0))
+        list(train(one, [Part(one, Given([wave()], recipe))], recipe, seed=0))
         assert all(torch.equal(a, b) for a, b in zip(one.parameters(), model.members[i].parameters()))
 
 
@@ -102,7 +105,7 @@ def test_a_member_that_fails_is_named_and_its_batch_kept(tmp_path):
 
     whole = ensemble()
     with pytest.raises(Diverged, match="loss is not finite at step 4") as caught:
-        fit(whole, objective=Poisoned([wave()], RECIPE), folder=tmp_path)
+        fit(whole, objective=Poisoned, folder=tmp_path)
     assert caught.value.layer == "the loss itself" and (tmp_path / BAD_BATCH).is_file()
     nn.init.constant_((whole := ensemble()).members[2].embed.bias, torch.inf)
     with pytest.raises(Diverged, match=r"step 1, first in the output of members\.2\.embed"):

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, nn
 
 from separatrix.models.forecaster import ForecastModel
-from separatrix.training import Diverged, Forecaster, Interrupted, Recipe, Rollout, read_metrics, train
+from separatrix.training import Diverged, Forecaster, Interrupted, Part, Recipe, Rollout, read_metrics, train
 from separatrix.training.checkpoint import read_checkpoint
-from separatrix.training.forecaster import build
 from separatrix.training.loop import BAD_BATCH, CHECKPOINT, METRICS
+from separatrix.training.networks import build
 from separatrix.training.optimizer import adamw, average, set_rate
 from separatrix.training.recipe import Network
 
@@ -32,7 +32,7 @@ def wave(T=60):
 def run(folder, recipe=RECIPE, *, until=None, resume=False, model=None, objective=None):
     model = model or network()
     losses = []
-    for step in train(model, objective or Rollout([wave()], recipe), recipe, seed=7, folder=folder, resume=resume):
+    for step in train(model, [Part(model, objective or Rollout([wave()], recipe))], recipe, seed=7, folder=folder, resume=resume):
         losses.append(step.loss)
         if until is not None and step.step == until:
             break
@@ -102,7 +102,8 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_names_the_file(tmp_path):
 
 
 def test_the_bar_counts_work():
-    steps = list(train(network(), Rollout([wave()], RECIPE), RECIPE, seed=0))
+    model = network()
+    steps = list(train(model, [Part(model, Rollout([wave()], RECIPE))], RECIPE, seed=0))
     done = [step.done for step in steps]
     assert done == sorted(done) and done[-1] == pytest.approx(1) and steps[-1].left == pytest.approx(0, abs=1e-9)
     assert done[3] < 4 / 12  # one-step forecasts are cheaper than free runs
@@ -237,6 +238,16 @@ def test_gaps_are_never_targets():
     assert torch.isfinite(without) and without != with_truth
     holed["truth"][:] = torch.nan
     assert float(objective.loss(model, holed, 11)[0].detach()) == 0
+
+
+def test_hidden_rows_are_heard_and_never_targets():
+    rows, hidden = wave(), range(20, 29)
+    objective, plain = Rollout([rows], RECIPE, hidden), Rollout([rows], RECIPE)
+    ours, theirs = (o.sample(11, Generator().manual_seed(0)) for o in (objective, plain))
+    assert torch.equal(ours["heard"], theirs["heard"]) and ours["truth"].isnan().any()
+    for a, b in zip(ours["truth"], theirs["truth"]):
+        kept = ~torch.isnan(a)
+        assert torch.equal(a[kept], b[kept]) and not torch.isin(a[kept], rows[list(hidden)]).any() and kept.any()
 
 
 def test_windows_stay_inside_their_stretch():

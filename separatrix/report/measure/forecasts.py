@@ -19,7 +19,7 @@ from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.measure.rivals import Peer
-from separatrix.report.sections.forecast import Rival, free_run
+from separatrix.report.sections.forecast import Hidden, Rival, free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Horizon
@@ -28,7 +28,9 @@ from separatrix.stability import (
     forecast_horizon,
 )
 from separatrix.tasks.baselines import Autoregression, seasonal
+from separatrix.training.calibration import FOLDS, half_widths
 
+COVERAGE = 0.9  # of the interval that is drawn
 LOST = 0.5  # standard deviations: a forecast farther off is lost
 
 
@@ -130,6 +132,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         made=free,
         call="separatrix.Forecaster.load(RUN).predict(steps)",
         alone=alone(subject.model, values[: origins[0]], steps, channel),
+        hidden=hidden(subject, steps),
     )
     nmse = next(iter(first.numbers.values()))
     scored = [(name, first.numbers[f"NMSE of {name}"].value) for name in rivals]
@@ -146,6 +149,19 @@ def alone(model: ForecastModel, heard: Tensor, steps: int, channel: int) -> NDAr
     with torch.no_grad():
         runs = [model.alone(i).free_run(heard[None], steps)[0] for i in range(len(model.members))]
     return torch.cat(runs)[..., channel].double().numpy()
+
+
+def hidden(subject: Subject, steps: int) -> Hidden | None:
+    """What a calibration's errors on hidden rows say of a forecast of so many steps; None without one, or where it has too few."""
+    errors = subject.errors
+    if errors is None:
+        return None
+    try:
+        width = half_widths(errors, COVERAGE, steps)[:, subject.channel].numpy()
+    except ValueError:
+        return None
+    each = errors[..., subject.channel].reshape(FOLDS, -1, errors.shape[1])
+    return Hidden(each.numpy(), width, COVERAGE)
 
 
 def states_at(model: ForecastModel, values: Tensor, origins: Sequence[int]) -> list[State]:

@@ -14,7 +14,7 @@ from torch import Generator
 from separatrix.data import Series
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training import Forecaster, RunConfig
-from separatrix.training.forecaster import build
+from separatrix.training.networks import build
 
 KEPT = "baselines"
 

@@ -32,6 +32,26 @@ class Rival:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """Errors of free runs into rows that were hidden from the fit, and the interval that follows from them.
+
+    errors    [folds, origins, leads], NaN where nothing was measured.
+    width     [n], half of the interval at each lead.
+    coverage  share of the rows that should fall inside.
+    """
+
+    errors: NDArray
+    width: NDArray
+    coverage: float
+
+    def grown(self, variance: float) -> NDArray:
+        """NMSE up to each lead, in every fold.    [folds, leads]"""
+        known = np.isfinite(self.errors)
+        squares = np.where(known, self.errors, 0.0) ** 2
+        return np.cumsum(squares.sum(1), axis=1) / np.maximum(np.cumsum(known.sum(1), axis=1), 1) / variance
+
+
 def nmse(forecast: NDArray, truth: NDArray, variance: float) -> float:
     """Mean squared error over the values that exist, in units of `variance`."""
     known = np.isfinite(truth)
@@ -53,10 +73,12 @@ def free_run(
     made: Made,
     call: str,
     alone: NDArray | None = None,
+    hidden: Hidden | None = None,
 ) -> Finding:
     """truth, forecast [n] from row `origin` on, past [m] before it; variance: of the truth; spread: s.d. of the data
 
-    alone  [members, n], what each member of an ensemble forecasts when it hears only itself.
+    alone   [members, n], what each member of an ensemble forecasts when it hears only itself.
+    hidden  what errors on rows that were hidden from a fit say of this forecast.
     """
     n = len(truth)
     error = nmse(forecast, truth, variance)
@@ -79,6 +101,20 @@ def free_run(
         each = [nmse(one, truth, variance) for one in alone]
         told = f"each of the {len(each)} networks hears only itself: {', '.join(plain(one) for one in each)}"
         numbers["NMSE of a member alone, median"] = Number(float(np.median(each)), "measured", how=told)
+    if hidden is not None:
+        inside = (np.abs(truth - forecast) <= hidden.width)[np.isfinite(truth)]
+        share = f"{hidden.coverage:.0%} interval"
+        numbers[f"rows inside the {share}"] = Number(
+            float(inside.sum()),
+            "measured",
+            how=f"of {len(inside)}; estimated from {hidden.errors[..., 0].size} free runs into rows hidden from the fit",
+        )
+        leads = min(n, hidden.errors.shape[2])
+        by_fold = hidden.grown(spread**2)[:, leads - 1]
+        numbers[f"NMSE over {leads} {plural(unit)} on hidden rows"] = Number(
+            float(by_fold.mean()), "measured", float(by_fold.min()), float(by_fold.max()),
+            how="networks that were not fitted to these rows, over the variance of the data: mean and range over folds",
+        )  # fmt: skip
     numbers["steps before this free run leaves"] = Number(
         float(n if left is None else left),
         "measured",
@@ -95,14 +131,20 @@ def free_run(
     )
     room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
     trace = draw(
-        "free-run", lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, alone), height=249, right=room, top=37
+        "free-run",
+        lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, hidden),
+        height=249,
+        right=room,
+        top=37,
     )
-    grown = draw("free-run-error", lambda axes: _errors(axes, truth, forecast, rivals, variance, unit), height=190, right=room)
+    grown = draw("free-run-error", lambda axes: _errors(axes, truth, forecast, rivals, variance, unit, hidden), height=190, right=room)
     caption = (
         "Above, the forecast on top of what happened"
         + (f", with the best baseline, {shown}, thin" if shown else "")
-        + ("" if alone is None else "; pale, each network of the ensemble by itself")
-        + ". Below, how the error of each grows with the lead time."
+        + ("" if hidden is None else f"; pale, the interval that should hold {hidden.coverage:.0%} of the rows")
+        + ". Below, how the error of each grows with the lead time"
+        + ("" if hidden is None else "; dashed, what rows hidden from the fit let one expect")
+        + "."
         + (f" Over several origins, {horizon.whose} holds for {horizon}." if horizon and several else "")
     )
     text = f"Row {origin - 1} is the last value the model saw; from there it ran on its own output."
@@ -142,7 +184,7 @@ def _trace(
     left: int | None,
     name: str,
     unit: str,
-    alone: NDArray | None,
+    hidden: Hidden | None,
 ) -> Mapping[str, object]:
     n, before = len(truth), np.arange(-len(past) + 1, 1)
     after = np.arange(1, n + 1)
@@ -172,8 +214,9 @@ def _trace(
         axes.plot(
             after, inside, color=RIVAL, lw=0.8, ls=DASHES[i % len(DASHES)], gid=f"rival-{i}-line" + ("" if rival.name == shown else "-off")
         )
-    if alone is not None:
-        axes.plot(after, np.clip(alone, *axes.get_ylim()).T, color=MODEL, lw=0.7, alpha=0.35)
+    if hidden is not None:
+        ends_of = (np.clip(forecast + sign * hidden.width, *axes.get_ylim()) for sign in (-1, 1))
+        axes.fill_between(after, *ends_of, color=MODEL, alpha=0.18, lw=0)
     axes.plot(after, forecast, color=MODEL, lw=1.4)
     ends = [
         ("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),
@@ -204,7 +247,9 @@ def _trace(
     }
 
 
-def _errors(axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Rival], variance: float, unit: str) -> Mapping[str, object]:
+def _errors(
+    axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Rival], variance: float, unit: str, hidden: Hidden | None
+) -> Mapping[str, object]:
     steps = np.arange(1, len(truth) + 1)
 
     def grown(guess: NDArray) -> NDArray:
@@ -221,6 +266,9 @@ def _errors(axes: Axes, truth: NDArray, forecast: NDArray, rivals: Sequence[Riva
     for i, rival in enumerate(rivals):
         axes.plot(steps, lines[rival.name], color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
     axes.plot(steps, lines["model"], color=MODEL, lw=1.8)
+    if hidden is not None:
+        expected = hidden.grown(variance).mean(0)[: len(steps)]
+        axes.plot(steps[: len(expected)], np.clip(expected, 1e-5, 1e3), color=MODEL, lw=1.1, ls=(0, (3, 2)))
     powers(axes, "y")
     whole_steps(axes)
     beside(
