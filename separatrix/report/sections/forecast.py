@@ -132,7 +132,7 @@ def free_run(
     room = max(66.0, 14 + 6.4 * max((len(rival.name) for rival in rivals), default=0))
     trace = draw(
         "free-run",
-        lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, hidden),
+        lambda axes: _trace(axes, truth, forecast, past, rivals, shown, left, name, unit, alone, hidden),
         height=249,
         right=room,
         top=37,
@@ -141,7 +141,13 @@ def free_run(
     caption = (
         "Above, the forecast on top of what happened"
         + (f", with the best baseline, {shown}, thin" if shown else "")
-        + ("" if hidden is None else f"; pale, the interval that should hold {hidden.coverage:.0%} of the rows")
+        + (
+            f"; pale, the interval that should hold {hidden.coverage:.0%} of the rows"
+            if hidden is not None
+            else ""
+            if alone is None
+            else "; pale, each network of the ensemble by itself"
+        )
         + ". Below, how the error of each grows with the lead time"
         + ("" if hidden is None else "; dashed, what rows hidden from the fit let one expect")
         + "."
@@ -184,6 +190,7 @@ def _trace(
     left: int | None,
     name: str,
     unit: str,
+    alone: NDArray | None,
     hidden: Hidden | None,
 ) -> Mapping[str, object]:
     n, before = len(truth), np.arange(-len(past) + 1, 1)
@@ -217,6 +224,8 @@ def _trace(
     if hidden is not None:
         ends_of = (np.clip(forecast + sign * hidden.width, *axes.get_ylim()) for sign in (-1, 1))
         axes.fill_between(after, *ends_of, color=MODEL, alpha=0.18, lw=0)
+    elif alone is not None:
+        axes.plot(after, np.clip(alone, *axes.get_ylim()).T, color=MODEL, lw=0.7, alpha=0.35)
     axes.plot(after, forecast, color=MODEL, lw=1.4)
     ends = [
         ("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),
