@@ -22,8 +22,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import Lanes, constant, copy, fetch, get, load_first, pick, pieces, store_first, vector_of
+from separatrix.recurrence.kernels.lanes import Lanes, copy, fetch, get, load_first, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.vectors import constant, pick, pieces
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
 PAGE = 4096  # bytes: the next matrix is asked for where it begins another page, which the hardware does not read ahead

@@ -57,9 +57,9 @@ from separatrix.recurrence.kernels.tile import (
     through,
     tile,
     times,
-    turn,
     unpack,
 )
+from separatrix.recurrence.kernels.transpose import transpose_squares
 
 
 @njit(cache=True, nogil=True)
@@ -119,7 +119,7 @@ def backward(
             else:
                 mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
                 pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
-            turn(turned_X, 0, wide, width, wide, states, width)
+            transpose_squares(turned_X, 0, wide, width, wide, states, width)
             chunks = (end - start + together - 1) // together
             for i in range(2 * chunks - 1):
                 back = i >= chunks - 1  # first forward to the last chunk, then backward from it
@@ -139,7 +139,7 @@ def backward(
                     weigh_keys(c, width, tokens, own)
                 enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
-                turn(X, 0, wide, width, wide, turned_X, width)
+                transpose_squares(X, 0, wide, width, wide, turned_X, width)
                 be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
                 if skip.size > 0:
                     skipped += product(g, 0, values, 0, CHUNK * wide)
@@ -149,7 +149,7 @@ def backward(
                     for s in range(tokens * n):
                         grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
                 # What scores, queries and keys are worth.
-                turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
+                transpose_squares(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
                 scores(g, wide, turned_u, wide, together, n, Pq)
                 if delta:
                     scores(y, wide, turned_u, wide, steps, 1, Pk)
