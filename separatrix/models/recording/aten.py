@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._decomp import core_aten_decompositions
 
 from separatrix.models.recording.assembler import Assembler
-from separatrix.recurrence.kernels import program as machine
+from separatrix.recurrence.kernels import instructions as machine
 
 MEANINGS: dict[str, Callable[..., Any]] = {}
 
