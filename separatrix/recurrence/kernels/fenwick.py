@@ -172,7 +172,7 @@ def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     for i in range(n):
         c.seen[i] = c.arrive[i] * f
         c.weight[i] = scale[scale_at + i * scale_stride + level_of(P, b, i, levels)]
-    fade_rows(c.reads, c.q, c.seen, c.weight, n, width)
+    scale_rows(c.reads, c.q, c.seen, c.weight, n, width)
 
 
 @compiled
@@ -182,11 +182,11 @@ def enter_writes(c, width, P, n, after, m):
     for i in range(CHUNK):
         c.left[i] = c.leave[i] if first <= P + i < first + (1 << m) and i < n else ZERO
     c.weight[:] = 1
-    fade_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
+    scale_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
 
 
 @compiled
-def fade_rows(into, x, a, b, n, width):
+def scale_rows(into, x, a, b, n, width):
     """Row i of `into` = a[i] b[i] times that of x."""
     for i in range(n):
         factor = a[i] * b[i]

@@ -41,10 +41,8 @@ from separatrix.recurrence.kernels.fenwick import (
     start_before,
 )
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
-from separatrix.recurrence.kernels.matrix_state_backward import after as look_ahead
-from separatrix.recurrence.kernels.matrix_state_backward import before as look_back
-from separatrix.recurrence.kernels.matrix_state_backward import crossing
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
     ROWS,
@@ -166,9 +164,9 @@ def backward(
                 dq[:] = 0
                 dk[:] = 0
                 dv[:] = 0
-                look_back(dq, width, n, P_uv, c.k, 1)
-                look_ahead(dk, width, n, P_uv, c.q, n, 1)
-                look_ahead(dv, wide, n, c.M, g, n, 1)
+                to_readers(dq, width, n, P_uv, c.k, 1)
+                to_writers(dk, width, n, P_uv, c.q, n, 1)
+                to_writers(dv, wide, n, c.M, g, n, 1)
                 # What the chunk leaves.
                 reading[:] = 0
                 writing[:] = 0
