@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from separatrix.models.forecaster import ForecastModel
-from separatrix.models.recording import Iterated
-from separatrix.models.recording.aten import Unsupported
+from separatrix.models.recording import Iterated, Unsupported
 from separatrix.recurrence import State
 from separatrix.recurrence.plan import transformed
 

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, fx
 
 from separatrix.models.recording.assembler import Assembler, flat
-from separatrix.models.recording.aten import MEANINGS, MOVES, VIEWS, Unsupported, name_of
+from separatrix.models.recording.aten import meaning, name_of
+from separatrix.models.recording.meanings import Unsupported
+from separatrix.models.recording.moves import VIEWS
 from separatrix.recurrence.kernels.program import play_shared
 from separatrix.recurrence.operators.pages import blank
 
@@ -144,9 +146,9 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
             if dtype is not None and dtype.to_real() is not assembler.precision and (dtype.is_floating_point or dtype.is_complex):
                 raise Unsupported(f"{node} is {dtype}")
             if dtype is torch.bool and name_of(node.target).startswith("add"):
-                raise Unsupported("a sum of truths")
+                raise Unsupported("a sum of booleans")
             if name_of(node.target) == "index_put" and any(i is not None and dtype_of(i, record) is torch.bool for i in node.args[1]):
-                raise Unsupported("an index of truths")
+                raise Unsupported("a boolean index")
             place[node] = meaning(node.target)(assembler, *args, **options)
             if name_of(node.target) in VIEWS:
                 shows[node] = shows[node.args[0]]
@@ -159,13 +161,6 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
 def dtype_of(node: fx.Node, record: fx.GraphModule) -> torch.dtype | None:
     value = getattr(record, str(node.target)) if node.op == "get_attr" else node.meta.get("val")
     return value.dtype if isinstance(value, Tensor) else None
-
-
-def meaning(call: torch._ops.OpOverload) -> Any:
-    name = name_of(call)
-    if call.namespace != "aten" or name not in MEANINGS:
-        raise Unsupported(str(call))
-    return (lambda assembler, *args, **options: call(*args, **options)) if name in MOVES else MEANINGS[name]
 
 
 def refuse_stale(place: dict[fx.Node, Any], shows: dict[fx.Node, fx.Node], changed: fx.Node, later: set[fx.Node]) -> None:
