@@ -243,18 +243,18 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
     ensemble = "" if network.members == 1 else f"{network.members} networks that hear their mean, each "
     flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
     return Run(
-        series.name,
-        f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
-        f"{series.name}, {len(series):,} rows",
-        command or "separatrix audit RUN",
-        series.sha256 or config.data.sha256,
-        config.seed,
-        date.today().isoformat(),
-        ", ".join(f"{key} {value}" for key, value in config.machine.items()),
-        " ".join([series.notice, *series.remarks]).strip(),
-        {key: str(value) for key, value in flat.items()},
-        config.versions,
-        told,
+        name=series.name,
+        model=f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
+        data=f"{series.name}, {len(series):,} rows",
+        command=command or "separatrix audit RUN",
+        data_sha256=series.sha256 or config.data.sha256,
+        seed=config.seed,
+        created=date.today().isoformat(),
+        machine=", ".join(f"{key} {value}" for key, value in config.machine.items()),
+        notice=" ".join([series.notice, *series.remarks]).strip(),
+        config={key: str(value) for key, value in flat.items()},
+        versions=config.versions,
+        choices=told,
     )
 
 
@@ -281,12 +281,9 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
         training(
             steps,
             loss,
-            None,
-            None,
+            turn=config.recipe.teacher_steps or None,
             numbers=numbers,
             made=made,
             call=f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)",
-            text="",
-            turn=config.recipe.teacher_steps or None,
         )
     ]
