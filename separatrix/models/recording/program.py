@@ -70,10 +70,10 @@ class Program:
         self.local = threading.local()
 
     def __call__(self, *inputs: Tensor) -> Any:
-        desk = self._desk()
-        desk.write(inputs)
-        play_shared(ALONE, 1, 0, 1, desk.once)
-        outputs = desk.read(desk.outputs)
+        workspace = self._workspace()
+        workspace.write(inputs)
+        play_shared(ALONE, 1, 0, 1, workspace.once)
+        outputs = workspace.read(workspace.outputs)
         return outputs[0] if self.single else outputs
 
     def iterate(self, *inputs: Tensor, steps: int, every: int = 1, series: Tensor | None = None) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -82,22 +82,22 @@ class Program:
         Results take the places of as many inputs. The input after those, if there is one, is read from series [steps, n] at each step.
         -> the last results, and the first of them after every `every`-th step [steps // every, size]
         """
-        desk, fed = self._desk(), len(self.outputs)
-        desk.write(inputs)
+        workspace, fed = self._workspace(), len(self.outputs)
+        workspace.write(inputs)
         carried = np.array([(out.start, into.start, out.size) for out, into in zip(self.outputs, self.inputs)])
         seen = blank(torch.from_numpy(self.memory), (steps // every, self.outputs[0].size))
         heard, where = (seen[:0].numpy(), -1) if series is None else (series.contiguous().numpy(), self.inputs[fed].start)
-        play_shared(ALONE, 1, 0, steps, (*desk.program, carried, every, seen.numpy(), heard, where))
-        return desk.read(desk.inputs[:fed]), seen
+        play_shared(ALONE, 1, 0, steps, (*workspace.program, carried, every, seen.numpy(), heard, where))
+        return workspace.read(workspace.inputs[:fed]), seen
 
-    def _desk(self) -> Desk:
-        if not hasattr(self.local, "desk"):
-            self.local.desk = Desk(self)
-        return self.local.desk
+    def _workspace(self) -> Workspace:
+        if not hasattr(self.local, "workspace"):
+            self.local.workspace = Workspace(self)
+        return self.local.workspace
 
 
-class Desk:
-    """One thread's memory of a program, and where its inputs and outputs lie on it."""
+class Workspace:
+    """One thread's memory of a program, and where its inputs and outputs lie in it."""
 
     def __init__(self, program: Program):
         numbers = program.memory.copy()
