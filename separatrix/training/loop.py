@@ -103,10 +103,12 @@ def train(
                 batches = [objective.sample(step, generator) for _ in members]
                 optimizer.zero_grad(set_to_none=True)
                 pulls = spread(lambda i: _pull(members[i], objective, batches[i], step, recipe.clip))  # noqa: B023  (done before the next)
-                for i, pull in enumerate(pulls):
+                for member, batch, pull in zip(members, batches, pulls):
                     if not pull.finite:
-                        raise _diverged(
-                            model, members[i], pull, objective, batches[i], step, folder, None if kept is None else str(checkpoint)
+                        layer = first_bad_layer(model, lambda: objective.loss(member, batch, step))  # noqa: B023  (called at once)
+                        good = None if kept is None else str(checkpoint)
+                        raise Diverged(
+                            step + 1, "gradient" if math.isfinite(pull.loss) else "loss", layer, good, _keep_batch(batch, folder)
                         )
                 line = _step(optimizer, recipe, pulls, step)
                 average(mean, model, recipe.average, step)
@@ -158,13 +160,9 @@ def _step(optimizer: torch.optim.Optimizer, recipe: Recipe, pulls: Sequence[Pull
     return line
 
 
-def _diverged(
-    model: nn.Module, member: nn.Module, pull: Pull, objective: Objective, batch: Batch, step: int, folder: Path | None,
-    checkpoint: str | None,
-) -> Diverged:  # fmt: skip
-    """Where the loss or gradient of a member was first not finite, in the names of the whole model; its batch is kept."""
-    layer = first_bad_layer(model, lambda: objective.loss(member, batch, step))
-    saved = None if folder is None else str(folder / BAD_BATCH)
-    if saved is not None:
-        save_tensors(saved, batch)
-    return Diverged(step + 1, "gradient" if math.isfinite(pull.loss) else "loss", layer, checkpoint, saved)
+def _keep_batch(batch: Batch, folder: Path | None) -> str | None:
+    """Where the batch of a fit that diverged was written."""
+    if folder is None:
+        return None
+    save_tensors(folder / BAD_BATCH, batch)
+    return str(folder / BAD_BATCH)
