@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._decomp import core_aten_decompositions
+from torch._decomp import core_aten_decompositions, get_decompositions
 
 from separatrix.models.recording.assembler import Assembler
 from separatrix.recurrence.kernels import program as machine
@@ -172,6 +172,42 @@ for name, operation in {
         return assembler.pointwise(operation, x, y)
 
 
+for name, strictly in {"ge": "gt", "le": "lt"}.items():
+
+    @means(f"{name}.Tensor", f"{name}.Scalar")
+    def or_equal(assembler: Assembler, x: Tensor, y: Tensor | float, strictly: str = strictly) -> Tensor:
+        either = (MEANINGS[f"{strictly}.Tensor"](assembler, x, y), MEANINGS["eq.Tensor"](assembler, x, y))
+        return assembler.pointwise(machine.MAXIMUM, *either)  # not the opposite of less: nothing is true of a NaN
+
+
+@means("ne.Tensor", "ne.Scalar")
+def unequal(assembler: Assembler, x: Tensor, y: Tensor | float) -> Tensor:
+    return assembler.pointwise(machine.NOT, MEANINGS["eq.Tensor"](assembler, x, y))
+
+
+@means("relu")
+def relu(assembler: Assembler, x: Tensor) -> Tensor:
+    return clamp(assembler, x, 0.0)
+
+
+@means("clamp", "clamp.Tensor", "clamp_min", "clamp_min.Tensor")
+def clamp(assembler: Assembler, x: Tensor, least: Tensor | float | None = None, most: Tensor | float | None = None) -> Tensor:
+    for operation, bound in ((machine.MAXIMUM, least), (machine.MINIMUM, most)):
+        x = x if bound is None else assembler.pointwise(operation, x, operand(assembler, bound))
+    return x
+
+
+LOGIC = ("bitwise", "logical_and", "logical_or")  # of truths: of numbers these are something else
+for name, operation in {"and": machine.MINIMUM, "or": machine.MAXIMUM}.items():
+
+    @means(f"bitwise_{name}.Tensor", f"logical_{name}", f"logical_{name}_")
+    def of_truths(assembler: Assembler, x: Tensor, y: Tensor, operation: int = operation) -> Tensor:
+        return assembler.pointwise(operation, x, y)
+
+
+MEANINGS["bitwise_not"] = MEANINGS["logical_not"]
+
+
 @means("neg")
 def negative(assembler: Assembler, x: Tensor) -> Tensor:
     return apart(assembler, machine.NEGATIVE, x)
@@ -274,7 +310,7 @@ def where(assembler: Assembler, condition: Tensor, x: Tensor, y: Tensor) -> Tens
     return assembler.pointwise(machine.WHERE, condition, x, y)
 
 
-for name in ("sigmoid", "tanh", "silu"):
+for name in ("sigmoid", "tanh", "silu", "relu"):
     MEANINGS[f"{name}_"] = MEANINGS[name]
 
 
@@ -294,6 +330,20 @@ def total(assembler: Assembler, x: Tensor, dim: Sequence[int] | None = None, kee
 def mean(assembler: Assembler, x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     sums = total(assembler, x, dim, keepdim)
     return multiply(assembler, sums, sums.numel() / x.numel())
+
+
+for name, operation in {"amax": machine.MAXIMUM, "amin": machine.MINIMUM}.items():
+
+    @means(name)
+    def extreme(assembler: Assembler, x: Tensor, dim: Sequence[int] = (), keepdim: bool = False, operation: int = operation) -> Tensor:
+        """Of the first half and the second, number by number, until one is left."""
+        axes = sorted(axis % x.ndim for axis in (dim or range(x.ndim)))
+        kept = [i for i in range(x.ndim) if i not in axes]
+        left = x.permute([*axes, *kept]).reshape(-1, *(x.shape[i] for i in kept))
+        while len(left) > 1:
+            half = len(left) // 2
+            left = torch.cat([assembler.pointwise(operation, left[:half], left[half : 2 * half]), left[2 * half :]])
+        return left[0].reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else left[0]
 
 
 @means("mm")
@@ -321,11 +371,23 @@ def glu_tangent(glu: Tensor, x: Tensor, dx: Tensor, dim: int) -> Tensor:
     return value * gate + glu * (1 - gate) * of_gate
 
 
+def layer_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    axes = tuple(range(-len(shape), 0))
+    mean = x.mean(axes, keepdim=True)
+    away = x - mean
+    scale = (away.square().mean(axes, keepdim=True) + eps).rsqrt()
+    y = away * scale if weight is None else away * scale * weight
+    return y if bias is None else y + bias, mean, scale
+
+
 @cache
 def taken_apart() -> dict[Any, Callable[..., Any]]:
     """Torch's own definitions of what has no meaning here by smaller calls that do."""
     table = {call: definition for call, definition in core_aten_decompositions().items() if name_of(call) not in MEANINGS}
-    table[torch.ops.aten.glu_jvp.default] = glu_tangent
+    aten = torch.ops.aten
+    table |= get_decompositions([aten._softmax, aten._log_softmax, aten.leaky_relu])
+    table[aten.glu_jvp.default] = glu_tangent
+    table[aten.native_layer_norm.default] = layer_norm
     return table
 
 

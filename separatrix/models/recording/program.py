@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from separatrix.models.recording.assembler import Assembler, flat
-from separatrix.models.recording.aten import MEANINGS, MOVES, VIEWS, Unsupported, name_of
+from separatrix.models.recording.aten import LOGIC, MEANINGS, MOVES, VIEWS, Unsupported, name_of
 from separatrix.recurrence.kernels.program import play_shared
 from separatrix.recurrence.operators.pages import blank
 
@@ -145,6 +145,8 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
                 raise Unsupported(f"{node} is {dtype}")
             if dtype is torch.bool and name_of(node.target).startswith("add"):
                 raise Unsupported("a sum of truths")
+            if name_of(node.target).startswith(LOGIC) and {dtype_of(x, record) for x in node.all_input_nodes} != {torch.bool}:
+                raise Unsupported("logic of numbers")
             if name_of(node.target) == "index_put" and any(i is not None and dtype_of(i, record) is torch.bool for i in node.args[1]):
                 raise Unsupported("an index of truths")
             place[node] = meaning(node.target)(assembler, *args, **options)

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
-
 # Where torch takes several gradients at once, by the older of its two ways to vmap, which is_grads_batched still goes.
 SEVERAL = torch._C._dispatch_key_parse("VmapMode")
 
