@@ -19,14 +19,16 @@ from separatrix.recurrence.state import State
 
 @dataclass(frozen=True)
 class AdaptiveRidge:
-    """Λ = λ_t I with λ_t = rho |P_t|_F, P_t the Gram matrix of the keys so far; 1 while it is zero."""
+    """Λ = λ_t I with λ_t = rho |P_t|_F, P_t the Gram matrix of the keys so far; 1 while it is zero, or so small that its numbers lose
+    digits."""
 
     rho: float = 0.05
 
-    def __call__(self, square: Tensor) -> Tensor:
-        """λ of |P|_F²."""
-        written = square > 0
-        return torch.where(written, self.rho * torch.where(written, square, 1).sqrt(), 1)
+    def __call__(self, square: Tensor, dtype: torch.dtype) -> Tensor:
+        """λ of |P|_F² in float64, for a P in dtype."""
+        least = max((torch.finfo(dtype).tiny / torch.finfo(dtype).eps) ** 2, torch.finfo(square.dtype).tiny / torch.finfo(square.dtype).eps)
+        written = square > least
+        return torch.where(written, self.rho * torch.where(written, square, 1).sqrt(), 1).to(dtype)
 
 
 Ridge = Tensor | AdaptiveRidge

@@ -103,7 +103,7 @@ def ridge_attention_recurrent(
     if not grams:
         return v, State(P=P, R=R)
     every = torch.stack(grams, dim=1)
-    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     if solver is None:
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
@@ -149,7 +149,7 @@ def ridge_attention_dense(
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
     pairs, carried = between(g.transpose(1, 2)).exp(), g.cumsum(1).exp().unsqueeze(-1)
     every = torch.einsum("bhts,bshi,bshj->bthij", pairs.squeeze(-1), w, k) + carried * P.unsqueeze(1)
-    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     o, R = linear_attention_dense(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=every[:, -1] if q.shape[1] else P, R=R)
@@ -186,8 +186,8 @@ def ridge_attention_fused(
     w = beta.unsqueeze(-1) * k
     if isinstance(ridge, AdaptiveRidge):
         Pk, _ = linear_attention_fused(k, k, w, log_decay, 1.0, P, reset)
-        keep = torch.ones_like(beta) if log_decay is None else (2 * log_decay).exp()
-        level = ridge(diagonal_scan_fused(keep, growth(k, w, Pk), P.square().sum((-2, -1)), reset)[0])
+        keep = torch.ones_like(beta) if log_decay is None else (2 * log_decay.double()).exp()
+        level = ridge(diagonal_scan_fused(keep, growth(k, w, Pk), matrix_square(P), reset)[0], P.dtype)
     else:
         level = ridge.float()
     x, P = operators().gram_solve(q, k, beta, log_decay, level, P, reset)
@@ -238,7 +238,7 @@ def ridge_solve(
 def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, solver: Solver | None) -> tuple[Tensor, Tensor, Tensor]:
     """x, the last P, and the relative residual."""
     square, final = gram_square(k, w, g, P)
-    level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(square, P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     solve = gram_solve if solver is None else partial(iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():

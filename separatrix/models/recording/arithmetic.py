@@ -78,6 +78,42 @@ for name, operation in {
         return assembler.pointwise(operation, x, y)
 
 
+for name, strictly in {"ge": "gt", "le": "lt"}.items():
+
+    @ARITHMETIC.of(f"{name}.Tensor", f"{name}.Scalar")
+    def or_equal(assembler: Assembler, x: Tensor, y: Tensor | float, strictly: str = strictly) -> Tensor:
+        either = (ARITHMETIC[f"{strictly}.Tensor"](assembler, x, y), ARITHMETIC["eq.Tensor"](assembler, x, y))
+        return assembler.pointwise(machine.MAXIMUM, *either)  # not the opposite of less: nothing is true of a NaN
+
+
+@ARITHMETIC.of("ne.Tensor", "ne.Scalar")
+def unequal(assembler: Assembler, x: Tensor, y: Tensor | float) -> Tensor:
+    return assembler.pointwise(machine.NOT, ARITHMETIC["eq.Tensor"](assembler, x, y))
+
+
+@ARITHMETIC.of("relu", "relu_")
+def relu(assembler: Assembler, x: Tensor) -> Tensor:
+    return clamp(assembler, x, 0.0)
+
+
+@ARITHMETIC.of("clamp", "clamp.Tensor", "clamp_min", "clamp_min.Tensor")
+def clamp(assembler: Assembler, x: Tensor, least: Tensor | float | None = None, most: Tensor | float | None = None) -> Tensor:
+    for operation, bound in ((machine.MAXIMUM, least), (machine.MINIMUM, most)):
+        x = x if bound is None else assembler.pointwise(operation, x, operand(assembler, bound))
+    return x
+
+
+LOGIC = ("bitwise", "logical_and", "logical_or")  # of booleans: of numbers these are something else
+for name, operation in {"and": machine.MINIMUM, "or": machine.MAXIMUM}.items():
+
+    @ARITHMETIC.of(f"bitwise_{name}.Tensor", f"logical_{name}", f"logical_{name}_")
+    def of_booleans(assembler: Assembler, x: Tensor, y: Tensor, operation: int = operation) -> Tensor:
+        return assembler.pointwise(operation, x, y)
+
+
+ARITHMETIC["bitwise_not"] = ARITHMETIC["logical_not"]
+
+
 @ARITHMETIC.of("neg")
 def negative(assembler: Assembler, x: Tensor) -> Tensor:
     return apart(assembler, machine.NEGATIVE, x)
@@ -200,6 +236,20 @@ def total(assembler: Assembler, x: Tensor, dim: Sequence[int] | None = None, kee
 def mean(assembler: Assembler, x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     sums = total(assembler, x, dim, keepdim)
     return multiply(assembler, sums, sums.numel() / x.numel())
+
+
+for name, operation in {"amax": machine.MAXIMUM, "amin": machine.MINIMUM}.items():
+
+    @ARITHMETIC.of(name)
+    def extreme(assembler: Assembler, x: Tensor, dim: Sequence[int] = (), keepdim: bool = False, operation: int = operation) -> Tensor:
+        """Of the first half and the second, number by number, until one is left."""
+        axes = sorted(axis % x.ndim for axis in (dim or range(x.ndim)))
+        kept = [i for i in range(x.ndim) if i not in axes]
+        left = x.permute([*axes, *kept]).reshape(-1, *(x.shape[i] for i in kept))
+        while len(left) > 1:
+            half = len(left) // 2
+            left = torch.cat([assembler.pointwise(operation, left[:half], left[half : 2 * half]), left[2 * half :]])
+        return left[0].reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else left[0]
 
 
 @ARITHMETIC.of("mm")

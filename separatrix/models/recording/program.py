@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from separatrix.models.recording.arithmetic import LOGIC
 from separatrix.models.recording.assembler import Assembler, flat
 from separatrix.models.recording.aten import meaning, name_of
 from separatrix.models.recording.meanings import Unsupported
@@ -147,6 +148,8 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
                 raise Unsupported(f"{node} is {dtype}")
             if dtype is torch.bool and name_of(node.target).startswith("add"):
                 raise Unsupported("a sum of booleans")
+            if name_of(node.target).startswith(LOGIC) and {dtype_of(x, record) for x in node.all_input_nodes} != {torch.bool}:
+                raise Unsupported("logic of numbers")
             if name_of(node.target) == "index_put" and any(i is not None and dtype_of(i, record) is torch.bool for i in node.args[1]):
                 raise Unsupported("a boolean index")
             place[node] = meaning(node.target)(assembler, *args, **options)
