@@ -22,7 +22,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import Lanes, copy, fetch, get, load_first, store_first, vector_of
+from separatrix.recurrence.kernels.lanes import Lanes, fetch, get, load_first, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.vectors import constant, pick, pieces
 
@@ -35,6 +35,13 @@ def line(typingctx, array):
     """Zeros in as many lanes as a cache line holds."""
     lanes = Lanes(BYTES * 8 // array.dtype.bitwidth, array.dtype)
     return lanes(array), lambda context, builder, sig, args: constant(vector_of(lanes), 0.0)
+
+
+@compiled
+def copy(into, at, source, start, n):
+    """into[at : at + n] = source[start : start + n], which as slices would make arrays."""
+    for i in range(n):
+        into[at + i] = source[start + i]
 
 
 @intrinsic

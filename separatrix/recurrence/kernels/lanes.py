@@ -26,7 +26,6 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, models, overload, register_model
 
-from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.vectors import (
     CONTRACT,
     INT,
@@ -173,13 +172,6 @@ def fetch(array, index, n):
     """Ask the memory for array[index : index + n] before it is read: the row of the next step is far from this one."""
     for i in range(0, n, 16):
         _fetch(array, index + i)
-
-
-@compiled
-def copy(into, at, source, start, n):
-    """into[at : at + n] = source[start : start + n], which as slices would make arrays."""
-    for i in range(n):
-        into[at + i] = source[start + i]
 
 
 @njit(nogil=True)

@@ -141,7 +141,7 @@ def backward(
                 enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
                 transpose_squares(X, 0, wide, width, wide, turned_X, width)
-                be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
+                value_gradients(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
                 if skip.size > 0:
                     skipped += product(g, 0, values, 0, CHUNK * wide)
                     add(y, skip[h], g, tokens * wide)
@@ -159,7 +159,7 @@ def backward(
                 if delta:
                     look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
                 if kind != NOTHING:
-                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
+                    decay_gradients(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
                 if delta:
                     for d in range(0, steps * width, LANES):
                         store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
@@ -213,7 +213,7 @@ def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
 
 
 @compiled
-def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
+def value_gradients(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
     """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention there is no Mk."""
     none = tile(ROWS, fill(LANES, ZERO))
     rounded = padded(steps, ROWS)
@@ -243,7 +243,7 @@ def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
 
 
 @compiled
-def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
+def decay_gradients(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
     """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
     zero = fill(LANES, ZERO)
     for d in range(0, width, LANES):
