@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.rival import Absent, Inputs, Rival
+from separatrix.machine import processor
 
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-ffast-math", "-std=c++17", "-fPIC", "-pthread")
 # Not linked with -ffast-math: loading such a library flushes denormals to zero in the whole process.
@@ -30,7 +31,7 @@ def library(name: str) -> ctypes.CDLL:
     source = SOURCES / f"{name}.cpp"
     last: Exception | None = None
     for flags in (FLAGS, tuple(flag for flag in FLAGS if "vector-width" not in flag)):  # an x86 option
-        key = hashlib.sha256(repr((compiler, flags, LINK, source.read_text(), _processor())).encode()).hexdigest()[:16]
+        key = hashlib.sha256(repr((compiler, flags, LINK, source.read_text(), processor())).encode()).hexdigest()[:16]
         built = BUILT / f"{name}-{key}.so"
         try:
             if not built.exists():
@@ -41,13 +42,6 @@ def library(name: str) -> ctypes.CDLL:
         except subprocess.CalledProcessError as error:
             last = error
     raise Absent(f"{compiler} refused {source.name}") from last
-
-
-def _processor() -> str:
-    try:
-        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return ""
 
 
 def multiply_adds(threads: int) -> float:

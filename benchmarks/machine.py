@@ -12,7 +12,6 @@ that is not all multiply-adds reaches 2 to 3 times the floor.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -25,6 +24,7 @@ import torch
 
 from benchmarks import compiled
 from benchmarks.rival import Absent
+from separatrix.machine import installed, processor
 
 TRIAD = {"1 MB": 1 << 20, "16 MB": 16 << 20, "96 MB": 96 << 20, "768 MB": 768 << 20}
 
@@ -59,14 +59,10 @@ def use_threads(threads: int) -> None:
 
 
 def record(threads: int) -> dict[str, object]:
-    versions = {}
-    for name in ("separatrix", "torch", "numpy", "numba", "jax", "transformers", "mambapy", "flash-linear-attention", "s5-pytorch"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
+    peers = ("jax", "transformers", "mambapy", "flash-linear-attention", "s5-pytorch")
+    versions = {name: installed(name) or "absent" for name in ("separatrix", "torch", "numpy", "numba", *peers)}
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "threads": threads,
@@ -79,14 +75,6 @@ def record(threads: int) -> dict[str, object]:
 
 def describe(limits: Limits) -> dict[str, object]:
     return asdict(limits)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def _commit() -> str:

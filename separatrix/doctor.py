@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 import separatrix
+from separatrix.machine import installed, processor
 
 REQUIRED = (
     "torch",
@@ -45,12 +44,6 @@ def examine() -> Examination:
 
 
 def versions() -> dict[str, str]:
-    def installed(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return ""
-
     own = {"separatrix": separatrix.__version__, "python": platform.python_version()}
     return own | {name: installed(name) for name in REQUIRED + OPTIONAL}
 
@@ -62,7 +55,7 @@ def machine() -> dict[str, str]:
     gpu = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor() or binding.get_host_cpu_name(),
+        "processor": processor() or binding.get_host_cpu_name(),
         "instructions": ", ".join(name for name in FEATURES if features.get(name)) or "none that the kernels look for",
         "torch uses": torch.backends.cpu.get_cpu_capability(),
         "GPU": gpu or "none",
@@ -92,14 +85,6 @@ def operations() -> dict[str, dict[int, tuple[str, str]]]:
     from separatrix.recurrence.plan import OPERATIONS, choose
 
     return {name: {steps: choose(name, (), steps) for steps in LENGTHS} for name in sorted(OPERATIONS)}
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def as_dict(examination: Examination) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from separatrix.claims.claim import Claim
 from separatrix.mixers.initial import linear
 from separatrix.mixers.recurrent import LSTM
 from separatrix.recurrence import OPERATIONS, minmax_scan
-from separatrix.report.ink import DATA, MODEL, axis_names, name_line
+from separatrix.report.ink import DATA, MODEL
+from separatrix.report.labels import axis_names, name_line
 
 WIDTH, SYMBOLS, ASK = 32, 5, 4  # write 0, write 1, ignore 0, ignore 1, ask
 TRAINED, COUNTS, LENGTHS = 64, 4096, (64, 256, 1024, 4096, 65_536)

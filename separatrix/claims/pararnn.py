@@ -28,7 +28,8 @@ from torch import Generator, Tensor
 from separatrix.claims.claim import Claim
 from separatrix.data import load
 from separatrix.recurrence import OPERATIONS, Cell, DiagonalGRU, DiagonalLSTM, Solution, cell_scan, newton_scan
-from separatrix.report.ink import DATA, MODEL, axis_names, name_line
+from separatrix.report.ink import DATA, MODEL
+from separatrix.report.labels import axis_names, name_line
 
 log = logging.getLogger(__name__)
 

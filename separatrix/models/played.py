@@ -16,16 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from separatrix.models.forecaster import ForecastModel
-from separatrix.models.recording import Iterated
-from separatrix.models.recording.aten import Unsupported
+from separatrix.models.recording import Iterated, Unsupported
 from separatrix.recurrence import State
 from separatrix.recurrence.plan import transformed
 
 logger = logging.getLogger("separatrix")
 
-# Torch pays for its calls, some for each tensor of parameters, and a program for its arithmetic: multiply-adds, and STATE for each number
-# that is carried. At about so many a tensor the two take as long.
-EVEN, STATE = 250_000, 20
+# Torch's time goes into calls, a few for each tensor of parameters; a program's into arithmetic, a multiply-add for each parameter and
+# row and CARRY of them for each number of the state. Measured, the two take equally long at BREAK_EVEN multiply-adds a tensor.
+BREAK_EVEN, CARRY = 250_000, 20
 
 
 class Played:
@@ -63,9 +62,9 @@ class Played:
     def _record(self, state: State, *heard: Tensor) -> Iterated | None:
         parts, parameters = state.tensors(), self._read()
         rows = len(cast(Tensor, state.guess))
-        work = rows * sum(p.numel() for p in parameters.values()) + STATE * state.vector().numel()
+        work = rows * sum(p.numel() for p in parameters.values()) + CARRY * state.vector().numel()
         if (
-            not 0 < work <= EVEN * len(parameters)
+            not 0 < work <= BREAK_EVEN * len(parameters)
             or not (torch.is_grad_enabled() and any(p.requires_grad for p in parameters.values()))
             or not all(x.is_cpu and (x.is_floating_point() or x.is_complex()) for x in (*parts.values(), *parameters.values()))
             or torch.is_autocast_enabled("cpu")

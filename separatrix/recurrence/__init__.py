@@ -34,7 +34,8 @@ from separatrix.recurrence.normalised import Average, normalised_attention
 from separatrix.recurrence.online import legs_online
 from separatrix.recurrence.plan import OPERATIONS, choose, plan
 from separatrix.recurrence.plrnn import PLRNN, DendriticPLRNN, ShallowPLRNN
-from separatrix.recurrence.ridge import AdaptiveRidge, RidgeSolution, ridge_attention, ridge_solve
+from separatrix.recurrence.regression import AdaptiveRidge
+from separatrix.recurrence.ridge import RidgeSolution, ridge_attention, ridge_solve
 from separatrix.recurrence.scan2d import scan2d
 from separatrix.recurrence.selective import selective_scan
 from separatrix.recurrence.selective2d import selective_scan2d

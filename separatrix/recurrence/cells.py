@@ -45,8 +45,8 @@ def rows(scale: Tensor, U: Tensor) -> Tensor:
     return scale.unsqueeze(-1) * U
 
 
-def alone(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
-    """Whether a kernel that nobody can look into may do it: a value for each of these states, and no derivatives."""
+def kernel_may_step(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
+    """Whether the compiled cell may take this step: an x for every state, float32 on the CPU, and nothing that needs derivatives of it."""
     inputs = (h, x, *parameters)
     return h.shape[:-1] == x.shape[:-1] and not recorded(inputs) and single(inputs)
 
@@ -176,7 +176,7 @@ class DiagonalGRU(Cell):
         return torch.addcmul(h, z, n - h)
 
     def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
-        if alone(h, x, self.A):
+        if kernel_may_step(h, x, self.A):
             value, jacobian = operators().diagonal_gru_linearized(h, x, self.A)
             return value, Diagonal(jacobian)
         z, r, n = self.parts(h, x)
@@ -217,7 +217,7 @@ class DiagonalLSTM(Cell):
         return torch.cat([o * c.tanh(), c], dim=-1)
 
     def linearize(self, state: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
-        if alone(state, x, self.A, self.C):
+        if kernel_may_step(state, x, self.A, self.C):
             value, jacobian = operators().diagonal_lstm_linearized(state, x, self.A, self.C)
             return value, DiagonalBlocks(jacobian)
         f, g, o, before, c = self.parts(state, x)

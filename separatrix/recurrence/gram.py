@@ -46,14 +46,15 @@ def gram_apply(x: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Ten
 
 
 def gram_square(k: Tensor, w: Tensor, g: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
-    """|P_t|_F² by (2), [B, T, H], and the last P."""
+    """|P_t|_F² by (2), [B, T, H] in float64, and the last P."""
     Pk, final = linear_attention_chunked(k, k, w, g.squeeze(-1), 1.0, P)
-    return diagonal_scan_chunked((2 * g).exp().squeeze(-1), growth(k, w, Pk), P.square().sum((-2, -1)))[0], final
+    return diagonal_scan_chunked((2 * g.double()).exp().squeeze(-1), growth(k, w, Pk), matrix_square(P))[0], final
 
 
 def growth(k: Tensor, w: Tensor, Pk: Tensor) -> Tensor:
     """What (2) adds to |P_t|_F², given P_t k_t."""
-    return 2 * (w * Pk).sum(-1) - (w * k).sum(-1).square()
+    w = w.double()
+    return 2 * (w * Pk.double()).sum(-1) - (w * k.double()).sum(-1).square()
 
 
 @twin("gram_solve")
@@ -90,14 +91,15 @@ def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
 
 
 def matrix_square(P: Tensor) -> Tensor:
-    return P.square().sum((-2, -1))
+    """|P|_F² in float64: in float32 that of a faded P is zero long before P is."""
+    return P.double().square().sum((-2, -1))
 
 
 def iterate(solver: Solver, ready: Callable[..., Map], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor) -> Tensor:
     """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
 
     def bounds() -> tuple[Tensor, Tensor]:
-        return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1)
+        return level.amin(-1, keepdim=True), level.amax(-1, keepdim=True) + square(*gram).sqrt().unsqueeze(-1).to(level.dtype)
 
     return solver.solve(ready(level, *gram), b, bounds)
 

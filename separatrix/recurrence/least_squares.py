@@ -21,7 +21,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.ridge import expect_gram, parts
+from separatrix.recurrence.regression import expect_gram, matrices_of
 from separatrix.recurrence.state import State
 
 
@@ -40,7 +40,7 @@ def recursive_least_squares(
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v] >= 0, ridge [H_v, K] > 0, log_decay None or [B, T, H_v]
     and <= 0, reset [B, T] bool: back to Λ⁻¹ and 0  ->  o [B, T, H_v, V], State(Q=[B, H_v, K, K], W=[B, H_v, K, V]).
     """
-    Q, W = parts(initial_state, "Q", "W")
+    Q, W = matrices_of(initial_state, "Q", "W")
     expect_heads(q, k, v, beta, log_decay, W, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, Q, "Q")
     return run("recursive_least_squares", q.shape[1], q, k, v, beta, ridge, log_decay, initial_state, reset)
@@ -57,7 +57,7 @@ def recursive_least_squares_recurrent(
     initial_state: State | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    Q, W = parts(initial_state, "Q", "W")
+    Q, W = matrices_of(initial_state, "Q", "W")
     dtype = v.dtype
     q, k, v, b, g, W = enter(q, k, v, beta, log_decay, 1.0, W, None)
     assert b is not None

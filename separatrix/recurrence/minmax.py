@@ -35,6 +35,7 @@ from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.semiring import apply_diagonal, apply_matrix, is_kept, is_kept_below, least, product
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start, to_complex
 from separatrix.recurrence.twins import twin
 
@@ -155,43 +156,6 @@ def minmax_scan_fused(a: Tensor, b: Tensor, initial_state: Tensor | None = None,
         return b.to(dtype), h
     states, final = operators().minmax_scan(a, b, h, reset)
     return states.to(dtype), final
-
-
-def least(a: Tensor, h: Tensor) -> tuple[Tensor, Tensor | None]:
-    """min(a, h), or for a matrix max_j min(a[i, j], h[j]) and the j it is; ties as the rule says.   h [..., N]"""
-    if a.ndim == h.ndim:
-        return torch.where(is_kept_below(a, h), h, a), None
-    wide = h.unsqueeze(-2)
-    pairs = torch.where(is_kept_below(a, wide), wide, a)
-    chosen = pairs.argmax(-1)  # the first of equal ones
-    return pairs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1), chosen
-
-
-def is_kept_below(a: Tensor, h: Tensor) -> Tensor:
-    """Whether min(a, h) is h."""
-    return (h <= a) | h.isnan()
-
-
-def is_kept(low: Tensor, floor: Tensor) -> Tensor:
-    """Whether max(low, floor) is low."""
-    return (low >= floor) | low.isnan()
-
-
-def apply_diagonal(a: Tensor, h: Tensor) -> Tensor:
-    return torch.minimum(a, h)
-
-
-def apply_matrix(A: Tensor, h: Tensor) -> Tensor:
-    """A ⊗ h: max_j min(A[i, j], h[j]).   A [..., N, N], h [..., N]"""
-    return torch.minimum(A, h.unsqueeze(-2)).amax(-1)
-
-
-def product(later: Tensor, first: Tensor) -> Tensor:
-    """later ⊗ first: max_j min(later[i, j], first[j, k]), one j after another so that nothing of size N³ is made."""
-    best = torch.minimum(later[..., :, :1], first[..., :1, :])
-    for j in range(1, later.shape[-1]):
-        best = torch.maximum(best, torch.minimum(later[..., :, j : j + 1], first[..., j : j + 1, :]))
-    return best
 
 
 def _along(reset: Tensor, x: Tensor) -> Tensor:

@@ -105,8 +105,8 @@ def newton_scan(
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)
-    for part in (x, *cell.tensors()):
-        if part.is_meta or torch._C._functorch.is_batchedtensor(part):
+    for part in (x, initial_state, reset, guess, *cell.tensors()):
+        if part is not None and (part.is_meta or is_batched(part)):
             why = "meta tensors have none" if part.is_meta else "vmap hides them"
             raise NotImplementedError(f"newton_scan stops where values say so, and {why}: {LOOP}")
     wide, drive, start = enter(cell, x, initial_state)
@@ -119,6 +119,15 @@ def newton_scan(
         raise NotConverged(solution, tolerance)
     states, final = _Implicit.apply(wide, drive, start, reset, solution.states, *wide.tensors())
     return solution._replace(states=states.to(x.dtype), final_state=final)
+
+
+def is_batched(part: Tensor) -> bool:
+    """Whether vmap holds it, under whatever other transforms."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(part):
+        if torch._C._functorch.is_batchedtensor(part):
+            return True
+        part = torch._C._functorch.get_unwrapped(part)
+    return False
 
 
 def before(states: Tensor, start: Tensor, reset: Tensor | None) -> Tensor:
@@ -206,6 +215,8 @@ def cell_scan_newton(cell: Cell, x: Tensor, initial_state: Tensor | None = None,
 class _Implicit(torch.autograd.Function):
     """Equation (2) as the derivative of states that were found otherwise; differentiated twice, it is the loop's."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(cell: Any, x: Tensor, start: Tensor, reset: Tensor | None, states: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         return states.clone(), (states[:, -1] if states.shape[1] else start).clone()
@@ -225,9 +236,14 @@ class _Implicit(torch.autograd.Function):
         inputs = (x, start, *tensors)
         needs = ctx.needs_input_grad[1:3] + ctx.needs_input_grad[5:]
         if torch.is_grad_enabled():
+
+            def loop(*wanted: Tensor) -> tuple[Tensor, Tensor]:
+                own = iter(wanted)
+                x, start, *tensors = (next(own) if need else y for y, need in zip(inputs, needs))
+                return cell_scan_recurrent(ctx.cell.with_tensors(tensors), x, start, reset)
+
             wanted = [y for y, need in zip(inputs, needs) if need]
-            outputs = cell_scan_recurrent(ctx.cell.with_tensors(tensors), x, start, reset)
-            grads = torch.autograd.grad(outputs, wanted, (grad_states, grad_final), create_graph=True, allow_unused=True)
+            grads = torch.func.vjp(loop, *wanted)[1]((grad_states, grad_final))
         else:
             leaves = [y.detach().requires_grad_(need) for y, need in zip(inputs, needs)]
             wanted = [y for y in leaves if y.requires_grad]

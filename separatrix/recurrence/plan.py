@@ -58,7 +58,7 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         raise ValueError(f"operation is {operation!r}, expected one of {', '.join(sorted(OPERATIONS))}")
     forms = OPERATIONS[operation]
     if time <= 1 and "recurrent" in forms:
-        if time == 1 and _pays_from.get(f"{operation}_fused") == 1 and not recorded(inputs) and objection(operation, inputs) is None:
+        if time == 1 and steps_fused(operation) and not recorded(inputs) and objection(operation, inputs) is None:
             return "fused", "one step as one compiled kernel, while nothing records it"
         return "recurrent", "one step is its own definition"
     refusal = ""
@@ -84,6 +84,11 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"
     return "recurrent", refusal.removeprefix("; ") or "no faster form is known for this operation"
+
+
+def steps_fused(operation: str) -> bool:
+    """Whether a single step of this operation too is faster as one kernel."""
+    return _pays_from.get(f"{operation}_fused") == 1
 
 
 def objection(operation: str, inputs: tuple) -> str | None:

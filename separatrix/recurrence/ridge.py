@@ -21,22 +21,13 @@ Departs  no scale, no normalisation of q and k: that is the layer's. A ridge of 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    expect_at_least_zero,
-    expect_axes,
-    expect_numbers,
-    expect_real,
-    expect_shape,
-    expect_tensor,
-    readable,
-)
+from separatrix.recurrence.checks import expect_axes, expect_numbers, readable
 from separatrix.recurrence.decay import between
 from separatrix.recurrence.diagonal import diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
@@ -55,24 +46,10 @@ from separatrix.recurrence.gram import (
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, outside_autocast, run
+from separatrix.recurrence.regression import ADAPTIVE, AdaptiveRidge, Ridge, expect_gram, expect_solver, matrices_of
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Solver, implicit
 from separatrix.recurrence.state import State
 
-
-@dataclass(frozen=True)
-class AdaptiveRidge:
-    """λ_t = rho |P_t|_F, the same for all key dimensions; 1 while P_t is zero."""
-
-    rho: float = 0.05
-
-    def __call__(self, square: Tensor) -> Tensor:
-        """Of |P|_F²."""
-        written = square > 0
-        return torch.where(written, self.rho * torch.where(written, square, 1).sqrt(), 1)
-
-
-Ridge = Tensor | AdaptiveRidge
-ADAPTIVE = AdaptiveRidge()
 # The factors of one block of steps are 2 K² floats a lane: 2 MB here.
 MOST_KEYS = 160
 
@@ -95,7 +72,7 @@ def ridge_attention(
 
     solver None solves exactly; a ConjugateGradient or Chebyshev warns when a residual (`ridge_solve` returns them) exceeds its tolerance.
     """
-    P, R = parts(initial_state)
+    P, R = matrices_of(initial_state)
     expect_heads(q, k, v, beta, log_decay, R, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, P)
     expect_solver(solver)
@@ -126,7 +103,7 @@ def ridge_attention_recurrent(
     if not grams:
         return v, State(P=P, R=R)
     every = torch.stack(grams, dim=1)
-    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     if solver is None:
         x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     else:
@@ -172,7 +149,7 @@ def ridge_attention_dense(
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
     pairs, carried = between(g.transpose(1, 2)).exp(), g.cumsum(1).exp().unsqueeze(-1)
     every = torch.einsum("bhts,bshi,bshj->bthij", pairs.squeeze(-1), w, k) + carried * P.unsqueeze(1)
-    level = ridge(matrix_square(every)).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
     o, R = linear_attention_dense(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=every[:, -1] if q.shape[1] else P, R=R)
@@ -200,7 +177,7 @@ def ridge_attention_fused(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     (B, T, H, V), K = v.shape, q.shape[-1]
-    starts = parts(initial_state)
+    starts = matrices_of(initial_state)
     P, R = state_or_rest(starts[0], B, H, K, K), state_or_rest(starts[1], B, H, K, V)
     if T == 0:
         return v, State(P=P, R=R)
@@ -209,8 +186,8 @@ def ridge_attention_fused(
     w = beta.unsqueeze(-1) * k
     if isinstance(ridge, AdaptiveRidge):
         Pk, _ = linear_attention_fused(k, k, w, log_decay, 1.0, P, reset)
-        keep = torch.ones_like(beta) if log_decay is None else (2 * log_decay).exp()
-        level = ridge(diagonal_scan_fused(keep, growth(k, w, Pk), P.square().sum((-2, -1)), reset)[0])
+        keep = torch.ones_like(beta) if log_decay is None else (2 * log_decay.double()).exp()
+        level = ridge(diagonal_scan_fused(keep, growth(k, w, Pk), matrix_square(P), reset)[0], P.dtype)
     else:
         level = ridge.float()
     x, P = operators().gram_solve(q, k, beta, log_decay, level, P, reset)
@@ -222,7 +199,7 @@ def _enter(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_decay: Tensor | None, initial_state: State | None, reset: Tensor | None
 ) -> tuple[Tensor, ...]:
     """q, k, β k [B, T, H_v, K], v [B, T, H_v, V], log decay [B, T, H_v, 1], P, R in the working precision."""
-    P, R = parts(initial_state)
+    P, R = matrices_of(initial_state)
     q, k, v, b, g, R = enter(q, k, v, beta, log_decay, 1.0, R, reset)
     assert b is not None
     P = R.new_zeros(*R.shape[:-1], k.shape[-1]) if P is None else P.to(R.dtype)
@@ -261,7 +238,7 @@ def ridge_solve(
 def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, solver: Solver | None) -> tuple[Tensor, Tensor, Tensor]:
     """x, the last P, and the relative residual."""
     square, final = gram_square(k, w, g, P)
-    level = ridge(square).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
+    level = ridge(square, P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     solve = gram_solve if solver is None else partial(iterate, solver, gram_map, lambda k, w, g, P: gram_square(k, w, g, P)[0])
     x = implicit(gram_apply, solve, q, level, k, w, g, P)
     with torch.no_grad():
@@ -271,41 +248,3 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
 def _warn(solver: Solver | None, residual: Tensor) -> None:
     if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
         warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=6)  # through the form and `run`
-
-
-def parts(state: State | None, square: str = "P", memory: str = "R") -> tuple[Tensor | None, Tensor | None]:
-    if state is None:
-        return None, None
-    if not isinstance(state, State) or set(state.parts) != {square, memory}:
-        came = f"State of {sorted(state.parts)}" if isinstance(state, State) else type(state).__name__
-        raise ValueError(f"initial_state is a {came}, expected State({square}=..., {memory}=...) as this operation returns it")
-    return state.parts[square], state.parts[memory]  # type: ignore[return-value]
-
-
-def expect_solver(solver: Solver | None) -> None:
-    if not isinstance(solver, ConjugateGradient | Chebyshev | None):
-        raise TypeError(f"solver is a {type(solver).__name__}, expected a ConjugateGradient, a Chebyshev, or None to eliminate")
-
-
-def expect_gram(q: Tensor, heads: int, beta: Tensor, log_decay: Tensor | None, ridge: Ridge, P: Tensor | None, part: str = "P") -> None:
-    """Refuse what would not be positive definite, or not be a Gram matrix."""
-    key = q.shape[-1]
-    expect_tensor("beta", beta)
-    expect_at_least_zero("beta", beta)
-    if log_decay is not None and log_decay.ndim != 3:
-        raise ValueError(f"log_decay is {list(log_decay.shape)}, expected [batch, time, value heads]: P stays symmetric only so")
-    if isinstance(ridge, Tensor):
-        expect_numbers("q", q, ridge=ridge)
-        expect_real(ridge=ridge)
-        expect_shape("ridge", ridge, (heads, key), "value heads, key")
-        if readable(ridge) and not (least := ridge.detach().amin().item()) > 0:
-            raise ValueError(f"ridge must be > 0, got min {least:.3g}")
-    elif not isinstance(ridge, AdaptiveRidge):
-        raise TypeError(f"ridge is a {type(ridge).__name__}, expected a tensor [value heads, key] or an AdaptiveRidge")
-    elif not ridge.rho > 0:
-        raise ValueError(f"ridge.rho must be > 0, got {ridge.rho:.3g}")
-    if P is not None:
-        name = f"initial_state.{part}"
-        expect_numbers("q", q, **{name: P})
-        expect_real(**{name: P})
-        expect_shape(name, P, (q.shape[0], heads, key, key), "batch, value heads, key, key")

@@ -81,58 +81,33 @@ def ssd(
     return run("ssd", time, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
-@form
-def ssd_recurrent(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    dt_bias: Tensor | None = None,
-    dt_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Equation (2) one step after another."""
-    return through_attention(linear_attention_recurrent, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+def dual(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The form of `ssd` that is this form of `linear_attention`, named after it: (1), then (2) in the other letters."""
+
+    def through(
+        x: Tensor,
+        dt: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None = None,
+        z: Tensor | None = None,
+        dt_bias: Tensor | None = None,
+        dt_softplus: bool = False,
+        initial_state: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        v, step, decay, start = enter(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+        y, final = attention(C, B, v * step.unsqueeze(-1), decay, 1.0, start, reset)
+        if D is not None:
+            y = y + D.to(y.dtype).unsqueeze(-1) * v
+        return leave(y, z, x), final.transpose(-1, -2)
+
+    through.__name__ = through.__qualname__ = attention.__name__.replace("linear_attention", "ssd")
+    return form(through)
 
 
-@form
-def ssd_chunked(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    dt_bias: Tensor | None = None,
-    dt_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Chunks of linear attention."""
-    return through_attention(linear_attention_chunked, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
-
-
-@form
-def ssd_dense(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    dt_bias: Tensor | None = None,
-    dt_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The attention matrix, applied to Δ x."""
-    return through_attention(linear_attention_dense, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
+ssd_recurrent, ssd_chunked, ssd_dense = map(dual, (linear_attention_recurrent, linear_attention_chunked, linear_attention_dense))
 
 
 def states_in_cache(x: Any = None, dt: Any = None, A: Any = None, B: Tensor | None = None, *others: Any) -> str | None:
@@ -154,34 +129,12 @@ def ssd_fused(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    v, step, decay, start = entered(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
+    v, step, decay, start = enter(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
     y, final = matrix_state(C, B.unsqueeze(2), v.unsqueeze(2), step.unsqueeze(2), decay, 1.0, start, reset, skip=D)
-    return left(y, z, x), final.transpose(-1, -2)
+    return leave(y, z, x), final.transpose(-1, -2)
 
 
-def through_attention(
-    attention: Callable[..., tuple[Tensor, Tensor]],
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    dt_bias: Tensor | None,
-    dt_softplus: bool,
-    initial_state: Tensor | None,
-    reset: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """The duality: (1) and (2) through one form of `linear_attention`."""
-    v, step, decay, start = entered(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
-    y, final = attention(C, B, v * step.unsqueeze(-1), decay, 1.0, start, reset)
-    if D is not None:
-        y = y + D.to(y.dtype).unsqueeze(-1) * v
-    return left(y, z, x), final.transpose(-1, -2)
-
-
-def entered(
+def enter(
     x: Tensor,
     dt: Tensor,
     A: Tensor,
@@ -203,6 +156,6 @@ def entered(
     return x.to(working), step, step * A.to(working), None if initial_state is None else initial_state.transpose(-1, -2)
 
 
-def left(y: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
+def leave(y: Tensor, z: Tensor | None, x: Tensor) -> Tensor:
     """What the gate lets through, as x came."""
     return (y if z is None else y * F.silu(z.to(y.dtype))).to(x.dtype)

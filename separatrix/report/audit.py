@@ -99,65 +99,65 @@ def examine(
     progress: Progress | None = None,
 ) -> Evidence:
     """Every instrument on one subject, and the verdict."""
-    bench = Bench(progress)
-    bench.say(0.0, "forecasts from many origins")
-    made = bench.ask("forecasts", lambda: forecasts(subject, against))
-    bench.findings += [] if made is None else made.findings
+    inquiry = Inquiry(progress)
+    inquiry.say(0.0, "forecasts from many origins")
+    made = inquiry.ask("forecasts", lambda: forecasts(subject, against))
+    inquiry.findings += [] if made is None else made.findings
     ran, character = None, ""
     if made is not None:
         start = made.states[0]
-        ran = bench.ask(
+        ran = inquiry.ask(
             "long free run",
-            lambda: long_run(subject, start, steps, lambda done, all_: bench.say(0.05 + 0.6 * done / all_, "long free run")),
+            lambda: long_run(subject, start, steps, lambda done, all_: inquiry.say(0.05 + 0.6 * done / all_, "long free run")),
         )
         if ran is not None:
-            bench.findings.append(ran.finding)
-            bench.criteria.append(ran.criterion)
-            character = aftermath(bench, subject, ran, start, steps)
-    bench.say(0.96, "eigenvalues, memory and response")
-    bench.findings += bench.ask("eigenvalues", lambda: layers(subject)) or []
-    answered = bench.ask("response", lambda: responses(subject))
-    bench.findings += [] if answered is None else [answered]
-    bench.say(0.99, "the page")
+            inquiry.findings.append(ran.finding)
+            inquiry.criteria.append(ran.criterion)
+            character = aftermath(inquiry, subject, ran, start, steps)
+    inquiry.say(0.96, "eigenvalues, memory and response")
+    inquiry.findings += inquiry.ask("eigenvalues", lambda: layers(subject)) or []
+    answered = inquiry.ask("response", lambda: responses(subject))
+    inquiry.findings += [] if answered is None else [answered]
+    inquiry.say(0.99, "the page")
     judgement = judge(
         None if ran is None else ran.steps,
-        bench.criteria,
+        inquiry.criteria,
         escape=None if ran is None else ran.escape,
         horizon=None if made is None else made.horizon,
         character=character,
     )
-    return Evidence(run, judgement, [*bench.findings, *history], summary(subject, made), bench.absent)
+    return Evidence(run, judgement, [*inquiry.findings, *history], summary(subject, made), inquiry.absent)
 
 
-def aftermath(bench: Bench, subject: Subject, ran: LongRun, start: State, steps: int) -> str:
+def aftermath(inquiry: Inquiry, subject: Subject, ran: LongRun, start: State, steps: int) -> str:
     """What the long free run is like, beside the data.    -> what they share in a word"""
     if ran.escape is not None:
-        bench.absent["portrait, spectrum and exponents"] = "The free run left, so it has no long run to compare."
+        inquiry.absent["portrait, spectrum and exponents"] = "The free run left, so it has no long run to compare."
         return ""
-    bench.say(0.66, "portrait, spectrum, histogram")
-    drawn = bench.ask("portrait", lambda: portraits(subject, ran.series))
+    inquiry.say(0.66, "portrait, spectrum, histogram")
+    drawn = inquiry.ask("portrait", lambda: portraits(subject, ran.series))
     if drawn is not None:
-        bench.findings.append(drawn[0])
-        bench.criteria.append(drawn[1])
-    bench.say(0.68, "divergence of nearby starts")
+        inquiry.findings.append(drawn[0])
+        inquiry.criteria.append(drawn[1])
+    inquiry.say(0.68, "divergence of nearby starts")
     parting = divergences(subject, ran.series)
-    bench.findings += [] if parting.finding is None else [parting.finding]
-    bench.criteria.append(parting.criterion)
+    inquiry.findings += [] if parting.finding is None else [parting.finding]
+    inquiry.criteria.append(parting.criterion)
     if parting.trouble:
-        bench.absent["comparison of the largest exponents"] = parting.trouble
-    alike = bench.ask("spectrum and histogram", lambda: characters(subject, ran.series))
+        inquiry.absent["comparison of the largest exponents"] = parting.trouble
+    alike = inquiry.ask("spectrum and histogram", lambda: characters(subject, ran.series))
     if alike is not None:
-        bench.findings += alike[0]
-        bench.criteria += alike[1]
-    bench.say(0.7, "Lyapunov exponents of the model")
-    own = bench.ask("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10), parting.of_run))
+        inquiry.findings += alike[0]
+        inquiry.criteria += alike[1]
+    inquiry.say(0.7, "Lyapunov exponents of the model")
+    own = inquiry.ask("Lyapunov exponents of the model", lambda: own_exponents(subject, start, max(200, steps // 10), parting.of_run))
     if own is None:
         return ""
-    bench.findings.append(own[0])
+    inquiry.findings.append(own[0])
     return parting.character if own[1] else ""  # coloured noise parts like chaos in a series; equations do not
 
 
-class Bench:
+class Inquiry:
     """What has been found so far, and what could not be."""
 
     def __init__(self, progress: Progress | None):
@@ -244,18 +244,18 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
     ensemble = "" if network.members == 1 else f"{network.members} networks that hear their mean, each "
     flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
     return Run(
-        series.name,
-        f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
-        f"{series.name}, {len(series):,} rows",
-        command or "separatrix audit RUN",
-        series.sha256 or config.data.sha256,
-        config.seed,
-        date.today().isoformat(),
-        ", ".join(f"{key} {value}" for key, value in config.machine.items()),
-        " ".join([series.notice, *series.remarks]).strip(),
-        {key: str(value) for key, value in flat.items()},
-        config.versions,
-        told,
+        name=series.name,
+        model=f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
+        data=f"{series.name}, {len(series):,} rows",
+        command=command or "separatrix audit RUN",
+        data_sha256=series.sha256 or config.data.sha256,
+        seed=config.seed,
+        created=date.today().isoformat(),
+        machine=", ".join(f"{key} {value}" for key, value in config.machine.items()),
+        notice=" ".join([series.notice, *series.remarks]).strip(),
+        config={key: str(value) for key, value in flat.items()},
+        versions=config.versions,
+        choices=told,
     )
 
 
@@ -282,12 +282,9 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
         training(
             steps,
             loss,
-            None,
-            None,
+            turn=config.recipe.teacher_steps or None,
             numbers=numbers,
             made=made,
             call=f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)",
-            text="",
-            turn=config.recipe.teacher_steps or None,
         )
     ]

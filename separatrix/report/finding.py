@@ -74,7 +74,6 @@ class Run:
     """The recipe: everything needed to make the run again, and what it was made on.
 
     choices   how each setting that matters was chosen, and on which part of the data: name -> sentence.
-    history   what was reached at the end of training, in sentences.
     """
 
     name: str
@@ -89,7 +88,6 @@ class Run:
     config: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     choices: Mapping[str, str] = field(default_factory=dict)
-    history: Sequence[str] = ()
 
 
 def show(number: Number, unit: bool = True) -> str:

@@ -1,6 +1,6 @@
 """Pictures that follow the page: matplotlib draws, the theme of the reader colours.
 
-A figure is drawn with seven named inks. In the SVG each becomes a CSS variable with that ink as its fallback,
+A figure is drawn with named inks, one for each thing shown. In the SVG each becomes a CSS variable with that ink as its fallback,
 
     stroke: #8c8d8e   ->   stroke: var(--data, #8c8d8e)
 
@@ -23,11 +23,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 PAPER, INK, FAINT, DATA, MODEL, RIVAL = "#fefdfc", "#1a1b1c", "#c1c2c3", "#8c8d8e", "#015a9d", "#a8540e"
@@ -35,6 +33,8 @@ MEMORY = ("#98bfdf", "#6ea3cd", "#3f83b7", "#17609c", "#06335f")  # short to lon
 NAMES = {PAPER: "paper", INK: "ink", FAINT: "faint", DATA: "data", MODEL: "model", RIVAL: "rival"} | {
     colour: f"memory-{i}" for i, colour in enumerate(MEMORY)
 }
+# Rivals share an ink; their dashes tell them apart.
+DASHES: tuple = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (2.5, 2.5)), (0, (9, 3)))
 
 WIDE, HALF = 480, 236  # widths in the picture's own units: 1 unit is 4/3 px on a desk
 _OURS = {
@@ -186,85 +186,6 @@ def labelled(panel: Panel, alt: str) -> str:
     return panel.svg.replace('aria-label=""', f'aria-label="{escape(alt, quote=True)}"', 1)
 
 
-def axis_names(axes: Axes, x: str, y: str, rise: float = 9) -> None:
-    """The horizontal name under the axis at its right end, the vertical one upright above it: nobody reads with a tilted head.
-
-    Call it last: a power of ten that the ticks leave out is named here.
-    """
-    x, y = x + _thinned(axes.xaxis), y + _thinned(axes.yaxis)
-    axes.set_xlabel(x, loc="right", labelpad=3)
-    axes.text(0, 1, y, transform=axes.transAxes + _shift(axes, -30, rise), ha="left", va="bottom")
-
-
-def _thinned(axis: Axis) -> str:
-    """The power of ten that the ticks of a linear axis leave out, in words instead of matplotlib's own place for it, which is taken."""
-    axis.get_majorticklabels()  # matplotlib settles the power only when asked
-    left_out = axis.get_major_formatter().get_offset().replace("\N{MINUS SIGN}", "-")  # "1e-6"
-    axis.get_offset_text().set_visible(False)
-    return f", in {_ten(int(left_out.removeprefix('1e')))}" if left_out else ""
-
-
-def whole_steps(axes: Axes) -> None:
-    """Ticks at whole numbers only: there is no step 2.5."""
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-
-
-def name_line(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    colour: str,
-    *,
-    ha: str = "left",
-    va: str = "center",
-    bold: bool = True,
-    dx: float = 0,
-    dy: float = 0,
-    gid: str = "halo",
-) -> None:
-    """A direct label: the name of a line, in its colour, beside it, with a rim of paper so that it reads on top of lines."""
-    axes.annotate(
-        text,
-        (x, y),
-        (dx, dy),
-        textcoords="offset points",
-        color=colour,
-        ha=ha,
-        va=va,
-        weight="bold" if bold else "normal",
-        gid=gid,
-        annotation_clip=False,
-    )
-
-
-def powers(axes: Axes, which: str) -> None:
-    """A logarithmic axis with its powers as text (10⁻³, 1, 10, 1000), not as formulas."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
-    within = np.floor(np.log10(high)) - np.ceil(np.log10(low)) + 1  # powers on the axis: with one alone nothing can be read off
-    axis.set_major_locator(LogLocator(subs=(1.0,) if within > 1 else (1.0, 2.0, 5.0), numticks=7))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def power(value: float) -> str:
-    if value <= 0:
-        return "0"
-    exponent = round(float(np.log10(value)))
-    if not np.isclose(np.log10(value), exponent, atol=1e-6):
-        return f"{value:g}"
-    if -2 <= exponent <= 4:
-        return f"{10.0**exponent:,.{max(0, -exponent)}f}"
-    return _ten(exponent)
-
-
-def _ten(exponent: int) -> str:
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
 def cells(axes: Axes, counts: NDArray, xs: NDArray, ys: NDArray, colours: Sequence[str], opacities: Sequence[float]) -> None:
     """A density as a few flat shapes, one a level: however many points, the picture stays small and follows the theme.    counts [x, y]"""
     most = counts.max()
@@ -272,12 +193,12 @@ def cells(axes: Axes, counts: NDArray, xs: NDArray, ys: NDArray, colours: Sequen
         return
     levels = np.where(counts > 0, np.floor(np.log1p(counts) / np.log1p(most) * len(colours) * (1 - 1e-9)), -1)
     for level, (colour, opacity) in enumerate(zip(colours, opacities)):
-        shape = _squares(levels == level, xs, ys)
+        shape = squares(levels == level, xs, ys)
         if shape is not None:
             axes.add_patch(PathPatch(shape, facecolor=colour, alpha=opacity, linewidth=0))
 
 
-def _squares(where: NDArray, xs: NDArray, ys: NDArray) -> Path | None:
+def squares(where: NDArray, xs: NDArray, ys: NDArray) -> Path | None:
     """The cells that are True, neighbours in a row joined, as one path."""
     pieces = []
     for j in range(where.shape[1]):
@@ -289,9 +210,3 @@ def _squares(where: NDArray, xs: NDArray, ys: NDArray) -> Path | None:
         return None
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(pieces)
     return Path(np.concatenate([np.array(piece, float) for piece in pieces]), codes)
-
-
-def _shift(axes: Axes, dx: float, dy: float):
-    from matplotlib.transforms import ScaledTranslation
-
-    return ScaledTranslation(dx / 72, dy / 72, axes.figure.dpi_scale_trans)

@@ -20,12 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Generator
 
 from separatrix.data import Series, load
 from separatrix.tasks.baselines import Autoregression, seasonal
+from separatrix.tasks.rivals import parameters, rival
 from separatrix.training import Forecaster, Step
-from separatrix.training.networks import build
 
 HEARD, STEPS = 1000, 100
 ORDER = 20
@@ -72,29 +71,15 @@ def competition(
     yield Score(f"AR({ORDER})", (nmse(fitted.forecast(heard, STEPS)[0], truth),), ORDER + 1, 0.0)
     assert series.period is not None
     yield Score("seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
-    target = size(Forecaster(MODELS[0]), series)
-    settings: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
     for name in models:
         scores, seconds, forecaster = [], [], Forecaster(name)
         for seed in seeds:
-            forecaster = Forecaster(name, d_model=width(name, target, series), random_state=seed, **settings)
+            forecaster = rival(name, Forecaster(MODELS[0], random_state=seed, **chosen).plan(series), series)
             began = time.perf_counter()
             for step in forecaster.fitting(series):
                 if on_step is not None:
                     on_step(name, seed, step)
             seconds.append(time.perf_counter() - began)
             scores.append(nmse(forecaster.predict(STEPS)[:, 0], truth))
-        yield Score(name, tuple(scores), size(forecaster, series), median(seconds))
-
-
-def size(forecaster: Forecaster, series: Series) -> int:
-    """How many parameters this forecaster would fit to this series."""
-    model = build(forecaster.plan(series).network, Generator().manual_seed(0))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def width(name: str, target: int, series: Series) -> int:
-    """The d_model, a multiple of 4, that brings the number of parameters of `name` nearest to `target`."""
-    if name == MODELS[0]:
-        return 32
-    return min(range(16, 72, 4), key=lambda d_model: abs(size(Forecaster(name, d_model=d_model), series) - target))
+        yield Score(name, tuple(scores), parameters(forecaster.model), median(seconds))

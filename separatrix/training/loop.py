@@ -110,7 +110,11 @@ def train(
                 pulls = hands.each(lambda i: _pull(parts[i], batches[i], step, recipe.clip))  # noqa: B023  (done before the next)
                 for part, pull, batch in zip(parts, pulls, batches):
                     if not pull.finite:
-                        raise _diverged(model, part, pull, batch, step, folder, None if kept is None else str(checkpoint))
+                        layer = first_bad_layer(model, lambda: part.objective.loss(part.network, batch, step))  # noqa: B023
+                        good = None if kept is None else str(checkpoint)
+                        raise Diverged(
+                            step + 1, "gradient" if math.isfinite(pull.loss) else "loss", layer, good, _keep_batch(batch, folder)
+                        )
                 line = hands.together(lambda: _step(optimizer, recipe, pulls, step))  # noqa: B023
                 hands.together(lambda: average(mean, model, recipe.average, step))  # noqa: B023
                 metrics.write({"step": step + 1, **line})
@@ -161,10 +165,9 @@ def _step(optimizer: torch.optim.Optimizer, recipe: Recipe, pulls: Sequence[Pull
     return line
 
 
-def _diverged(model: nn.Module, part: Part, pull: Pull, batch: Batch, step: int, folder: Path | None, checkpoint: str | None) -> Diverged:
-    """Where the loss or gradient of a part was first not finite, in the names of the whole model; its batch is kept."""
-    layer = first_bad_layer(model, lambda: part.objective.loss(part.network, batch, step))
-    saved = None if folder is None else str(folder / BAD_BATCH)
-    if saved is not None:
-        save_tensors(saved, batch)
-    return Diverged(step + 1, "gradient" if math.isfinite(pull.loss) else "loss", layer, checkpoint, saved)
+def _keep_batch(batch: Batch, folder: Path | None) -> str | None:
+    """Where the batch of a fit that diverged was written."""
+    if folder is None:
+        return None
+    save_tensors(folder / BAD_BATCH, batch)
+    return str(folder / BAD_BATCH)

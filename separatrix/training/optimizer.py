@@ -21,12 +21,12 @@ FLOOR = 0.01  # of the rate at the end: the last steps still move, and (2) avera
 
 
 def adamw(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with one group for every (decay, rate) that the parameters ask for by `_no_weight_decay` and `_lr_scale`."""
+    """AdamW in groups: matrices, vectors, and what sets how a state moves (marked `_no_weight_decay`), with a rate of its own."""
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             recurrent = getattr(parameter, "_no_weight_decay", False)
-            rate = float(getattr(parameter, "_lr_scale", recipe.recurrence_rate if recurrent else 1.0))
+            rate = recipe.recurrence_rate if recurrent else 1.0
             groups.setdefault((parameter.ndim > 1 and not recurrent, rate), []).append(parameter)
     return torch.optim.AdamW(
         [dict(params=members, lr=recipe.lr * rate, rate=rate, weight_decay=recipe.weight_decay if decays else 0.0)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import separatrix
+from separatrix.machine import installed, processor
 
 CONFIG = "config.json"
 
@@ -158,25 +158,19 @@ def read_config(folder: Path) -> RunConfig:
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "separatrix": separatrix.__version__}
     for package in ("torch", "numpy", "scipy", "numba", "safetensors"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a dependency that was removed after installation is the caller's news, not ours
-            found[package] = "missing"
+        found[package] = installed(package) or "missing"  # removed after installation: the caller's news, not ours
     return found
 
 
 def machine() -> dict[str, str | int]:
     import torch
 
-    return {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count() or 1, "threads": torch.get_num_threads()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return {
+        "system": platform.platform(),
+        "processor": processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from separatrix.mixers import MIXERS, build_mixer
+from separatrix.recurrence import State
 
 D = 8
 
@@ -56,3 +58,23 @@ LINEAR = [name for name, case in CASES.items() if hasattr(MIXERS[case.name], "tr
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+
+
+def road(case: Case, cuts: tuple[int, ...], x, reset, *rest):
+    """The layer along x from the given state, called anew after every cut: y and the parts of the last state."""
+    layer = case.build()
+    names = [name for name, _ in layer.named_parameters()]
+    parameters = dict(zip(names, rest))
+    layout = list(layer(torch.zeros(1, 1, D))[1].tensors())
+    state = State(**dict(zip(layout, rest[len(names) :]))) if len(rest) > len(names) else None
+    outputs = []
+    for begin, end in zip((0, *cuts), (*cuts, x.shape[1])):
+        piece = None if reset is None else reset[:, begin:end]
+        y, state = functional_call(layer, parameters, (x[:, begin:end], state, piece))
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), *state.tensors().values()
+
+
+def same(one: State, other: State) -> None:
+    assert one.tensors().keys() == other.tensors().keys()
+    assert all(torch.equal(part, other.tensors()[name]) for name, part in one.tensors().items())

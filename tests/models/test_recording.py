@@ -56,6 +56,13 @@ CALLS = {
     "turns": lambda x, y, p: torch.cos(x) * torch.sin(y) + torch.erf(x) - abs(x),
     "choice": lambda x, y, p: torch.where(x > y, torch.maximum(x, p), torch.minimum(y, p)),
     "comparisons": lambda x, y, p: ((x < 0.1).to(x.dtype) - (y > 0.3).to(x.dtype)) * x,
+    "ties": lambda x, y, p: ((y >= y.flip(0)) * p - (y <= y[0]) * 2 * p + (y != y[1]) * x) * p,
+    "truths": lambda x, y, p: torch.where((x > 0) & (y < 0) | ~(p > 0.5), x, y * p),
+    "clamped": lambda x, y, p: x.clamp(-0.5, 0.5) * y.clamp(min=0.1) + p.clamp(max=x) - torch.relu(x),
+    "in place and leaking": lambda x, y, p: (y * 2).relu_() + torch.nn.functional.leaky_relu(x) + torch.relu(y) ** 2,
+    "largest": lambda x, y, p: y.amax(0) + y.amin(1, keepdim=True) - (x * y).amax((0, -1))[:, None] + p.amax(),
+    "softmax": lambda x, y, p: torch.softmax(x * y, -1) * torch.softmax(y, 0) + torch.log_softmax(p, 1),
+    "layer norm": lambda x, y, p: torch.nn.functional.layer_norm(x * y, (20,), p[0], y[0]),
     "masked": lambda x, y, p: x.masked_fill(x.expand(3, 4, 20)[:, :1] > 0, 0.0),
     "sums of axes": lambda x, y, p: (x * y).sum(0) + (x * y).mean((0, 1)) + (x * y).sum(-1, keepdim=True)[0],
     "sum of rows": lambda x, y, p: y.sum(0) + (x * y).sum(1).sum(0),
@@ -93,12 +100,31 @@ def test_a_program_says_what_torch_says(name, dtype):
     close(record(*inputs), CALLS[name](*inputs), 20)
 
 
+@pytest.mark.parametrize("name", ["ties", "truths", "clamped", "in place and leaking", "largest", "softmax", "layer norm", "glu", "norm"])
+def test_a_gradient_is_a_program_too(name):
+    """At ties too: the largest numbers share what comes back."""
+    inputs = draw(3, 1, 20), draw(4, 20).round(decimals=1), draw(4, 20, seed=1).abs() + 0.1
+
+    def gradient(*inputs):
+        y, pull = torch.func.vjp(CALLS[name], *inputs)
+        return pull(torch.cos(torch.arange(y.numel(), dtype=y.dtype)).reshape(y.shape))
+
+    record = Recorded(gradient)
+    assert isinstance(record.played(*inputs), Program)
+    for found, wanted in zip(record(*inputs), gradient(*inputs), strict=True):
+        close(found, wanted, 20)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_what_is_not_finite_or_far_from_zero_comes_out_as_torch_says(dtype):
     x = torch.tensor([0.0, -0.0, 1e-30, 90.0, -90.0, 200.0, -200.0, torch.inf, -torch.inf, torch.nan], dtype=dtype)
     F = torch.nn.functional
     functions = (torch.exp, torch.sigmoid, torch.tanh, F.silu, F.softplus, F.logsigmoid, torch.abs, torch.sqrt, torch.rsqrt, torch.log)
-    for function in (*functions, torch.cos, lambda x: 1 / x, lambda x: x / (x - x)):
+    ordered = (
+        torch.relu, F.leaky_relu, lambda x: x.clamp(-1, 1), lambda x: torch.where(x >= 0, x, 1.0), lambda x: torch.where(x <= 0, x, 1.0),
+        lambda x: torch.where(x != x, x, 1.0), lambda x: x.amax(), lambda x: x[:-1].amin(), lambda x: x[:7].softmax(0),
+    )  # fmt: skip
+    for function in (*functions, *ordered, torch.cos, lambda x: 1 / x, lambda x: x / (x - x)):
         close(Recorded(function)(x), function(x), 10)
 
 
@@ -133,6 +159,7 @@ OTHERWISE = {
     "truths": lambda x: x > 0,
     "a count": lambda x: (x > 0).sum(),
     "a sum of truths": lambda x: ((x > 0) + (x > -1)).to(x.dtype),
+    "logic of numbers": lambda x: torch.logical_and(x, x > 0).to(x.dtype),
     "another layout": lambda x: torch.cumsum(x.reshape(-1), 0),
 }
 

@@ -266,13 +266,26 @@ def test_what_does_not_fit_is_refused(change: dict, message: str):
     "call, message",
     [
         (lambda states, x: torch.func.jvp(states, (x,), (x,)), "newton_scan has no forward derivatives: run the cell with cell_scan"),
+        (lambda states, x: torch.func.jacfwd(states)(x), "newton_scan has no forward derivatives: run the cell with cell_scan"),
         (lambda states, x: torch.func.vmap(states)(x[None]), "vmap hides them: run the cell with cell_scan"),
+        (lambda states, x: torch.func.vmap(lambda h: states(x, h))(x[None, :, 0]), "vmap hides them: run the cell with cell_scan"),
+        (lambda states, x: torch.func.vmap(lambda g: states(x, guess=g))(x[None]), "vmap hides them: run the cell with cell_scan"),
+        (lambda states, x: torch.func.vmap(torch.func.grad(lambda x: states(x).sum()))(x[None]), "vmap hides them: run the cell"),
         (lambda states, x: states(x.to("meta")), "meta tensors have none: run the cell with cell_scan"),
     ],
 )
 def test_what_the_iteration_cannot_do_points_to_the_loop(call: Callable, message: str):
     with pytest.raises(NotImplementedError, match=message):
-        call(lambda x: newton_scan(Elman(torch.eye(5).to(x.device)), x).states, torch.zeros(2, 3, 5))
+        call(lambda x, *more, **options: newton_scan(Elman(torch.eye(5).to(x.device)), x, *more, **options).states, torch.zeros(2, 3, 5))
+
+
+def test_a_jacobian_row_by_row_is_the_loops():
+    """vmap over the backward pass, which is a scan and hides nothing."""
+    cell = CELLS["elman"]()
+    x, h = example(cell, 5)
+    found = torch.func.jacrev(lambda h: newton_scan(cell, x, h).final_state)(h)
+    wanted = torch.func.jacrev(lambda h: cell_scan(cell, x, h)[1])(h)
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from separatrix.recurrence import OPERATIONS, plan, selective_scan
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.operators.operator import watched
-from separatrix.recurrence.plan import _pays_from, choose
+from separatrix.recurrence.plan import choose, steps_fused
 from tests.agree import cast, is_number
 from tests.recurrence.roads import ROWS
 
 # the operations whose one step is worth a kernel; no kernel is for complex numbers
-STEPPING = [name for name, row in ROWS.items() if _pays_from.get(f"{row.operation}_fused") == 1 and name != "selective, complex"]
+STEPPING = [name for name, row in ROWS.items() if steps_fused(row.operation) and name != "selective, complex"]
 
 
 class Seen(TorchDispatchMode):

@@ -17,10 +17,9 @@ from separatrix.recurrence.kernels.tile import (
     through,
     tile,
     times,
-    turn,
-    turned,
     unpack,
 )
+from separatrix.recurrence.kernels.transpose import transpose, transpose_squares, transposed
 
 zero = np.float32(0)
 
@@ -93,19 +92,27 @@ def test_rows_follow_each_other():
 @pytest.mark.parametrize("n", [4, 8, 16])
 def test_a_square_of_registers_is_transposed(n: int):
     @njit
-    def transpose(x, into):
-        store_rows(into, 0, n, turned(load_rows(tile(n, fill(n, zero)), x, 0, n)))
+    def turn(x, into):
+        store_rows(into, 0, n, transposed(load_rows(tile(n, fill(n, zero)), x, 0, n)))
 
     x, into = numbers(n, n), np.empty((n, n), np.float32)
-    transpose(x.reshape(-1), into.reshape(-1))
+    turn(x.reshape(-1), into.reshape(-1))
     assert (into == x.T).all()
 
 
 @pytest.mark.parametrize("rows, columns", [(8, 8), (16, 24)])
-def test_turned_is_transposed(rows: int, columns: int):
+def test_whole_squares_are_transposed(rows: int, columns: int):
     x, into = numbers(rows, columns), np.empty((columns, rows), np.float32)
-    turn(x.reshape(-1), 0, columns, rows, columns, into.reshape(-1), rows)
+    transpose_squares(x.reshape(-1), 0, columns, rows, columns, into.reshape(-1), rows)
     assert (into == x.T).all()
+
+
+@pytest.mark.parametrize("rows, columns", [(1, 1), (8, 8), (9, 17), (19, 7)])
+def test_ragged_edges_are_transposed_and_nothing_around_them_is_touched(rows: int, columns: int):
+    x, into = numbers(rows, columns + 2), np.full((columns, rows + 3), 7, np.float32)
+    transpose(x.reshape(-1), 1, columns + 2, rows, columns, into.reshape(-1), 2, rows + 3)
+    assert (into[:, 2 : rows + 2] == x[:, 1 : columns + 1].T).all()
+    assert (into[:, :2] == 7).all() and (into[:, rows + 2 :] == 7).all()
 
 
 @pytest.mark.parametrize("n", [1, LANES - 1, LANES, LANES + 3])

@@ -1,5 +1,7 @@
 """Ridge attention: the published numbers, regression as it is done elsewhere, and what the iterative solvers promise."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -17,9 +19,10 @@ from separatrix.recurrence import (
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import objection
 from tests import golden
-from tests.recurrence.roads import BATCH, regression
+from tests.agree import agree, gradient
+from tests.recurrence.roads import BATCH, ROWS, regression
 from tests.recurrence.test_golden import TOLERANCE, cast, error
-from tests.recurrence.test_roads import close
+from tests.recurrence.test_roads import close, road
 
 TIMED = ("q", "k", "v", "beta", "log_decay")
 CASES = [*golden.names("mesa"), *golden.names("gated_kalmanet")]
@@ -86,6 +89,26 @@ def test_it_is_linear_in_values_and_in_what_was_read_from_them(form: str):
     pairs = [(x["v"], x["initial_state"].R) for x in (given, other)]
     together = at(*(2 * x - 3 * y for x, y in zip(*pairs)))
     torch.testing.assert_close(together, 2 * at(*pairs[0]) - 3 * at(*pairs[1]), **({"rtol": 1e-4, "atol": 1e-5} if form == "fused" else {}))
+
+
+@pytest.mark.parametrize("size", [-60.0, -45.0, 50.0])
+@pytest.mark.parametrize("form", OPERATIONS["ridge_attention"])
+def test_an_adaptive_ridge_follows_however_far_the_gram_matrix_fades_or_grows(form: str, size: float):
+    """|P|² has left float32 at |P| = 1e-19, where P itself has all its digits."""
+    row = ROWS["ridge, adaptive"]
+    given = row.example(12)
+    given["log_decay"] /= 30
+    if size < 0:  # one row writes on as small as all is by then, the other nothing
+        given["log_decay"][:, 5] = size
+        given["beta"][:, 5:] *= torch.tensor([math.exp(size), 0.0])[:, None, None]
+    else:
+        given["beta"] *= math.exp(size)
+        given["initial_state"] *= math.exp(size)
+    fast, slow, values = road(row, form, given), road(row, "recurrent", given), tuple(given.values())
+    agree(fast, slow, values, torch.float32)
+    single = gradient(fast)(*(x if x is None or isinstance(x, AdaptiveRidge) else x.float() for x in values))
+    for got, want in zip(single, gradient(slow)(*values)):
+        assert (got - want).norm() < 1e-4 * want.norm()
 
 
 @pytest.mark.parametrize("solver", [ConjugateGradient, Chebyshev])

@@ -347,6 +347,19 @@ def test_vmap_is_a_loop(row: Row):
 
 
 @every_row
+def test_gradients_taken_together_are_those_taken_alone(row: Row):
+    """is_grads_batched, by which torch.autograd.functional vectorizes a Jacobian."""
+    arguments = {k: cast(x, torch.float32) for k, x in row.example(10).items()}
+    _, leaves = differentiable_in(arguments)
+    y, _ = public(row)(**arguments)
+    several = torch.randn(2, *y.shape, dtype=y.dtype)
+    together = torch.autograd.grad(y, leaves, several, is_grads_batched=True, retain_graph=True)
+    for i, grad in enumerate(several):
+        for got, want in zip(together, torch.autograd.grad(y, leaves, grad, retain_graph=True)):
+            torch.testing.assert_close(got[i], want)
+
+
+@every_row
 def test_compiled_is_eager(row: Row):
     torch._dynamo.reset()  # or the rows before this one count as recompilations
     arguments = {k: cast(x, torch.float32) for k, x in row.example(20).items()}

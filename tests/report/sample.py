@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from separatrix.report import Criterion, Evidence, Horizon, Made, Run, judge
 from separatrix.report.finding import Finding
 from separatrix.report.sections.bound import bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
-from separatrix.report.sections.eigenvalues import Layer, eigenvalues, memory_steps
+from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps, portrait
 from separatrix.report.sections.statistics import histogram, spectrum
 from separatrix.report.sections.training import training
-from separatrix.stability.number import Number
+from separatrix.stability import Number, memory_steps
 
 STEP, PERIOD = 0.05, 15.0
 
@@ -58,6 +59,10 @@ def parting(series: np.ndarray, steps: int = 60, dimension: int = 5) -> np.ndarr
     return np.array([np.mean(np.log(np.abs(series[i + k + dimension - 1] - series[j + k + dimension - 1]) + 1e-6)) for k in range(steps)])
 
 
+def lasting(eigenvalues: np.ndarray) -> np.ndarray:
+    return memory_steps(torch.from_numpy(eigenvalues)).numpy()
+
+
 def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     path = lorenz(4200)[200:]
     data, last = path[:, 0], 3000
@@ -92,7 +97,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     rings = np.exp(-np.exp(rng.uniform(-7, 0.5, (1, 64)))) * np.exp(1j * np.pi * rng.random((1, 64)) ** 2)
     gates = np.exp(-np.exp(rng.normal(-2.5, 1.2, (500, 32)))) + 0j
     layers = [Layer("block 0: S4D", rings, False), Layer("block 1: Mamba", gates, True)]
-    longest = Number(float(max(memory_steps(layer.values).max() for layer in layers)), "measured", unit="sample")
+    longest = Number(float(max(lasting(layer.values).max() for layer in layers)), "measured", unit="sample")
     eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made, call=call)
     curves = [parting(data), parting(long)]
     a, b = (Number(float(np.polyfit(np.arange(5, 30), c[5:30], 1)[0]), "estimated", 0.03, 0.06, "per sample") for c in curves)
@@ -118,7 +123,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         unit="step",
         made=made,
         call=call,
-        starts=1,
     )
     edges = np.linspace(-20, 20, 41)
     bars = [np.histogram(s, edges, density=True)[0] for s in (data, long)]
@@ -148,7 +152,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     )
     leads = np.arange(1, 101)
     curve = 1.4 * (1 - np.exp(-leads / 60)) ** 1.5
-    lasting = horizon(
+    holds = horizon(
         reach,
         {"model": curve, "AR(20)": np.minimum(1.0, curve * 3)},
         leads,
@@ -162,7 +166,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     )
     spans = memory(
         [layer.name for layer in layers],
-        [memory_steps(layer.values) * np.log(2) for layer in layers],
+        [lasting(layer.values) * np.log(2) for layer in layers],
         numbers={"longest": longest},
         unit="sample",
         made=made,
@@ -183,12 +187,10 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     fit = training(
         steps,
         loss,
-        (steps[::20], np.exp(-steps[::20] / 110) + 0.03),
-        380,
+        turn=140,
         numbers={"final loss": Number(float(loss[-1]), "measured")},
         made=made,
         call=call,
-        text="",
     )
     criteria = [
         Criterion(
@@ -220,7 +222,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     ]
     findings: list[Finding] = [
         free,
-        lasting,
+        holds,
         bound,
         portrait(data, long, 2, shared=shared, own=own, name="x", unit="sample", made=made, call=call),
         hist,

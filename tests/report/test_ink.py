@@ -6,8 +6,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from separatrix.report.ink import DATA, Panel, axis_names, cells, draw, power, powers, reading, whole_steps
-from separatrix.report.sections.forecast import beside, leaves, nmse
+from separatrix.report.ink import DATA, Panel, cells, draw, reading
+from separatrix.report.labels import axis_names, beside, power, powers, whole_steps
+from separatrix.report.sections.forecast import leaves, nmse
 
 
 def test_the_callers_matplotlib_is_neither_used_nor_changed():

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from torch import Generator
 
 from separatrix.data import load
-from separatrix.tasks.laser import MODELS, competition, nmse, size, split, width
+from separatrix.mixers import MIXERS
+from separatrix.tasks.laser import MODELS, competition, nmse, split
+from separatrix.tasks.rivals import parameters, rival
 from separatrix.training import Forecaster
+from separatrix.training.forecaster import build
 
 
 def test_the_forecaster_hears_a_thousand_rows_and_no_more():
@@ -19,11 +23,14 @@ def test_the_mean_scores_one_and_the_truth_nothing():
     assert nmse(np.full(100, truth.mean()), truth) == pytest.approx(1) and nmse(truth, truth) == 0
 
 
-def test_rivals_are_as_large():
+@pytest.mark.parametrize("name", [*MIXERS, "mlp"])
+def test_a_rival_of_any_kind_is_as_large_as_its_heads_allow(name):
     series, _ = split()
-    target = size(Forecaster(MODELS[0]), series)
-    for name in MODELS:
-        assert size(Forecaster(name, d_model=width(name, target, series)), series) == pytest.approx(target, rel=0.15)
+    config = Forecaster(MODELS[0]).plan(series)
+    plan = rival(name, config, series).plan(series)
+    target, size = (parameters(build(network, Generator())) for network in (config.network, plan.network))
+    assert plan.recipe == config.recipe and (plan == config or name != MODELS[0])
+    assert size == pytest.approx(target, rel=0.15) if name in MODELS else target / 2 < size < 2 * target
 
 
 def test_every_method_is_scored():

@@ -1,4 +1,4 @@
-"""Instructions for `kernels/program.py`, laid out in one memory.
+"""A program (`kernels/instructions.py`) in the making, laid out in one memory.
 
 A tensor is known here by where its numbers are: a float64 tensor of addresses in the shape of the tensor it stands for, complex128 where
 that is complex (the address of the real part + i that of the imaginary part). So everything that only moves numbers about (views, slices,
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.kernels import program as machine
+from separatrix.recurrence.kernels import instructions as machine
 from separatrix.recurrence.kernels.lanes import WIDTH
 
 CONSTANT = 2**40  # addresses from here on are those of constants, which get a place in memory when an instruction reads them
@@ -247,7 +247,7 @@ class Assembler:
 
 
 class Assembled(NamedTuple):
-    """See `kernels/program.py`; `kept` is where the blocks lie that were to be kept."""
+    """See `kernels/instructions.py`; `kept` is where the blocks lie that were to be kept."""
 
     code: np.ndarray
     tables: np.ndarray

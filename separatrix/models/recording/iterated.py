@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, fx
 from torch.autograd.function import once_differentiable
 
-from separatrix.models.recording.aten import Unsupported, taken_apart
+from separatrix.models.recording.aten import taken_apart
+from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.program import Program
 from separatrix.models.recording.recorded import trace
 from separatrix.recurrence.operators.pages import blank

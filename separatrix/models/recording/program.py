@@ -17,8 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from separatrix.models.recording.arithmetic import LOGIC
 from separatrix.models.recording.assembler import Assembler, flat
-from separatrix.models.recording.aten import MEANINGS, MOVES, VIEWS, Unsupported, name_of
+from separatrix.models.recording.aten import meaning, name_of
+from separatrix.models.recording.meanings import Unsupported
+from separatrix.models.recording.moves import VIEWS
 from separatrix.recurrence.kernels.program import play_shared
 from separatrix.recurrence.operators.pages import blank
 
@@ -68,10 +71,10 @@ class Program:
         self.local = threading.local()
 
     def __call__(self, *inputs: Tensor) -> Any:
-        desk = self._desk()
-        desk.write(inputs)
-        play_shared(ALONE, 1, 0, 1, desk.once)
-        outputs = desk.read(desk.outputs)
+        workspace = self._workspace()
+        workspace.write(inputs)
+        play_shared(ALONE, 1, 0, 1, workspace.once)
+        outputs = workspace.read(workspace.outputs)
         return outputs[0] if self.single else outputs
 
     def iterate(self, *inputs: Tensor, steps: int, every: int = 1, series: Tensor | None = None) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -80,22 +83,22 @@ class Program:
         Results take the places of as many inputs. The input after those, if there is one, is read from series [steps, n] at each step.
         -> the last results, and the first of them after every `every`-th step [steps // every, size]
         """
-        desk, fed = self._desk(), len(self.outputs)
-        desk.write(inputs)
+        workspace, fed = self._workspace(), len(self.outputs)
+        workspace.write(inputs)
         carried = np.array([(out.start, into.start, out.size) for out, into in zip(self.outputs, self.inputs)])
         seen = blank(torch.from_numpy(self.memory), (steps // every, self.outputs[0].size))
         heard, where = (seen[:0].numpy(), -1) if series is None else (series.contiguous().numpy(), self.inputs[fed].start)
-        play_shared(ALONE, 1, 0, steps, (*desk.program, carried, every, seen.numpy(), heard, where))
-        return desk.read(desk.inputs[:fed]), seen
+        play_shared(ALONE, 1, 0, steps, (*workspace.program, carried, every, seen.numpy(), heard, where))
+        return workspace.read(workspace.inputs[:fed]), seen
 
-    def _desk(self) -> Desk:
-        if not hasattr(self.local, "desk"):
-            self.local.desk = Desk(self)
-        return self.local.desk
+    def _workspace(self) -> Workspace:
+        if not hasattr(self.local, "workspace"):
+            self.local.workspace = Workspace(self)
+        return self.local.workspace
 
 
-class Desk:
-    """One thread's memory of a program, and where its inputs and outputs lie on it."""
+class Workspace:
+    """One thread's memory of a program, and where its inputs and outputs lie in it."""
 
     def __init__(self, program: Program):
         numbers = program.memory.copy()
@@ -144,9 +147,11 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
             if dtype is not None and dtype.to_real() is not assembler.precision and (dtype.is_floating_point or dtype.is_complex):
                 raise Unsupported(f"{node} is {dtype}")
             if dtype is torch.bool and name_of(node.target).startswith("add"):
-                raise Unsupported("a sum of truths")
+                raise Unsupported("a sum of booleans")
+            if name_of(node.target).startswith(LOGIC) and {dtype_of(x, record) for x in node.all_input_nodes} != {torch.bool}:
+                raise Unsupported("logic of numbers")
             if name_of(node.target) == "index_put" and any(i is not None and dtype_of(i, record) is torch.bool for i in node.args[1]):
-                raise Unsupported("an index of truths")
+                raise Unsupported("a boolean index")
             place[node] = meaning(node.target)(assembler, *args, **options)
             if name_of(node.target) in VIEWS:
                 shows[node] = shows[node.args[0]]
@@ -159,13 +164,6 @@ def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Ten
 def dtype_of(node: fx.Node, record: fx.GraphModule) -> torch.dtype | None:
     value = getattr(record, str(node.target)) if node.op == "get_attr" else node.meta.get("val")
     return value.dtype if isinstance(value, Tensor) else None
-
-
-def meaning(call: torch._ops.OpOverload) -> Any:
-    name = name_of(call)
-    if call.namespace != "aten" or name not in MEANINGS:
-        raise Unsupported(str(call))
-    return (lambda assembler, *args, **options: call(*args, **options)) if name in MOVES else MEANINGS[name]
 
 
 def refuse_stale(place: dict[fx.Node, Any], shows: dict[fx.Node, fx.Node], changed: fx.Node, later: set[fx.Node]) -> None:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from separatrix.models.recording.aten import Unsupported, taken_apart
+from separatrix.models.recording.aten import taken_apart
+from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.program import Program
 
 logger = logging.getLogger("separatrix")

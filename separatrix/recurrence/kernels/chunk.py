@@ -30,7 +30,8 @@ from numba import njit
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
-from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile, turn
+from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile
+from separatrix.recurrence.kernels.transpose import transpose_squares
 
 CHUNK = 16
 HALF = CHUNK // 2
@@ -169,7 +170,7 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
     else:
         if kind == HEADS:
             left_at(c.Dq, c.Dk, n, c.fade, width)
-        turn(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
+        transpose_squares(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
         scores(c.q, width, c.turned, K, tokens, n, c.Mq)
         weigh(c.Mq, c.Dq)
         if delta:

@@ -28,8 +28,9 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first, turned
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 4  # one register: the four complex numbers of a butterfly and its factors fit into sixteen
 SHORTEST, LONGEST, MOST_BLOCKS = 32, 2048, 64
@@ -194,7 +195,7 @@ def _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, z):
     _clear(z, 0, parts * n)
     for p in range(parts):
         at = p * n * 2 * LANES
-        turned(k, d * L + p * h, L, lanes, min(h, taps - p * h), z, at, 2 * LANES)
+        transpose(k, d * L + p * h, L, lanes, min(h, taps - p * h), z, at, 2 * LANES)
         outward(z, at, n, twiddle)
 
 
@@ -264,7 +265,7 @@ def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
             some = min(h, taps - p * h)
             for i in range(p * size, p * size + some * 2 * LANES, 2 * LANES):
                 store(sums, i, load(zero, sums, i) * scale)
-            turned(sums, p * size, 2 * LANES, some, lanes, dk, d * L + p * h, L)
+            transpose(sums, p * size, 2 * LANES, some, lanes, dk, d * L + p * h, L)
 
 
 @njit(cache=True, nogil=True)

@@ -22,8 +22,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import Lanes, constant, copy, fetch, get, load_first, pick, pieces, store_first, vector_of
+from separatrix.recurrence.kernels.lanes import Lanes, fetch, get, load_first, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.vectors import constant, pick, pieces
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
 PAGE = 4096  # bytes: the next matrix is asked for where it begins another page, which the hardware does not read ahead
@@ -34,6 +35,13 @@ def line(typingctx, array):
     """Zeros in as many lanes as a cache line holds."""
     lanes = Lanes(BYTES * 8 // array.dtype.bitwidth, array.dtype)
     return lanes(array), lambda context, builder, sig, args: constant(vector_of(lanes), 0.0)
+
+
+@compiled
+def copy(into, at, source, start, n):
+    """into[at : at + n] = source[start : start + n], which as slices would make arrays."""
+    for i in range(n):
+        into[at + i] = source[start + i]
 
 
 @intrinsic

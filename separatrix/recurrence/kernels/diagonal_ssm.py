@@ -23,8 +23,9 @@ import numpy as np
 from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first, turned
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 4  # one register: four steps of a state, its factors and its sums fill the 32 there are
 TILE = 4
@@ -35,7 +36,7 @@ TWO = np.float32(2)
 @compiled
 def _state_in(state, at, N, lanes, h):
     """h [N, 2, LANES] from `lanes` rows of N complex numbers, the others 0."""
-    turned(state, at, 2 * N, lanes, 2 * N, h, 0, LANES)
+    transpose(state, at, 2 * N, lanes, 2 * N, h, 0, LANES)
     for n in range(2 * N):
         for i in range(lanes, LANES):
             h[n * LANES + i] = ZERO
@@ -43,7 +44,7 @@ def _state_in(state, at, N, lanes, h):
 
 @compiled
 def _state_out(h, N, lanes, state, at):
-    turned(h, 0, LANES, 2 * N, lanes, state, at, 2 * N)
+    transpose(h, 0, LANES, 2 * N, lanes, state, at, 2 * N)
 
 
 @compiled

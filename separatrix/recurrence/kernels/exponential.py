@@ -12,21 +12,8 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import (
-    CONTRACT,
-    INT,
-    WIDTH,
-    ZERO,
-    constant,
-    fill,
-    llvm_call,
-    load_first,
-    pick,
-    pieces,
-    splat,
-    store,
-    suffix,
-)
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load_first, splat, store
+from separatrix.recurrence.kernels.vectors import CONTRACT, INT, constant, llvm_call, pick, pieces, suffix
 
 LOG2E = np.float32(1.4426950408889634)
 

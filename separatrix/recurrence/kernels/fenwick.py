@@ -19,14 +19,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, SQUARE, scores, weigh, zeros
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
-from separatrix.recurrence.kernels.lanes import CONTRACT, ZERO, _broadcast, fill, load, store
-from separatrix.recurrence.kernels.tile import LANES, ROWS, _rows, load_rows, pack, store_rows, through, tile, turn
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
+from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, plus, store_rows, through, tile
+from separatrix.recurrence.kernels.transpose import transpose_squares
 
 DIGITS = CHUNK.bit_length() - 1
 
@@ -159,7 +159,7 @@ def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_strid
                 first = first_of(place, b) - P % CHUNK
                 for s in range(max(first, 0), first + (1 << b)):
                     c.W[t * CHUNK + s] = scale[mine + b + 1]
-    turn(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
+    transpose_squares(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
     scores(c.q, width, c.turned, K, CHUNK, 1, c.N)
     weigh(c.N, c.D)
     for i in range(0, SQUARE, CHUNK):
@@ -172,7 +172,7 @@ def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     for i in range(n):
         c.seen[i] = c.arrive[i] * f
         c.weight[i] = scale[scale_at + i * scale_stride + level_of(P, b, i, levels)]
-    fade_rows(c.reads, c.q, c.seen, c.weight, n, width)
+    scale_rows(c.reads, c.q, c.seen, c.weight, n, width)
 
 
 @compiled
@@ -182,11 +182,11 @@ def enter_writes(c, width, P, n, after, m):
     for i in range(CHUNK):
         c.left[i] = c.leave[i] if first <= P + i < first + (1 << m) and i < n else ZERO
     c.weight[:] = 1
-    fade_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
+    scale_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
 
 
 @compiled
-def fade_rows(into, x, a, b, n, width):
+def scale_rows(into, x, a, b, n, width):
     """Row i of `into` = a[i] b[i] times that of x."""
     for i in range(n):
         factor = a[i] * b[i]
@@ -203,23 +203,6 @@ def parts_of(P, after, m, digits):
             digits[count] = b
             count += 1
     return count
-
-
-@intrinsic
-def plus(typingctx, rows, more, factor):
-    """rows[r] + factor more[r]"""
-
-    def build(context, builder, sig, args):
-        value, others, factor = args
-
-        def row(r, before):
-            other = builder.extract_value(others, r)
-            product = builder.fmul(_broadcast(builder, before.type, factor), other, flags=CONTRACT)
-            return builder.fadd(product, before, flags=CONTRACT)
-
-        return _rows(row, value, builder)
-
-    return rows(rows, rows, types.float32), build
 
 
 @compiled

@@ -19,9 +19,9 @@ from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
-from separatrix.recurrence.kernels.lanes import turned as turned_rows
 from separatrix.recurrence.kernels.parallel import spawn
-from separatrix.recurrence.kernels.tile import after_each, store_rows, tile, turned
+from separatrix.recurrence.kernels.tile import after_each, store_rows, tile
+from separatrix.recurrence.kernels.transpose import transpose, transposed
 
 STEPS = WIDTH // 4  # lanes of one register
 
@@ -41,7 +41,7 @@ def enter(n, K, M, k, row, heads, batch, beta, log_decay, reset, keys, decay, wr
             decay[s] = np.exp(log_decay[row + s * heads])
         written[s] = beta[row + s * heads]
     weights = load_first(weights, written, 0, n)
-    turned_rows(keys, 0, M, STEPS, M, written, 0, STEPS)
+    transpose(keys, 0, M, STEPS, M, written, 0, STEPS)
     for i in range(M):
         store(written, i * STEPS, load(weights, written, i * STEPS) * weights)
 
@@ -55,7 +55,7 @@ def build(i, N, M, P, keys, decay, written, A):
             at = (i + r) * M + j
             rows = after_each(tile(STEPS, one), load(one, P, at), decay, keys, j, M, written, (i + r) * STEPS)
             store(P, at, rows[STEPS - 1])
-            store_rows(A, (r * N + j) * STEPS, STEPS, turned(rows))
+            store_rows(A, (r * N + j) * STEPS, STEPS, transposed(rows))
 
 
 @compiled
@@ -150,10 +150,10 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
                     store(A, at, load(one, A, at) + more)
                 eliminate(i, N, A, L, inverse)
             A[:] = 0
-            turned_rows(q, row * K, H * K, n, K, A, 0, STEPS)
+            transpose(q, row * K, H * K, n, K, A, 0, STEPS)
             eliminate(N, N, A, L, inverse)
             substitute(N, L)
-            turned_rows(L, N * N * STEPS, STEPS, K, n, x, row * K, H * K)
+            transpose(L, N * N * STEPS, STEPS, K, n, x, row * K, H * K)
         for i in range(K):
             for j in range(K):
                 final[(unit * K + i) * K + j] = P[max(i, j) * M + min(i, j)]

@@ -6,9 +6,10 @@ memory. A `Lanes` value is an LLVM vector: `a * load(S, i) + b` on it is one fus
     x = fill(WIDTH, np.float32(0))          WIDTH lanes of one number; every other value takes its type from `like=x`
     x = load(x, array, i)                   lanes from array[i:], unaligned; load_first(x, array, i, n) reads n of them, the rest are 0
     store(array, i, x)                      and store_first(array, i, x, n)
-    + - *                                   lanes with lanes or with a float; multiply-adds are fused where the machine can (`contract`)
-    exp2(x), exp2_of(x, y), log1p(x)        see below, like the rest
-    dot(sums, x, y), total(x), pair_sums(a, b), even/odd pairs
+    + - * /                                 lanes with lanes or with a float; multiply-adds are fused where the machine can (`contract`)
+    total(x), dot(sums, x, y), pair_sums(a, b)          sums of lanes
+
+More of them are in `exponential`, `gates`, `pairs` (complex numbers), `tile` (rows of lanes) and `transpose`.
 
 WIDTH spans several registers on purpose: independent multiply-adds hide each other's latency. LLVM splits the vector into whatever the
 machine has (four zmm, eight ymm), so the same kernel runs on every CPU that Numba knows.
@@ -23,18 +24,26 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.vectors import (
+    CONTRACT,
+    INT,
+    address_of,
+    broadcast,
+    constant,
+    first_lanes,
+    llvm_call,
+    number_at,
+    pick,
+    pieces,
+    suffix,
+)
 
 # Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling.
 WIDTH = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
 
 ZERO = np.float32(0)
-
-INT = ir.IntType(32)
-CONTRACT = ("contract",)
 
 
 class Lanes(types.Type):
@@ -52,47 +61,19 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def vector_of(lanes: Lanes) -> ir.VectorType:
+    """What such a value is to LLVM."""
     return ir.VectorType(ir.FloatType() if lanes.element == types.float32 else ir.DoubleType(), lanes.count)
-
-
-def constant(vector: ir.VectorType, value: float) -> ir.Constant:
-    return ir.Constant(vector, [value] * vector.count)
-
-
-def _address(context, builder, array_type, array, index, pointee):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
 
 
 def _bytes(lanes: Lanes) -> int:
     return lanes.element.bitwidth // 8
 
 
-def llvm_call(builder, name, result, *args):
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
-
-
-def suffix(vector: ir.VectorType) -> str:
-    return f"v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
-
-
-def _broadcast(builder, vector, scalar):
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(INT, 0))
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), constant(ir.VectorType(INT, vector.count), 0))
-
-
-def _first(builder, vector, n):
-    """A mask of the first n lanes."""
-    ints = ir.VectorType(INT, vector.count)
-    return builder.icmp_signed("<", ir.Constant(ints, list(range(vector.count))), _broadcast(builder, ints, builder.trunc(n, INT)))
-
-
 @intrinsic(prefer_literal=True)
 def fill(typingctx, count, x):
     """`count` lanes (a literal), each x."""
     lanes = Lanes(count.literal_value, x)
-    return lanes(count, x), lambda context, builder, sig, args: _broadcast(builder, vector_of(lanes), args[1])
+    return lanes(count, x), lambda context, builder, sig, args: broadcast(builder, vector_of(lanes), args[1])
 
 
 @intrinsic
@@ -100,15 +81,17 @@ def splat(typingctx, like, x):
     """Every lane x, converted to the element type of `like`."""
 
     def build(context, builder, sig, args):
-        return _broadcast(builder, vector_of(like), context.cast(builder, args[1], sig.args[1], like.element))
+        return broadcast(builder, vector_of(like), context.cast(builder, args[1], sig.args[1], like.element))
 
     return like(like, x), build
 
 
 @intrinsic
 def load(typingctx, like, array, index):
+    """As many lanes as `like` from array[index :], which must hold them all."""
+
     def build(context, builder, sig, args):
-        value = builder.load(_address(context, builder, array, args[1], args[2], vector_of(like)))
+        value = builder.load(address_of(context, builder, array, args[1], args[2], vector_of(like)))
         value.align = _bytes(like)
         return value
 
@@ -117,8 +100,10 @@ def load(typingctx, like, array, index):
 
 @intrinsic
 def store(typingctx, array, index, value):
+    """The lanes of `value` into array[index :], which must have room for them all."""
+
     def build(context, builder, sig, args):
-        builder.store(args[2], _address(context, builder, array, args[0], args[1], vector_of(value))).align = _bytes(value)
+        builder.store(args[2], address_of(context, builder, array, args[0], args[1], vector_of(value))).align = _bytes(value)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), build
@@ -128,14 +113,14 @@ def store(typingctx, array, index, value):
 def _load_masked(typingctx, like, array, index, n):
     def build(context, builder, sig, args):
         vector = vector_of(like)
-        address = _address(context, builder, array, args[1], args[2], vector)
+        address = address_of(context, builder, array, args[1], args[2], vector)
         return llvm_call(
             builder,
             f"llvm.masked.load.{suffix(vector)}.p0",
             vector,
             address,
             ir.Constant(INT, _bytes(like)),
-            _first(builder, vector, args[3]),
+            first_lanes(builder, vector, args[3]),
             constant(vector, 0.0),
         )
 
@@ -146,7 +131,7 @@ def _load_masked(typingctx, like, array, index, n):
 def _store_masked(typingctx, array, index, value, n):
     def build(context, builder, sig, args):
         vector = vector_of(value)
-        address = _address(context, builder, array, args[0], args[1], vector)
+        address = address_of(context, builder, array, args[0], args[1], vector)
         llvm_call(
             builder,
             f"llvm.masked.store.{suffix(vector)}.p0",
@@ -154,7 +139,7 @@ def _store_masked(typingctx, array, index, value, n):
             args[2],
             address,
             ir.Constant(INT, _bytes(value)),
-            _first(builder, vector, args[3]),
+            first_lanes(builder, vector, args[3]),
         )
         return context.get_dummy_value()
 
@@ -166,7 +151,7 @@ def get(typingctx, array, index):
     """array[index] of a contiguous array, for index >= 0: Numba's own indexing spends three instructions on negative ones."""
 
     def build(context, builder, sig, args):
-        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
+        return number_at(context, builder, array, *args)
 
     return array.dtype(array, types.intp), build
 
@@ -174,9 +159,9 @@ def get(typingctx, array, index):
 @intrinsic
 def _fetch(typingctx, array, index):
     def build(context, builder, sig, args):
-        address = builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
+        address = address_of(context, builder, array, *args, ir.IntType(8))
         read, everywhere, data = (ir.Constant(INT, x) for x in (0, 3, 1))
-        llvm_call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.bitcast(address, ir.IntType(8).as_pointer()), read, everywhere, data)
+        llvm_call(builder, "llvm.prefetch.p0", ir.VoidType(), address, read, everywhere, data)
         return context.get_dummy_value()
 
     return types.void(array, types.intp), build
@@ -187,13 +172,6 @@ def fetch(array, index, n):
     """Ask the memory for array[index : index + n] before it is read: the row of the next step is far from this one."""
     for i in range(0, n, 16):
         _fetch(array, index + i)
-
-
-@compiled
-def copy(into, at, source, start, n):
-    """into[at : at + n] = source[start : start + n], which as slices would make arrays."""
-    for i in range(n):
-        into[at + i] = source[start + i]
 
 
 @njit(nogil=True)
@@ -299,12 +277,6 @@ def where_negative(typingctx, x, a, b):
     return a(x, a, b), build
 
 
-def pieces(builder, value, count):
-    """The value cut into vectors of `count` lanes."""
-    starts = range(0, value.type.count, count)
-    return [pick(builder, value, value, list(range(start, start + count))) for start in starts]
-
-
 @intrinsic
 def dot(typingctx, sums, x, y):
     """sums + x y, where sums has fewer lanes: those of x y that lie `count(sums)` apart are added up."""
@@ -318,10 +290,6 @@ def dot(typingctx, sums, x, y):
     return sums(sums, x, y), build
 
 
-def pick(builder, a, b, indices):
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT, len(indices)), indices))
-
-
 @intrinsic
 def pair_sums(typingctx, a, b):
     """(a_0 + a_1, a_2 + a_3, ..., b_0 + b_1, ...): log2(n) rounds of it turn n values of n lanes into their n totals, in order."""
@@ -331,47 +299,3 @@ def pair_sums(typingctx, a, b):
         return builder.fadd(even, odd)
 
     return a(a, b), build
-
-
-TURNED = 8
-
-
-@intrinsic
-def turn(typingctx, source, i, source_stride, target, j, target_stride):
-    """Rows become columns, TURNED of each: target[j + n target_stride + m] = source[i + m source_stride + n]."""
-
-    def build(context, builder, sig, args):
-        source, i, source_stride, target, j, target_stride = args
-        vector = ir.VectorType(ir.FloatType() if sig.args[0].dtype == types.float32 else ir.DoubleType(), TURNED)
-        size = sig.args[0].dtype.bitwidth // 8
-
-        def at(kind, array, start, stride, number):
-            place = builder.add(start, builder.mul(stride, ir.Constant(stride.type, number)))
-            return _address(context, builder, kind, array, place, vector)
-
-        rows = []
-        for m in range(TURNED):
-            rows.append(builder.load(at(sig.args[0], source, i, source_stride, m)))
-            rows[-1].align = size
-        half = TURNED // 2
-        low, high = ([start + k // 2 + TURNED * (k % 2) for k in range(TURNED)] for start in (0, half))
-        for _ in range(TURNED.bit_length() - 1):  # each perfect shuffle rotates the bits of (row, column) by one
-            rows = [pick(builder, rows[k // 2], rows[k // 2 + half], high if k % 2 else low) for k in range(TURNED)]
-        for n, row in enumerate(rows):
-            builder.store(row, at(sig.args[3], target, j, target_stride, n)).align = size
-        return context.get_dummy_value()
-
-    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), build
-
-
-@compiled
-def turned(source, i, source_stride, rows, columns, target, j, target_stride):
-    """target[j + n target_stride + m] = source[i + m source_stride + n] for m < rows, n < columns."""
-    for m in range(0, rows, TURNED):
-        for n in range(0, columns, TURNED):
-            if m + TURNED <= rows and n + TURNED <= columns:
-                turn(source, i + m * source_stride + n, source_stride, target, j + n * target_stride + m, target_stride)
-            else:
-                for row in range(m, min(m + TURNED, rows)):
-                    for column in range(n, min(n + TURNED, columns)):
-                        target[j + column * target_stride + row] = source[i + row * source_stride + column]

@@ -41,10 +41,8 @@ from separatrix.recurrence.kernels.fenwick import (
     start_before,
 )
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
-from separatrix.recurrence.kernels.matrix_state_backward import after as look_ahead
-from separatrix.recurrence.kernels.matrix_state_backward import before as look_back
-from separatrix.recurrence.kernels.matrix_state_backward import crossing
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
     ROWS,
@@ -55,9 +53,9 @@ from separatrix.recurrence.kernels.tile import (
     store_rows,
     through,
     tile,
-    turn,
     unpack,
 )
+from separatrix.recurrence.kernels.transpose import transpose_squares
 
 # Where digits of a stretch are kept: those made in it by the chunk that made them, those of the initial state below CHUNK, larger ones.
 MADE = SPAN // CHUNK
@@ -128,7 +126,7 @@ def backward(
                         pack(marks, (bh * most + mark - back // SPAN) * K * V + left, V, K, lanes, ONE, X, width, wide)
                     if begin > 0:
                         f[m] = fades[(bh * most + mark) * L + m]
-                    turn(X, 0, wide, width, wide, R[place_of(P, m) * size :], width)
+                    transpose_squares(X, 0, wide, width, wide, R[place_of(P, m) * size :], width)
             now, j = begin, 0
             stop = chunk_end(steps, row, now, T)
             while stop < end:
@@ -155,7 +153,7 @@ def backward(
                 pack(v, values, H * V, n, lanes, ONE, u, CHUNK, wide)
                 pack(grad_o, values, H * V, n, lanes, ONE, g, CHUNK, wide)
                 # Inside the chunk.
-                turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
+                transpose_squares(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
                 scores(g, wide, turned_u, lanes, CHUNK, 1, P_uv)
                 among[:] = 0
                 crossing(among, c.M, P_uv, 1, 1)
@@ -166,9 +164,9 @@ def backward(
                 dq[:] = 0
                 dk[:] = 0
                 dv[:] = 0
-                look_back(dq, width, n, P_uv, c.k, 1)
-                look_ahead(dk, width, n, P_uv, c.q, n, 1)
-                look_ahead(dv, wide, n, c.M, g, n, 1)
+                to_readers(dq, width, n, P_uv, c.k, 1)
+                to_writers(dk, width, n, P_uv, c.q, n, 1)
+                to_writers(dv, wide, n, c.M, g, n, 1)
                 # What the chunk leaves.
                 reading[:] = 0
                 writing[:] = 0
@@ -180,12 +178,12 @@ def backward(
                             rows = K if grad_final.size else 0
                             pack(grad_final, (bh * L + m) * K * V + left, V, rows, lanes, fading, A[m * size :], width, wide)
                             if not new_digit(P, after, m):
-                                turn(A, m * size, wide, width, wide, turned_A, width)
+                                transpose_squares(A, m * size, wide, width, wide, turned_A, width)
                                 Z[m] = product(R, place_of(P, m) * size, turned_A, 0, size)
                 for m in range(L):
                     if goes_on and new_digit(P, after, m):
                         enter_writes(c, width, P, n, after, m)
-                        turn(A, m * size, wide, width, wide, turned_A, width)
+                        transpose_squares(A, m * size, wide, width, wide, turned_A, width)
                         see(dv, wide, n, c.writes, width, K, A, m * size, c.weight, True)
                         see(y, width, n, u, wide, lanes, turned_A, 0, c.left, False)
                         gather(dk, writing, y, c.k, n, width)

@@ -42,9 +42,10 @@ from separatrix.recurrence.kernels.chunk import (
 )
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fading import among_fading, own_pairs
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store, total
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
     ROWS,
@@ -57,9 +58,9 @@ from separatrix.recurrence.kernels.tile import (
     through,
     tile,
     times,
-    turn,
     unpack,
 )
+from separatrix.recurrence.kernels.transpose import transpose_squares
 
 
 @njit(cache=True, nogil=True)
@@ -119,7 +120,7 @@ def backward(
             else:
                 mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
                 pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
-            turn(turned_X, 0, wide, width, wide, states, width)
+            transpose_squares(turned_X, 0, wide, width, wide, states, width)
             chunks = (end - start + together - 1) // together
             for i in range(2 * chunks - 1):
                 back = i >= chunks - 1  # first forward to the last chunk, then backward from it
@@ -139,8 +140,8 @@ def backward(
                     weigh_keys(c, width, tokens, own)
                 enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
                 pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
-                turn(X, 0, wide, width, wide, turned_X, width)
-                be_worth(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
+                transpose_squares(X, 0, wide, width, wide, turned_X, width)
+                value_gradients(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
                 if skip.size > 0:
                     skipped += product(g, 0, values, 0, CHUNK * wide)
                     add(y, skip[h], g, tokens * wide)
@@ -149,7 +150,7 @@ def backward(
                     for s in range(tokens * n):
                         grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
                 # What scores, queries and keys are worth.
-                turn(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
+                transpose_squares(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
                 scores(g, wide, turned_u, wide, together, n, Pq)
                 if delta:
                     scores(y, wide, turned_u, wide, steps, 1, Pk)
@@ -158,7 +159,7 @@ def backward(
                 if delta:
                     look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
                 if kind != NOTHING:
-                    across(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
+                    decay_gradients(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
                 if delta:
                     for d in range(0, steps * width, LANES):
                         store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
@@ -173,12 +174,12 @@ def backward(
                         if delta:
                             crossing(pairs, c.Mk, Pk, n, n)
                     weigh(Pq, c.Dq)
-                    before(dq, width, together, Pq, c.k, n)
-                    after(dk, width, steps, Pq, c.q, together, n)
+                    to_readers(dq, width, together, Pq, c.k, n)
+                    to_writers(dk, width, steps, Pq, c.q, together, n)
                     if delta:
                         weigh(Pk, c.Dk)
-                        before(dk, width, steps, Pk, c.k, 1)
-                        after(dk, width, steps, Pk, c.k, steps, 1)
+                        to_readers(dk, width, steps, Pk, c.k, 1)
+                        to_writers(dk, width, steps, Pk, c.k, steps, 1)
                 unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
                 unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
                 if kind == KEYS:
@@ -212,7 +213,7 @@ def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
 
 
 @compiled
-def be_worth(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
+def value_gradients(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, delta, Mk, weight):
     """w = writes X + Mqᵀ G + Mkᵀ y and y = β w, the last rows first; for linear attention there is no Mk."""
     none = tile(ROWS, fill(LANES, ZERO))
     rounded = padded(steps, ROWS)
@@ -242,29 +243,7 @@ def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
 
 
 @compiled
-def before(into, width, rows, P, B, n):
-    """into[r] += sum_s P[r, s] B[s], where row r has n (r + 1) columns."""
-    none = tile(ROWS, fill(LANES, ZERO))
-    for d in range(0, width, LANES):
-        for r in range(0, rows, ROWS):
-            found = load_rows(none, into, r * width + d, width)
-            found = through(found, P, r * CHUNK, CHUNK, 1, B, d, width, min((r + ROWS) * n, CHUNK))
-            store_rows(into, r * width + d, width, found)
-
-
-@compiled
-def after(into, width, steps, P, B, rows, n):
-    """into[s] += sum_{r < rows} P[r, s] B[r], where row r has n (r + 1) columns."""
-    none = tile(ROWS, fill(LANES, ZERO))
-    for d in range(0, width, LANES):
-        for s in range(0, steps, ROWS):
-            found, r = load_rows(none, into, s * width + d, width), s // n
-            found = through(found, P, r * CHUNK + s, 1, CHUNK, B, r * width + d, width, rows - r)
-            store_rows(into, s * width + d, width, found)
-
-
-@compiled
-def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
+def decay_gradients(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
     """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
     zero = fill(LANES, ZERO)
     for d in range(0, width, LANES):
@@ -283,18 +262,6 @@ def across(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta,
             store(ddecay, i * width + d, load(zero, ddecay, i * width + d) + passing)
             for s in range(i * n, i * n + n):
                 passing = passing + load(zero, c.k, s * width + d) * load(zero, dk, s * width + d)
-
-
-@njit(cache=True, nogil=True)
-def crossing(pairs, M, P, n, each):
-    """Add to pairs[t] all M P of readers at token t or later and writers before it; `each` rows of readers are a token, n columns."""
-    zero = fill(CHUNK, ZERO)
-    sums, found = zero, np.zeros(CHUNK, np.float32)
-    for t in range(CHUNK // n - 1, -1, -1):
-        for r in range(t * each, t * each + each):
-            sums = sums + load(zero, M, r * CHUNK) * load(zero, P, r * CHUNK)
-        store(found, 0, sums)
-        pairs[t] += total(load_first(zero, found, 0, t * n))
 
 
 @compiled

@@ -15,8 +15,9 @@ from __future__ import annotations
 from numba import njit
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import constant, count, load_first, rest, store_first
+from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.vectors import constant
 
 
 def _where_less(nan_of):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import pick
+from separatrix.recurrence.kernels.vectors import pick
 
 
 @intrinsic

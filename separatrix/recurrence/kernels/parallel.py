@@ -27,7 +27,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from separatrix.recurrence.kernels.lanes import llvm_call
+from separatrix.recurrence.kernels.vectors import llvm_call
 
 # A parallel region costs 5 us on a quiet machine but a time slice on a busy one: from about 100 us of work on.
 WORTH_A_TEAM = 2_000_000

@@ -43,9 +43,9 @@ from separatrix.recurrence.kernels.lanes import (
     scratch,
     store,
     store_first,
-    turned,
 )
 from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
 FOLD = 16  # lanes that a sum over channels keeps until its end
@@ -61,7 +61,7 @@ def group_width(batch: int, channels: int) -> int:
 @compiled
 def _state_in(state, at, N, lanes, h):
     """h[n, lane] = state[lane, n]: rows of N numbers, one a channel, from state[at:]."""
-    turned(state, at, N, lanes, N, h, 0, LANES)
+    transpose(state, at, N, lanes, N, h, 0, LANES)
     for n in range(N):
         for i in range(lanes, LANES):
             h[n * LANES + i] = ZERO
@@ -69,7 +69,7 @@ def _state_in(state, at, N, lanes, h):
 
 @compiled
 def _state_out(h, N, lanes, state, at):
-    turned(h, 0, LANES, N, lanes, state, at, N)
+    transpose(h, 0, LANES, N, lanes, state, at, N)
 
 
 @njit(cache=True, nogil=True)

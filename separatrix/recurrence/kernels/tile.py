@@ -16,28 +16,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.lanes import (
-    CONTRACT,
-    WIDTH,
-    ZERO,
-    _address,
-    _broadcast,
-    constant,
-    fill,
-    load,
-    load_first,
-    pick,
-    store,
-    store_first,
-    vector_of,
-)
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, store, store_first, vector_of
+from separatrix.recurrence.kernels.vectors import CONTRACT, address_of, broadcast, constant, number_at
 
 # Two registers wide, and enough rows that independent multiply-adds hide their latency: 8 of 16 registers, or 16 of 32.
 LANES = WIDTH // 2
 ROWS = 8 if WIDTH == 64 else 4
-
-# Transposes are done in squares of this size.
-SQUARE = 8
 
 
 def _rows(build_row, tile_value, builder, order=None):
@@ -45,10 +29,6 @@ def _rows(build_row, tile_value, builder, order=None):
     for r in order or range(tile_value.type.count):
         tile_value = builder.insert_value(tile_value, build_row(r, builder.extract_value(tile_value, r)), r)
     return tile_value
-
-
-def _number(context, builder, array_type, array, index):
-    return builder.load(builder.gep(context.make_array(array_type)(context, builder, array).data, [index]))
 
 
 @intrinsic(prefer_literal=True)
@@ -72,7 +52,7 @@ def load_rows(typingctx, like, array, at, stride):
 
         def row(r, _):
             start = builder.add(at, builder.mul(stride, ir.Constant(stride.type, r)))
-            value = builder.load(_address(context, builder, sig.args[1], array, start, vector_of(like.dtype)))
+            value = builder.load(address_of(context, builder, sig.args[1], array, start, vector_of(like.dtype)))
             value.align = 4
             return value
 
@@ -87,7 +67,7 @@ def store_rows(typingctx, array, at, stride, rows):
         array, at, stride, value = args
         for r in range(rows.count):
             start = builder.add(at, builder.mul(stride, ir.Constant(stride.type, r)))
-            place = _address(context, builder, sig.args[0], array, start, vector_of(rows.dtype))
+            place = address_of(context, builder, sig.args[0], array, start, vector_of(rows.dtype))
             builder.store(builder.extract_value(value, r), place).align = 4
         return context.get_dummy_value()
 
@@ -103,7 +83,7 @@ def outer(typingctx, sums, array, at, step, x):
 
         def row(r, before):
             start = builder.add(at, builder.mul(step, ir.Constant(step.type, r)))
-            factor = _broadcast(builder, x.type, _number(context, builder, sig.args[1], array, start))
+            factor = broadcast(builder, x.type, number_at(context, builder, sig.args[1], array, start))
             return builder.fadd(builder.fmul(factor, x, flags=CONTRACT), before, flags=CONTRACT)
 
         return _rows(row, sums, builder)
@@ -120,7 +100,7 @@ def scaled(typingctx, rows, array, at, step):
 
         def row(r, before):
             start = builder.add(at, builder.mul(step, ir.Constant(step.type, r)))
-            return builder.fmul(_broadcast(builder, before.type, _number(context, builder, sig.args[1], array, start)), before)
+            return builder.fmul(broadcast(builder, before.type, number_at(context, builder, sig.args[1], array, start)), before)
 
         return _rows(row, value, builder)
 
@@ -139,6 +119,23 @@ def times(typingctx, rows, x):
 
 
 @intrinsic
+def plus(typingctx, rows, more, factor):
+    """rows[r] + factor more[r]"""
+
+    def build(context, builder, sig, args):
+        value, others, factor = args
+
+        def row(r, before):
+            other = builder.extract_value(others, r)
+            product = builder.fmul(broadcast(builder, before.type, factor), other, flags=CONTRACT)
+            return builder.fadd(product, before, flags=CONTRACT)
+
+        return _rows(row, value, builder)
+
+    return rows(rows, rows, types.float32), build
+
+
+@intrinsic
 def solved(typingctx, rows, array, at, row, step, factor, first, next):
     """x with x[r] = rows[r] + sum_{s < r} array[at + r row + s step] factor[first + s next] x[s], from the first row to the last."""
 
@@ -152,11 +149,11 @@ def solved(typingctx, rows, array, at, row, step, factor, first, next):
 
         for s in range(rows.count):
             known = builder.extract_value(value, s)
-            weight = _number(context, builder, sig.args[5], factor, index(first, (s, following)))
-            known = builder.fmul(_broadcast(builder, known.type, weight), known)
+            weight = number_at(context, builder, sig.args[5], factor, index(first, (s, following)))
+            known = builder.fmul(broadcast(builder, known.type, weight), known)
             for r in range(s + 1, rows.count):
-                weight = _number(context, builder, sig.args[1], array, index(at, (r, row), (s, step)))
-                product = builder.fmul(_broadcast(builder, known.type, weight), known, flags=CONTRACT)
+                weight = number_at(context, builder, sig.args[1], array, index(at, (r, row), (s, step)))
+                product = builder.fmul(broadcast(builder, known.type, weight), known, flags=CONTRACT)
                 value = builder.insert_value(value, builder.fadd(product, builder.extract_value(value, r), flags=CONTRACT), r)
         return value
 
@@ -172,50 +169,15 @@ def after_each(typingctx, rows, before, decay, keys, at, stride, factors, first)
         value, row, decay, keys, at, stride, factors, first = args
         for s in range(rows.count):
             number = ir.Constant(at.type, s)
-            a = _broadcast(builder, row.type, _number(context, builder, sig.args[2], decay, number))
-            factor = _broadcast(builder, row.type, _number(context, builder, sig.args[6], factors, builder.add(first, number)))
-            key = builder.load(_address(context, builder, sig.args[3], keys, builder.add(at, builder.mul(stride, number)), row.type))
+            a = broadcast(builder, row.type, number_at(context, builder, sig.args[2], decay, number))
+            factor = broadcast(builder, row.type, number_at(context, builder, sig.args[6], factors, builder.add(first, number)))
+            key = builder.load(address_of(context, builder, sig.args[3], keys, builder.add(at, builder.mul(stride, number)), row.type))
             key.align = 4
             row = builder.fadd(builder.fmul(factor, key, flags=CONTRACT), builder.fmul(a, row), flags=CONTRACT)
             value = builder.insert_value(value, row, s)
         return value
 
     return rows(rows, before, decay, keys, types.intp, types.intp, factors, types.intp), build
-
-
-def _exchanges(n):
-    """The steps of transposing n rows of n lanes, n = 4, 8, 16: rows r and r + apart become two mixtures of them, given as lanes of both.
-
-    Within each group of four lanes neighbours, then pairs; then groups among each other. Rows 1 and 2 of every four come out exchanged.
-    """
-    groups = range(0, n, 4)
-    yield 1, *([i + j for g in groups for i in (g, g + 1) for j in (first, n + first)] for first in (0, 2))
-    yield 2, *([j + i for g in groups for j in (g, n + g) for i in (first, first + 1)] for first in (0, 2))
-    apart = 4
-    while apart < n:
-        yield apart, *([g + i for g in range(first, 2 * n, 8) for i in range(4)] for first in (0, 4))
-        apart *= 2
-
-
-@intrinsic
-def turned(typingctx, rows):
-    """The transpose of a tile of as many rows as lanes."""
-
-    def build(context, builder, sig, args):
-        n = rows.count
-        x = [builder.extract_value(args[0], r) for r in range(n)]
-        for apart, near, far in _exchanges(n):
-            y = list(x)
-            for r in range(n):
-                if not r & apart:
-                    y[r], y[r + apart] = pick(builder, x[r], x[r + apart], near), pick(builder, x[r], x[r + apart], far)
-            x = y
-        value = args[0]
-        for r in range(n):
-            value = builder.insert_value(value, x[r ^ 3 if r % 4 in (1, 2) else r], r)
-        return value
-
-    return rows(rows), build
 
 
 @compiled
@@ -229,15 +191,6 @@ def through(t, A, at, row, step, B, b, stride, n):
     for i in range(n):
         t = outer(t, A, at + i * step, row, load(t[0], B, b + i * stride))
     return t
-
-
-@compiled
-def turn(source, at, stride, rows, columns, into, width):
-    """into [columns, width] = source[at :] [rows, stride] transposed, by whole squares."""
-    square = tile(SQUARE, fill(SQUARE, ZERO))
-    for i in range(0, rows, SQUARE):
-        for j in range(0, columns, SQUARE):
-            store_rows(into, j * width + i, width, turned(load_rows(square, source, at + i * stride + j, stride)))
 
 
 @compiled

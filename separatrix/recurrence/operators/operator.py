@@ -22,6 +22,9 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
+# Where torch takes several gradients at once, by the older of its two ways to vmap, which is_grads_batched still goes.
+SEVERAL = torch._C._dispatch_key_parse("VmapMode")
+
 
 class Operator:
     """`torch.ops.separatrix.<name>`, `definition` to torch, with the function that computes it."""
@@ -74,6 +77,7 @@ def watched(inputs: tuple) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch._C._are_functorch_transforms_active()
+        or torch._C._dispatch_tls_is_dispatch_key_included(SEVERAL)
         or profiler._is_profiler_enabled
     ):
         return True

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +24,8 @@ from separatrix.report.sections.forecast import Hidden, Rival, free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Horizon
-from separatrix.stability import (
-    Number,
-    forecast_horizon,
-)
+from separatrix.stability import Horizon as MeasuredHorizon
+from separatrix.stability import Number, forecast_horizon
 from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.training.calibration import FOLDS, half_widths
 
@@ -48,98 +47,121 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
     """Free runs from many origins at once, and baselines from the same ones; peers are baselines that had to be fitted."""
     began = time.perf_counter()
     steps, origins, new = subject.origins
-    values, channel, unit = subject.values, subject.channel, subject.unit
-    states = states_at(subject.model, values, origins)
-    with torch.no_grad():
-        made, _ = subject.model.free_run(None, steps, joined(states))
-    ours = made[..., channel].double().numpy()
+    states = states_at(subject.model, subject.values, origins)
+    ours = _run_free(subject.model, states, steps, subject.channel)
     seconds = time.perf_counter() - began
+    rivals = [*_baselines(subject), *_fitted(subject, peers)]
     truth = np.stack([subject.line[t : t + steps] for t in origins])
+    whole = np.isfinite(truth).all(1)
+    kept = [t for t, good in zip(origins, whole) if good]
+    lasting: dict[str, MeasuredHorizon] = {}
+    reach, extra = Horizon(Number(math.nan, "measured", unit=subject.unit), subject.unit, None), []
+    inputs = subject.inputs + ("" if new else "; no row is new to the model, so these forecasts flatter it")
+    if kept:
+        guesses = {"model": ours, **{rival.name: rival.forecasts for rival in rivals}}
+        lasting = _horizons(subject, {who: guess[whole] for who, guess in guesses.items()}, truth[whole], kept)
+        reach = Horizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
+    if len(kept) > 1:
+        where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
+        made = Made(f"{inputs}; {where}", steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
+        extra.append(_over_origins(subject, reach, lasting, made))
+    first = free_run(
+        truth[0],
+        ours[0],
+        subject.line[max(0, origins[0] - max(10, steps // 3)) : origins[0]],
+        [Rival(rival.name, rival.forecasts[0], note=rival.note) for rival in rivals],
+        variance=float(np.nanvar(truth[0])) or 1.0,
+        spread=subject.spread,
+        horizon=reach if kept else None,
+        origin=origins[0],
+        name=subject.name,
+        unit=subject.unit,
+        made=Made(inputs, steps, subject.seed, subject.dtype, seconds, f"from row {origins[0]:,}, fed with its own output"),
+        call="separatrix.Forecaster.load(RUN).predict(steps)",
+        alone=alone(subject.model, subject.values[: origins[0]], steps, subject.channel),
+        hidden=hidden(subject, steps),
+    )
+    nmse = next(iter(first.numbers.values()))
+    scored = [(rival.name, first.numbers[f"NMSE of {rival.name}"].value) for rival in rivals]
+    best = min((s for s in scored if math.isfinite(s[1])), key=lambda s: s[1], default=None)
+    holding = [(who, found.steps) for who, found in lasting.items() if who != "model" and math.isfinite(found.steps.value)]
+    longest = max(holding, key=lambda one: one[1].value, default=None)
+    return Forecasts((first, *extra), reach, states, nmse, best, longest)
+
+
+class _Guess(NamedTuple):
+    """What a baseline forecasts from every origin.    forecasts [origins, steps]"""
+
+    name: str
+    forecasts: NDArray
+    note: str
+
+
+def _baselines(subject: Subject) -> Iterator[_Guess]:
+    """Those that cost nothing, as far as the rows before the first origin allow."""
+    steps, origins, _ = subject.origins
     shortest = min(origins)
     past = np.stack([subject.line[t - shortest : t] for t in origins])
-    rivals: dict[str, tuple[NDArray, str]] = {}
     for order in (p for p in (20, 10, 4, 1) if shortest >= 4 * p + 2 and subject.seen >= 4 * p + 2):
         try:
             fitted = Autoregression.fit(subject.line[: subject.seen], order)
         except ValueError:  # gaps leave too few whole windows
             continue
-        rivals[f"AR({order})"] = fitted.forecast(past, steps), f"least squares on rows 0 to {subject.seen - 1:,}"
+        yield _Guess(f"AR({order})", fitted.forecast(past, steps), f"least squares on rows 0 to {subject.seen - 1:,}")
         break
-    period = None if subject.cycle is None else subject.cycle[0]
-    if period is not None:
-        rivals["seasonal"] = seasonal(past, steps, period), f"repeats the last {period:.3g} rows"
-    for peer in peers:
-        with torch.no_grad():
-            theirs, _ = peer.model.free_run(None, steps, joined(states_at(peer.model, values, origins)))
-        rivals[peer.name] = theirs[..., channel].double().numpy(), peer.note
+    if subject.cycle is not None:
+        period, _ = subject.cycle
+        yield _Guess("seasonal", seasonal(past, steps, period), f"repeats the last {period:.3g} rows")
 
-    whole = np.isfinite(truth).all(1)
-    kept = [t for t, good in zip(origins, whole) if good]
-    where = f"{len(kept)} origins in rows {min(kept, default=0):,} to {max(kept, default=0):,}" + (
-        "" if new else ", which the model was fitted to"
+
+def _fitted(subject: Subject, peers: Sequence[Peer]) -> Iterator[_Guess]:
+    steps, origins, _ = subject.origins
+    for peer in peers:
+        states = states_at(peer.model, subject.values, origins)
+        yield _Guess(peer.name, _run_free(peer.model, states, steps, subject.channel), peer.note)
+
+
+def _run_free(model: ForecastModel, states: Sequence[State], steps: int, channel: int) -> NDArray:
+    """One channel of the free runs from these states.    [len(states), steps]"""
+    with torch.no_grad():
+        run, _ = model.free_run(None, steps, joined(states))
+    return run[..., channel].double().numpy()
+
+
+def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, origins: list[int]) -> dict[str, MeasuredHorizon]:
+    """How long each forecast holds, over the same origins.    guesses, truth [origins, steps]"""
+    generator = torch.Generator().manual_seed(subject.seed)
+    found = {}
+    for who, guess in guesses.items():
+        lasting = forecast_horizon(
+            torch.from_numpy(guess),
+            torch.from_numpy(truth),
+            scale=subject.spread,
+            threshold=LOST,
+            period=None if subject.cycle is None else subject.cycle[0],
+            origins=origins,
+            generator=generator,
+        )
+        found[who] = lasting._replace(steps=replace(lasting.steps, unit=plural(subject.unit)))
+    return found
+
+
+def _over_origins(subject: Subject, reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
+    """The section on the horizon: median errors, and the model's quartiles."""
+    error = lasting["model"].error.numpy()
+    quartiles = np.quantile(error, [0.25, 0.75], axis=0)
+    return horizon(
+        reach,
+        {who: np.median(np.nan_to_num(found.error.numpy(), posinf=1e9), axis=0) for who, found in lasting.items()},
+        np.arange(1, error.shape[1] + 1),
+        spread=(quartiles[0], quartiles[1]),
+        rivals={who: found.steps for who, found in lasting.items() if who != "model"},
+        limit=LOST,
+        origins=len(error),
+        unit=subject.unit,
+        made=made,
+        call="separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)",
     )
-    inputs = subject.inputs + ("" if new else "; no row is new to the model, so these forecasts flatter it")
-    free = Made(inputs, steps, subject.seed, subject.dtype, seconds, f"from row {origins[0]:,}, fed with its own output")
-    lasting = {}
-    reach = Horizon(Number(math.nan, "measured", unit=unit), unit, None)
-    extra: list[Finding] = []
-    if len(kept):
-        generator = torch.Generator().manual_seed(subject.seed)
-        for who, guess in [("model", ours), *((name, guess) for name, (guess, _) in rivals.items())]:
-            lasting[who] = forecast_horizon(
-                torch.from_numpy(guess[whole]),
-                torch.from_numpy(truth[whole]),
-                scale=subject.spread,
-                threshold=LOST,
-                period=period,
-                origins=kept,
-                generator=generator,
-            )
-            lasting[who] = lasting[who]._replace(steps=replace(lasting[who].steps, unit=plural(unit)))
-        reach = Horizon(lasting["model"].steps, unit, subject.cycle, len(kept))
-        error = lasting["model"].error.numpy()
-        if len(kept) > 1:
-            median = {who: np.median(np.nan_to_num(h.error.numpy(), posinf=1e9), axis=0) for who, h in lasting.items()}
-            quartiles = np.quantile(error, [0.25, 0.75], axis=0)
-            made_by = Made(f"{inputs}; {where}", steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
-            extra.append(
-                horizon(
-                    reach,
-                    median,
-                    np.arange(1, steps + 1),
-                    spread=(quartiles[0], quartiles[1]),
-                    rivals={who: h.steps for who, h in lasting.items() if who != "model"},
-                    limit=LOST,
-                    origins=len(kept),
-                    unit=unit,
-                    made=made_by,
-                    call="separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)",
-                )
-            )
-    variance = float(np.nanvar(truth[0])) or 1.0
-    before = subject.line[max(0, origins[0] - max(10, steps // 3)) : origins[0]]
-    first = free_run(
-        truth[0],
-        ours[0],
-        before,
-        [Rival(name, guess[0], note=note) for name, (guess, note) in rivals.items()],
-        variance=variance,
-        spread=subject.spread,
-        horizon=reach if len(kept) else None,
-        origin=origins[0],
-        name=subject.name,
-        unit=unit,
-        made=free,
-        call="separatrix.Forecaster.load(RUN).predict(steps)",
-        alone=alone(subject.model, values[: origins[0]], steps, channel),
-        hidden=hidden(subject, steps),
-    )
-    nmse = next(iter(first.numbers.values()))
-    scored = [(name, first.numbers[f"NMSE of {name}"].value) for name in rivals]
-    best = min((s for s in scored if math.isfinite(s[1])), key=lambda s: s[1], default=None)
-    holding = [(who, found.steps) for who, found in lasting.items() if who != "model" and math.isfinite(found.steps.value)]
-    longest = max(holding, key=lambda one: one[1].value, default=None)
-    return Forecasts((first, *extra), reach, states, nmse, best, longest)
 
 
 def alone(model: ForecastModel, heard: Tensor, steps: int, channel: int) -> NDArray | None:

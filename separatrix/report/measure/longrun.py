@@ -10,16 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, plain
 from separatrix.report.sections.bound import bounded
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion, Escape
-from separatrix.stability import (
-    Fate,
-    Number,
-)
+from separatrix.stability import Fate, FreeRun, Number
 from separatrix.stability import free_run as let_go
 
 LIMIT = 10.0  # half ranges of the data: farther out is away
@@ -32,62 +30,25 @@ class LongRun:
     criterion: Criterion
     escape: Escape | None
     steps: int
-    fate: str
 
 
 def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int, int], None]) -> LongRun:
     """One very long free run, with the proved box of outputs where the network has one."""
     began = time.perf_counter()
-    low, high = subject.reach
-    centre, half = (low + high) / 2, (high - low) / 2 or 1.0
     system = subject.model.as_system(state=start, dtype=torch.float32)
-    extent = torch.tensor([[np.nanmin(column), np.nanmax(column)] for column in subject.series.values.T], dtype=torch.float64)
-    middles, halves = extent.mean(1), extent.diff(dim=1)[:, 0] / 2
+    ranges = torch.tensor([[np.nanmin(column), np.nanmax(column)] for column in subject.series.values.T], dtype=torch.float64)
+    middles, halves = ranges.mean(1), ranges.diff(dim=1)[:, 0] / 2
     halves = torch.where(halves > 0, halves, torch.ones_like(halves))
     run = let_go(system, steps=steps, limit=LIMIT * halves, centre=middles, progress=progress)
     observed = run.observed.reshape(-1, subject.model.channels).double()
     seen = observed[:, subject.channel].numpy()
     finite = seen[np.isfinite(seen)]
-    failed = run.failed[0]
-    escape = None
-    if failed is not None:
-        inside = observed[torch.isfinite(observed).all(1)][-1:]
-        farthest = int(((inside - middles) / halves).abs().argmax()) if len(inside) else subject.channel
-        last = f"the last value inside was {plain(float(f'{float(inside[0, farthest]):.3g}'))}, " if len(inside) else ""
-        who = "the output" if subject.model.channels == 1 or not len(inside) else subject.series.names[farthest]
-        bottom, top = (plain(float(f"{end:.3g}")) for end in extent[farthest].tolist())
-        escape = Escape(
-            failed,
-            f"{who} left {plain(LIMIT)} times the range of the data ({last}the data reach from {bottom} to {top})",
-        )
-    numbers = {"free-running steps within the limit": run.bounded}
-    unit = subject.series.channel_units[subject.channel]
-    if len(finite):
-        reach = Number(float(np.abs(finite - centre).max()) / half, "measured", how=f"over {len(finite):,} steps")
-        numbers |= {
-            "lowest value": replace(run.low[subject.channel], unit=unit),
-            "highest value": replace(run.high[subject.channel], unit=unit),
-            "largest excursion from the middle, in half ranges of the data": reach,
-        }
-    proved, text = _box(subject)
-    numbers |= proved
+    escape = None if run.failed[0] is None else Escape(run.failed[0], _where(subject, observed, ranges, (observed - middles) / halves))
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
-    spread = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / subject.spread
-    spread = spread[np.isfinite(spread)]
-    ratio = None
-    if len(spread) == 5 and high > low:  # a constant has no spread to compare with
-        error = 2.78 * float(spread.std(ddof=1)) / math.sqrt(5)  # Student's t for four degrees of freedom
-        ratio = Number(
-            float(spread.mean()),
-            "estimated",
-            float(spread.mean()) - error,
-            float(spread.mean()) + error,
-            how="standard deviation in each of the last five tenths of the long run over that of the data",
-        )
-        numbers["spread of the long run, model / data"] = ratio
+    spread = _spread(subject, run)
     criterion = Criterion(
         "spread of the long run, model / data",
-        ratio,
+        spread,
         "its spread is {} times the data's",
         0.5,
         2.0,
@@ -95,10 +56,11 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         above="it wanders",
         reason="half to twice the standard deviation of the data",
     )
-    ends = np.unique(np.geomspace(min(50, max(2, len(finite))), max(len(finite), 2), 80).astype(int))
-    begins = np.r_[0, ends[:-1]]
-    pieces = [finite[a:b] if b > a else finite[a : a + 1] for a, b in zip(begins, np.minimum(ends, len(finite)))]
-    pieces = [piece if len(piece) else np.array([math.nan]) for piece in pieces]
+    numbers = {"free-running steps within the limit": run.bounded, **_extremes(subject, run, finite)}
+    proved, text = _box(subject)
+    numbers |= proved
+    if spread is not None:
+        numbers["spread of the long run, model / data"] = spread
     made = Made(
         subject.inputs,
         steps,
@@ -108,20 +70,60 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         f"one start, where row {subject.origins[1][0]:,} begins; fate: {fate}",
     )
     finding = bounded(
-        np.array([p.min() for p in pieces]),
-        np.array([p.max() for p in pieces]),
-        ends.astype(float),
-        (low, high),
+        *_envelope(finite),
+        subject.reach,
         numbers=numbers,
         escaped=None if escape is None else (escape.step, escape.where),
         name=subject.name,
         unit="step",
         made=made,
         call=f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
-        starts=1,
         text=text,
     )
-    return LongRun(finding, finite, criterion, escape, steps, fate)
+    return LongRun(finding, finite, criterion, escape, steps)
+
+
+def _where(subject: Subject, observed: Tensor, ranges: Tensor, apart: Tensor) -> str:
+    """Which value left the limit, and the last one inside.    observed, apart (in half ranges from the middle) [T, C], ranges [C, 2]"""
+    last = torch.isfinite(observed).all(1).nonzero()[-1:, 0]  # none, or one row
+    farthest = int(apart[last].abs().argmax()) if len(last) else subject.channel
+    inside = f"the last value inside was {plain(float(f'{float(observed[last, farthest]):.3g}'))}, " if len(last) else ""
+    who = "the output" if subject.model.channels == 1 or not len(last) else subject.series.names[farthest]
+    bottom, top = (plain(float(f"{end:.3g}")) for end in ranges[farthest].tolist())
+    return f"{who} left {plain(LIMIT)} times the range of the data ({inside}the data reach from {bottom} to {top})"
+
+
+def _spread(subject: Subject, run: FreeRun) -> Number | None:
+    """Its standard deviation over that of the data, from the last five tenths of the run; None for a run that left or constant data."""
+    tenths = run.spread.reshape(10, -1)[:, subject.channel].double().numpy()[5:] / subject.spread
+    low, high = subject.reach
+    if not np.isfinite(tenths).all() or high == low:
+        return None
+    mean, error = float(tenths.mean()), 2.78 * float(tenths.std(ddof=1)) / math.sqrt(5)  # Student's t for four degrees of freedom
+    how = "standard deviation in each of the last five tenths of the long run over that of the data"
+    return Number(mean, "estimated", mean - error, mean + error, how=how)
+
+
+def _extremes(subject: Subject, run: FreeRun, finite: NDArray) -> dict[str, Number]:
+    if not len(finite):
+        return {}
+    low, high = subject.reach
+    farthest = float(np.abs(finite - (low + high) / 2).max()) / ((high - low) / 2 or 1.0)
+    unit = subject.series.channel_units[subject.channel]
+    return {
+        "lowest value": replace(run.low[subject.channel], unit=unit),
+        "highest value": replace(run.high[subject.channel], unit=unit),
+        "largest excursion from the middle, in half ranges of the data": Number(farthest, "measured", how=f"over {len(finite):,} steps"),
+    }
+
+
+def _envelope(finite: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Lowest and highest value of blocks that grow with time, and where each ends.    [blocks] each"""
+    ends = np.unique(np.geomspace(min(50, max(2, len(finite))), max(len(finite), 2), 80).astype(int))
+    begins = np.r_[0, ends[:-1]]
+    blocks = [finite[a:b] if b > a else finite[a : a + 1] for a, b in zip(begins, np.minimum(ends, len(finite)))]
+    blocks = [block if len(block) else np.array([math.nan]) for block in blocks]
+    return np.array([block.min() for block in blocks]), np.array([block.max() for block in blocks]), ends.astype(float)
 
 
 def _box(subject: Subject) -> tuple[dict[str, Number], str]:

@@ -9,12 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Generator
-
 from separatrix.data import Series
 from separatrix.models.forecaster import ForecastModel
+from separatrix.tasks.rivals import parameters, rival
 from separatrix.training import Forecaster, RunConfig
-from separatrix.training.networks import build
 
 KEPT = "baselines"
 
@@ -37,7 +35,7 @@ def peers(folder: Path, config: RunConfig, rows: Series, names: Sequence[str], s
     names = [name for name in names if name != config.network.mixer]
     found = []
     for i, name in enumerate(names):
-        forecaster = alike(name, config, rows)
+        forecaster = rival(name, config, rows)
         where = folder / KEPT / name
         kept = _kept(where, forecaster.plan(rows))
         if kept is None:
@@ -48,23 +46,6 @@ def peers(folder: Path, config: RunConfig, rows: Series, names: Sequence[str], s
         note = f"{parameters(kept.model):,} parameters, fitted to the same rows by the same recipe and seed"
         found.append(Peer(name.upper() if len(name) <= 4 else name, kept.model, note))
     return found
-
-
-def alike(name: str, config: RunConfig, rows: Series) -> Forecaster:
-    """An unfitted forecaster of another kind with the settings of the run, as wide as makes it about as large."""
-    network = config.network
-    target = parameters(build(network, Generator()))
-
-    def at(d_model: int) -> Forecaster:
-        other = network.model_copy(update=dict(mixer=name, d_model=d_model, settings={}))
-        return Forecaster.of(config.model_copy(update=dict(network=other)))
-
-    widths = range(4, 2 * network.d_model + 1, 4)
-    return at(min(widths, key=lambda d_model: abs(parameters(build(at(d_model).plan(rows).network, Generator())) - target)))
-
-
-def parameters(model: ForecastModel) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _kept(where: Path, plan: RunConfig) -> Forecaster | None:

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
-from separatrix.report.ink import DATA, INK, MODEL, axis_names, draw, powers, reading
-from separatrix.report.sections.forecast import beside
+from separatrix.report.ink import DATA, INK, MODEL, draw, reading
+from separatrix.report.labels import axis_names, beside, powers
 from separatrix.stability.number import Number
 
 
@@ -29,7 +29,6 @@ def bounded(
     unit: str,
     made: Made,
     call: str,
-    starts: int,
     text: str = "",
 ) -> Finding:
     """The envelope of the long run.    low, high [blocks] extremes of each block, steps [blocks] where it ends, data (lowest, highest)"""
@@ -76,7 +75,7 @@ def bounded(
         "Left alone for a very long time, does the model stay in bounds, or does it drift or run away?",
         numbers,
         made,
-        f"A measurement from {starts} start{'s' if starts > 1 else ''}, not a proof: another start or a longer run may still leave.",
+        "A measurement from one start, not a proof: another start or a longer run may still leave.",
         call,
         Picture(
             (draw("bounded", paint, height=190, right=66),),

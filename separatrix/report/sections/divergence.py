@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
-from separatrix.report.ink import DATA, FAINT, INK, MODEL, axis_names, draw, reading
-from separatrix.report.sections.forecast import beside
+from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
+from separatrix.report.labels import axis_names, beside
 from separatrix.stability.number import Number
 
 

@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle, PathPatch
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plural
-from separatrix.report.ink import FAINT, INK, MEMORY, WIDE, Panel, _squares, axis_names, draw, powers
-from separatrix.stability.number import Number
+from separatrix.report.ink import FAINT, INK, MEMORY, WIDE, Panel, draw, squares
+from separatrix.report.labels import axis_names, powers
+from separatrix.stability import Number, memory_steps
 
 BANDS = (0.0, 3.0, 10.0, 30.0, 100.0, np.inf)  # memory in steps, one shade each
 
@@ -33,17 +35,10 @@ class Layer:
     input_dependent: bool
 
 
-def memory_steps(values: NDArray) -> NDArray:
-    """-1 / ln |λ| in steps, infinite on and outside the unit circle."""
-    modulus = np.abs(values)
-    with np.errstate(divide="ignore"):
-        return np.where(modulus >= 1, np.inf, -1 / np.log(np.maximum(modulus, 1e-300)))
-
-
 def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str) -> Finding:
     """All layers in one complex plane."""
     values = np.concatenate([layer.values.ravel() for layer in layers])
-    modulus, steps = np.abs(values), memory_steps(values)
+    modulus, steps = np.abs(values), _memory(values)
     outside = float(np.mean(modulus > 1 + 1e-6))
     longest = float(np.max(steps))
     visited = "visited " if any(layer.input_dependent for layer in layers) else ""
@@ -113,7 +108,7 @@ HALF_PLUS = 240
 
 def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float, float]) -> None:
     ex, ey = np.linspace(*xs, 121), np.linspace(*ys, 121)
-    _bands(axes, values.real, values.imag, memory_steps(values), ex, ey)
+    _bands(axes, values.real, values.imag, _memory(values), ex, ey)
     axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, lw=0.9))
     axes.axhline(0, color=FAINT, lw=0.5, zorder=0)
     axes.axvline(0, color=FAINT, lw=0.5, zorder=0)
@@ -126,7 +121,7 @@ def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float
 
 
 def _polar(axes: Axes, values: NDArray) -> None:
-    steps = np.clip(memory_steps(values), 0.3, 1e5)
+    steps = np.clip(_memory(values), 0.3, 1e5)
     angle = np.abs(np.angle(values)) / np.pi
     top = max(200.0, 2 * float(steps.max()))
     axes.set_yscale("log")
@@ -146,7 +141,7 @@ def _on_a_line(axes: Axes, values: NDArray, radius: float) -> None:
     middle = (edges[1:] + edges[:-1]) / 2
     counts = np.histogram(values, edges)[0]
     heights = np.log1p(counts) / np.log1p(max(counts.max(), 1))
-    shade = np.digitize(memory_steps(middle), BANDS[1:-1])
+    shade = np.digitize(_memory(middle), BANDS[1:-1])
     for level, colour in enumerate(MEMORY):
         axes.bar(middle[shade == level], heights[shade == level], width=edges[1] - edges[0], color=colour, lw=0)
     axes.axvline(1, color=INK, lw=0.9)
@@ -165,6 +160,10 @@ def _bands(axes: Axes, x: NDArray, y: NDArray, steps: NDArray, ex: NDArray, ey: 
         if counts.max() > 0:
             rare = counts < 0.02 * counts.max()
             for where, opacity in (((counts > 0) & rare, 0.55), ((counts > 0) & ~rare, 1.0)):
-                shape = _squares(where, ex, ey)
+                shape = squares(where, ex, ey)
                 if shape is not None:
                     axes.add_patch(PathPatch(shape, facecolor=colour, edgecolor=colour, alpha=opacity, linewidth=0.9, joinstyle="round"))
+
+
+def _memory(values: NDArray) -> NDArray:
+    return memory_steps(torch.from_numpy(values)).numpy()

@@ -15,11 +15,10 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
-from separatrix.report.ink import DATA, FAINT, INK, MODEL, RIVAL, axis_names, draw, name_line, powers, reading, whole_steps
+from separatrix.report.ink import DASHES, DATA, FAINT, INK, MODEL, RIVAL, draw, reading
+from separatrix.report.labels import axis_names, beside, name_line, powers, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
-
-DASHES: tuple = ("-", (0, (5, 2)), (0, (1.2, 1.6)), (0, (7, 2, 1.2, 2)), (0, (2.5, 2.5)), (0, (9, 3)))
 
 
 @dataclass(frozen=True)
@@ -285,25 +284,3 @@ def _errors(
     )
     axis_names(axes, f"{plural(unit)} after the last value seen", "NMSE up to there")
     return {who: reading(steps, line) for who, line in lines.items()}
-
-
-def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], apart: float = 14) -> None:
-    """Names at the right end of lines, pushed apart where lines end close together.    ends: (name, y, colour, id)"""
-    if not ends:
-        return
-    axes.get_xlim(), axes.get_ylim()  # matplotlib settles its limits only when asked
-    to_units = axes.transData.transform
-    bottom, top = axes.bbox.y0 * 72 / axes.figure.dpi, axes.bbox.y1 * 72 / axes.figure.dpi
-    order = sorted(ends, key=lambda end: end[1])
-    wanted = np.array([to_units((x, y))[1] * 72 / axes.figure.dpi for _, y, _, _ in order])
-    placed = np.clip(wanted, bottom, top)
-    for _ in range(200):  # neighbours push each other apart until nobody touches
-        gaps = np.diff(placed)
-        if len(gaps) == 0 or gaps.min() >= apart - 0.01:
-            break
-        for i in np.flatnonzero(gaps < apart):
-            push = (apart - gaps[i]) / 2
-            placed[i], placed[i + 1] = placed[i] - push, placed[i + 1] + push
-        placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
-    for (text, y, colour, gid), at, want in zip(order, placed, wanted):
-        name_line(axes, x, y, text, colour, dx=6, dy=float(at - want), bold=colour != RIVAL, gid=gid)

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
-from separatrix.report.ink import INK, MODEL, RIVAL, axis_names, draw, reading, whole_steps
-from separatrix.report.sections.forecast import DASHES, beside
+from separatrix.report.ink import DASHES, INK, MODEL, RIVAL, draw, reading
+from separatrix.report.labels import axis_names, beside, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
-from separatrix.report.ink import INK, MODEL, draw, powers
+from separatrix.report.ink import INK, MODEL, draw
+from separatrix.report.labels import powers
 from separatrix.stability.number import Number
 
 

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted
-from separatrix.report.ink import DATA, HALF, MODEL, axis_names, cells, draw
+from separatrix.report.ink import DATA, HALF, MODEL, cells, draw
+from separatrix.report.labels import axis_names
 from separatrix.stability.number import Number
 
 TELLING = 0.2  # of a portrait that the data's halves must share before anything else is compared with it

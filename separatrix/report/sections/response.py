@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain
-from separatrix.report.ink import INK, MODEL, axis_names, draw, powers, reading, whole_steps
-from separatrix.report.sections.forecast import beside
+from separatrix.report.ink import INK, MODEL, draw, reading
+from separatrix.report.labels import axis_names, beside, powers, whole_steps
 from separatrix.stability.number import Number
 
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
-from separatrix.report.ink import DATA, FAINT, INK, MODEL, axis_names, draw, name_line, powers, reading
-from separatrix.report.sections.forecast import beside
+from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
+from separatrix.report.labels import axis_names, beside, name_line, powers
 from separatrix.stability.number import Number
 
 
