@@ -124,7 +124,10 @@ def complex_of(dtype: torch.dtype) -> torch.dtype:
 
 
 def along_time(steps: list[Tensor], empty: Tensor) -> Tensor:
-    """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step."""
+    """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step.
+
+    A copy of a single step too: it may be the state, which must not change when whoever has the output changes that in place.
+    """
     if len(steps) == 1:
-        return steps[0].unsqueeze(1)  # decoding: no copy
+        return steps[0].unsqueeze(1).clone()  # half of what stack takes
     return torch.stack(steps, dim=1) if steps else empty

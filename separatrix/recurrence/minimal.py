@@ -122,7 +122,7 @@ def log_scan_chunked(
     if log_x.shape[1] == 0:
         return log_x.to(dtype), h
     states = _tree(log_a, log_x, h.unsqueeze(1))
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
 @form(refuses=double)

@@ -96,7 +96,7 @@ def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = Non
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         before = torch.cat([first.unsqueeze(1), states[:, :-1]], dim=1)
         states = states + _derivatives(a, b, h, before, reset)
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
 def _tree(a: Tensor, b: Tensor, h: Tensor, apply) -> Tensor:

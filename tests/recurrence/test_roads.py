@@ -282,6 +282,21 @@ def test_shapes_are_known_without_numbers(row: Row):
             assert got.is_meta and got.shape == want.shape and got.dtype is want.dtype
 
 
+@pytest.mark.parametrize("T", [1, 20])
+@every_form
+def test_nobody_writes_into_the_state_of_another(name: str, form: str, dtype: torch.dtype, T: int):
+    """Output, state and inputs lie apart, or whoever changes one in place would change another, at some lengths and not at others."""
+    row = ROWS[name]
+    for without in ({}, {"initial_state": None}):
+        arguments = {k: cast(x, dtype) for k, x in row.example(T).items()} | without
+        y, final = named(row, form)(**arguments)
+        kept = final.clone()
+        for x in (y, *arguments.values()):
+            if is_number(x):
+                x.zero_()
+        assert torch.equal(final, kept)
+
+
 @every_row
 def test_without_an_initial_state_it_starts_at_rest(row: Row):
     arguments = row.example(20)
