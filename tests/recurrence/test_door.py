@@ -181,9 +181,10 @@ def test_plan_speaks_of_what_it_knows():
         plan("nonsense", 5)
 
 
-def test_a_norm_below_one_is_refused():
-    with pytest.raises(ValueError, match=r"^p is 0.5, expected a norm: p >= 1"):
-        dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=0.5)
+@pytest.mark.parametrize("p", [0.5, torch.inf, torch.nan])
+def test_a_norm_below_one_or_without_a_derivative_is_refused(p: float):
+    with pytest.raises(ValueError, match=rf"^p is {p}, expected a norm with a derivative: 1 <= p < inf"):
+        dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=p)
 
 
 keys, gates, gains, h = ones(1, 3, 2, 4), ones(1, 3, 2), ones(2, 3), ones(1, 2, 3)
