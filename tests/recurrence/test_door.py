@@ -26,6 +26,7 @@ from separatrix.recurrence import (
     dplr,
     forced_scan,
     forcing,
+    kaczmarz_step,
     legs_online,
     linear_attention,
     linearize,
@@ -179,6 +180,25 @@ def test_plan_speaks_of_what_it_knows():
     assert "one step" in plan("delta_rule", 1)
     with pytest.raises(ValueError, match=r"'nonsense', expected a Transition or one of .*delta_rule"):
         plan("nonsense", 5)
+
+
+@pytest.mark.parametrize(
+    "k, eta, message",
+    [
+        (ones(1, 3, 2, 4), ones(1, 3, 1), r"^eta is \[1, 3, 1\], expected \[...\] = \[1, 3, 2\]"),
+        (ones(1, 3, 2, 4), -ones(1, 3, 2), r"^eta must be >= 0, got min -1"),
+        (ones(1, 3, 2, 4).long(), ones(1, 3, 2), r"^k is torch.int64, expected a floating point tensor"),
+    ],
+)
+def test_a_kaczmarz_step_names_what_it_cannot_take(k: torch.Tensor, eta: torch.Tensor, message: str):
+    with pytest.raises((ValueError, TypeError), match=message):
+        kaczmarz_step(k, eta)
+
+
+def test_a_kaczmarz_step_is_in_full_precision():
+    """1 / |k|² in half precision would be 0 here, and no step would be made."""
+    k, eta = torch.full((1, 1, 1, 4), 300.0), ones(1, 1, 1)
+    torch.testing.assert_close(kaczmarz_step(k.half(), eta.half()), kaczmarz_step(k, eta))
 
 
 @pytest.mark.parametrize("p", [0.5, torch.inf, torch.nan])
