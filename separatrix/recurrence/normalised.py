@@ -65,7 +65,7 @@ def normalised_attention(
     dtype = working_dtype(q, k, v, S, z)
     k, v_ = k.to(dtype), v.to(dtype)
     z = k.new_full((batch, heads, key), -torch.inf) if z is None else z.to(dtype)
-    if k.shape[1] == 0:
+    if k.numel() == 0:
         S = v_.new_zeros(batch, heads, key, v.shape[3]) if S is None else S.to(dtype)
         return v, Average(S, z)
     sums = log_sums(k, z, reset)

@@ -141,6 +141,13 @@ def test_bad_states_are_refused():
         normalised_attention(q, k, v, initial_state=Average(S[:1], z))
 
 
+def test_a_batch_of_no_rows_is_legal():
+    q, k, v, S, z = (x[:0] for x in example(5))
+    for start in (None, Average(S, z)):
+        o, state = normalised_attention(q, k, v, initial_state=start)
+        assert o.shape == v.shape and state.S.shape == S.shape and state.z.shape == z.shape
+
+
 def test_no_step_is_legal():
     q, k, v, S, z = example(0)
     o, state = normalised_attention(q, k, v, initial_state=Average(S, z))
