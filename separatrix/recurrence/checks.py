@@ -45,6 +45,13 @@ def expect_axes(name: str, tensor: Tensor, axes: str) -> None:
         raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}]")
 
 
+def expect_some(**sizes: int) -> None:
+    """An axis of numbers that a kernel walks, by what it holds: without any, there is no state."""
+    for axis, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"the {axis.replace('_', ' ')} axis has size {size}, expected at least 1")
+
+
 def expect_numbers(first: str, reference: Tensor, **others: Tensor | None) -> None:
     """Floating point or complex, all on the device of the first."""
     expect_number(first, reference)

@@ -19,7 +19,16 @@ import math
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    expect_some,
+    working_dtype,
+)
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, outside_autocast, run
@@ -74,6 +83,7 @@ def dictionary_scan(
     expect_axes("b", b, "batch, time, state")
     expect_axes("dictionary", dictionary, "entries, state, state")
     (batch, time, size), entries = b.shape, dictionary.shape[0]
+    expect_some(entries=entries, state=size)
     expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
     expect_shape("selection", selection, (batch, time, entries), "batch, time, entries")
     if initial_state is not None:

@@ -1,6 +1,7 @@
 """Bad arguments are refused at the door, by name: what came, what was expected."""
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -180,6 +181,23 @@ def test_plan_speaks_of_what_it_knows():
     assert "one step" in plan("delta_rule", 1)
     with pytest.raises(ValueError, match=r"'nonsense', expected a Transition or one of .*delta_rule"):
         plan("nonsense", 5)
+
+
+@pytest.mark.parametrize(
+    "call, axis",
+    [
+        (lambda: linear_attention(ones(1, 3, 2, 0), ones(1, 3, 2, 0), ones(1, 3, 2, 4)), "key"),
+        (lambda: linear_attention(ones(1, 3, 2, 4), ones(1, 3, 2, 4), ones(1, 3, 2, 0)), "value"),
+        (lambda: delta_rule(ones(1, 3, 2, 4), ones(1, 3, 2, 4), ones(1, 3, 2, 0), ones(1, 3, 2)), "value"),
+        (lambda: dictionary_scan(ones(1, 2, 3), ones(3, 0, 0), ones(1, 2, 0)), "state"),
+        (lambda: diagonal_ssm(ones(1, 2, 3), ones(3, 0), ones(3, 0)), "state"),
+        (lambda: companion_ssm(ones(1, 2, 3), ones(3, 0), ones(3, 0), ones(3, 0)), "state"),
+    ],
+)
+def test_an_axis_without_numbers_is_refused(call: Callable, axis: str):
+    """Gradients of what has no values were memory that nobody had written."""
+    with pytest.raises(ValueError, match=f"^the {axis} axis has size 0, expected at least 1"):
+        call()
 
 
 @pytest.mark.parametrize(
