@@ -64,7 +64,7 @@ def block_scan_chunked(A: Tensor, x: Tensor, initial_state: Tensor | None = None
     if x.shape[1] == 0:
         return x.flatten(2).to(out), h.flatten(1)
     states = _tree(A.expand(-1, x.shape[1], -1, -1, -1), x, h.unsqueeze(1))
-    return states.flatten(2).to(out), states[:, -1].flatten(1)
+    return states.flatten(2).to(out), states[:, -1].flatten(1).clone()
 
 
 def _tree(A: Tensor, x: Tensor, h: Tensor) -> Tensor:

@@ -45,6 +45,13 @@ def expect_axes(name: str, tensor: Tensor, axes: str) -> None:
         raise ValueError(f"{name} is {list(tensor.shape)}, expected [{axes}]")
 
 
+def expect_some(**sizes: int) -> None:
+    """An axis of numbers that a kernel walks, by what it holds: without any, there is no state."""
+    for axis, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"the {axis.replace('_', ' ')} axis has size {size}, expected at least 1")
+
+
 def expect_numbers(first: str, reference: Tensor, **others: Tensor | None) -> None:
     """Floating point or complex, all on the device of the first."""
     expect_number(first, reference)
@@ -124,7 +131,10 @@ def complex_of(dtype: torch.dtype) -> torch.dtype:
 
 
 def along_time(steps: list[Tensor], empty: Tensor) -> Tensor:
-    """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step."""
+    """The outputs of all steps as one tensor [batch, time, ...]; `empty` when there was no step.
+
+    A copy of a single step too: it may be the state, which must not change when whoever has the output changes that in place.
+    """
     if len(steps) == 1:
-        return steps[0].unsqueeze(1)  # decoding: no copy
+        return steps[0].unsqueeze(1).clone()  # half of what stack takes
     return torch.stack(steps, dim=1) if steps else empty

@@ -33,6 +33,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_some,
     working_dtype,
 )
 from separatrix.recurrence.dense import Dense, dense_scan
@@ -159,6 +160,7 @@ def companion_ssm(
     expect_axes("u", u, "batch, time, channels")
     expect_axes("a", a, "channels, state")
     shape = (u.shape[2], a.shape[1])
+    expect_some(state=a.shape[1])
     for name, x in (("a", a), ("b", b), ("c", c)):
         expect_shape(name, x, shape, "channels, state")
     if initial_state is not None:

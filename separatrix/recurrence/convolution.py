@@ -111,7 +111,7 @@ def in_stretches(
     convolve: Callable[[Tensor, Tensor, int], Tensor], kernel: Tensor, u: Tensor, initial_state: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """y and the last state, from convolve(kernel, x, before): the outputs of x but for the first `before`. Cut where any row is reset."""
-    if u.shape[1] == 0 or (reset is not None and not readable(reset)):
+    if u.numel() == 0 or (reset is not None and not readable(reset)):
         return long_convolution_dense(kernel, u, initial_state, reset)
     kernel, x, state = enter(kernel, u, initial_state)
     cuts = {0, u.shape[1]} if reset is None else {0, u.shape[1], *(int(t) for t in reset.any(0).nonzero())}
@@ -133,11 +133,10 @@ def enter(kernel: Tensor, u: Tensor, initial_state: Tensor | None) -> tuple[Tens
 
 
 def latest(x: Tensor, count: int) -> Tensor:
-    """The last `count` steps of x, zeros before the first; a copy where a view would keep much more alive than that."""
+    """The last `count` steps of x, zeros before the first; a copy, since x may be what the caller goes on to write into."""
     if x.shape[1] < count:
         return torch.cat([x.new_zeros(x.shape[0], count - x.shape[1], x.shape[2]), x], dim=1)
-    kept = x[:, x.shape[1] - count :]
-    return kept if 2 * count > x.shape[1] else kept.clone()
+    return x[:, x.shape[1] - count :].clone()
 
 
 @twin("long_convolution")

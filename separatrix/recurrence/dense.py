@@ -76,7 +76,7 @@ def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None
     if reset is not None:
         A = A.masked_fill(reset.reshape(*reset.shape, *[1] * (A.ndim - 2)), 0)
     states = _tree(A, b, h.unsqueeze(1))
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
 def _tree(A: Tensor, b: Tensor, h: Tensor) -> Tensor:

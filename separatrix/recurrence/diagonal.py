@@ -66,7 +66,7 @@ def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = N
     if x.shape[1] == 0:
         return x.to(dtype), h
     states = _tree(a, x, h.unsqueeze(1), None if reset is None else beside(reset, x))
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
 def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
@@ -99,7 +99,7 @@ def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
     matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
     terms = matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)
     states = (terms if reset is None else terms.masked_fill(beside(parted(reset), x), 0)).sum(2)
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
 @form

@@ -22,6 +22,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_some,
     working_dtype,
 )
 from separatrix.recurrence.convolution import toeplitz
@@ -43,6 +44,7 @@ def diagonal_ssm(
     expect_axes("a", a, "channels, state")
     batch, time, channels = u.shape
     expect_shape("a", a, (channels, a.shape[1]), "channels, state")
+    expect_some(channels=channels, state=a.shape[1])
     expect_shape("c", c, a.shape, "channels, state")
     if skip is not None:
         expect_shape("skip", skip, (channels,), "channels")

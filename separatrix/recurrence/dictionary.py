@@ -14,10 +14,21 @@ Cost     O(T K N²) to mix, O(T N²) to move.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    expect_some,
+    working_dtype,
+)
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, outside_autocast, run
@@ -36,8 +47,8 @@ def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -
     expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
     if selection.shape[-1:] != (entries,):
         raise ValueError(f"selection is {list(selection.shape)}, expected [..., entries] with the {entries} entries of the dictionary")
-    if not p >= 1:
-        raise ValueError(f"p is {p}, expected a norm: p >= 1")
+    if not 1 <= p < math.inf:
+        raise ValueError(f"p is {p}, expected a norm with a derivative: 1 <= p < inf")
     return Dense(normalise(mixture(selection, dictionary), p))
 
 
@@ -47,7 +58,9 @@ def mixture(selection: Tensor, dictionary: Tensor) -> Tensor:
 
 
 def normalise(M: Tensor, p: float) -> Tensor:
-    """Columns of p-norm 1, or 0."""
+    """Columns of p-norm 1, or 0. The result is blind to the scale of a column, whose powers may leave the range of numbers."""
+    largest = M.detach().abs().amax(-2, keepdim=True)
+    M = M / torch.where(largest > 0, largest, 1)
     size = M.abs().pow(p).sum(-2, keepdim=True)
     return torch.where(size > 0, M * torch.where(size > 0, size, 1).pow(-1 / p), 0)
 
@@ -62,7 +75,7 @@ def dictionary_scan(
 ) -> tuple[Tensor, Tensor]:
     """h_t = A_t h_{t-1} + b_t,  A_t the mixture of a dictionary, its columns of p-norm 1.
 
-    selection [B, T, K] before its softmax, dictionary [K, N, N], b [B, T, N], initial_state [B, N], reset [B, T] bool, p >= 1
+    selection [B, T, K] before its softmax, dictionary [K, N, N], b [B, T, N], initial_state [B, N], reset [B, T] bool, 1 <= p < inf
     ->  h [B, T, N], final state [B, N].
     """
     expect_numbers("b", b, selection=selection, dictionary=dictionary, initial_state=initial_state)
@@ -70,13 +83,14 @@ def dictionary_scan(
     expect_axes("b", b, "batch, time, state")
     expect_axes("dictionary", dictionary, "entries, state, state")
     (batch, time, size), entries = b.shape, dictionary.shape[0]
+    expect_some(entries=entries, state=size)
     expect_shape("dictionary", dictionary, (entries, size, size), "entries, state, state")
     expect_shape("selection", selection, (batch, time, entries), "batch, time, entries")
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (batch, size), "batch, state")
     expect_reset(reset, batch, time)
-    if not p >= 1:
-        raise ValueError(f"p is {p}, expected a norm: p >= 1")
+    if not 1 <= p < math.inf:
+        raise ValueError(f"p is {p}, expected a norm with a derivative: 1 <= p < inf")
     return run("dictionary_scan", time, selection, dictionary, b, initial_state, reset, p)
 
 

@@ -27,10 +27,12 @@ Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (A, B, dt) -
 def zoh(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:
     """A, B and dt broadcast; -> (a, b). A = 0 is an integrator: b = Δ B."""
     a, grown = exponentials(A, dt)
-    resting = A == 0
-    if readable(resting) and not resting.any():
+    z = dt * A
+    slow = z.detach().abs() < torch.finfo(z.dtype).eps ** 0.5
+    if readable(slow) and not slow.any():
         return a, grown / A * B
-    return a, torch.where(resting, dt.to(a.dtype), grown / A.masked_fill(resting, 1)) * B
+    # there the derivative of the quotient is a difference of large numbers
+    return a, torch.where(slow, dt * (1 + z / 2 * (1 + z / 3)), grown / torch.where(slow, 1, A)) * B
 
 
 def exponentials(A: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:

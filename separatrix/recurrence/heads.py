@@ -20,6 +20,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_some,
     working_dtype,
 )
 
@@ -81,6 +82,7 @@ def expect_heads(
     batch, time, heads, key = q.shape
     value_heads, value = v.shape[2:]
     expect_shape("v", v, (batch, time, value_heads, value), "batch, time, value heads, value")
+    expect_some(key=key, value=value)
     if heads == 0 or value_heads % heads:
         raise ValueError(f"v has {value_heads} heads and {query} has {heads}: the value heads must be a multiple of the query heads")
     if beta is not None:

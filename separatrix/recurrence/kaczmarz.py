@@ -12,10 +12,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_number
+from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, expect_real, expect_shape, working_dtype
 
 
 def kaczmarz_step(k: Tensor, eta: Tensor, eps: float = 1e-6) -> Tensor:
-    """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...]"""
-    expect_number("k", k)
-    return eta / (k.square().sum(-1) + eps)
+    """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...] in the working precision: |k|² leaves half precision at 256."""
+    expect_numbers("k", k, eta=eta)
+    expect_real(k=k, eta=eta)
+    if k.ndim == 0:
+        raise ValueError("k is [], expected [..., key]")
+    expect_shape("eta", eta, tuple(k.shape[:-1]), "...")
+    expect_at_least_zero("eta", eta)
+    if not eps >= 0:
+        raise ValueError(f"eps is {eps}, expected 0 or more")
+    working = working_dtype(k, eta)
+    return eta.to(working) / (k.to(working).square().sum(-1) + eps)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_number, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
-from separatrix.recurrence.diagonal import diagonal_scan
+from separatrix.recurrence.diagonal import beside, diagonal_scan
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.twins import twin
@@ -104,9 +104,11 @@ def log_scan_recurrent(
     log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Equation (3), read aloud."""
-    log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state, reset)
+    log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state)
+    clears = None if reset is None else beside(reset, log_x).unbind(1)
     steps = []
-    for a, x in zip(log_a.unbind(1), log_x.unbind(1)):
+    for t, (a, x) in enumerate(zip(log_a.unbind(1), log_x.unbind(1))):
+        h = h if clears is None else h.masked_fill(clears[t], -torch.inf)
         h = log_add(a + h, x)
         steps.append(h)
     return along_time(steps, log_x).to(dtype), h
@@ -118,11 +120,11 @@ def log_scan_chunked(
     log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
-    log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state, reset)
+    log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state)
     if log_x.shape[1] == 0:
         return log_x.to(dtype), h
-    states = _tree(log_a, log_x, h.unsqueeze(1))
-    return states.to(dtype), states[:, -1]
+    states = _tree(log_a, log_x, h.unsqueeze(1), None if reset is None else beside(reset, log_x))
+    return states.to(dtype), states[:, -1].clone()
 
 
 @form(refuses=double)
@@ -135,20 +137,26 @@ def log_scan_fused(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = 
     return states.to(log_x.dtype), final
 
 
-def _tree(a: Tensor, x: Tensor, h: Tensor) -> Tensor:
+def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
     """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
     time = x.shape[1]
+    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
     before = h
     if time > 1:
         pairs = time // 2
         first, second = a[:, : 2 * pairs : 2], a[:, 1::2]
-        odd = _tree(first + second, log_add(second + x[:, : 2 * pairs : 2], x[:, 1::2]), h)
+        merged = None if early is None or late is None else early[:, :pairs] | late
+        odd = _tree(_cleared(first + second, merged), log_add(second + _cleared(x[:, : 2 * pairs : 2], late), x[:, 1::2]), h, merged)
         before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = log_add(a[:, 0::2] + before, x[:, 0::2])
+    even = log_add(a[:, 0::2] + _cleared(before, early), x[:, 0::2])
     if time == 1:
         return even
     woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
     return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
+
+
+def _cleared(log_h: Tensor, clear: Tensor | None) -> Tensor:
+    return log_h if clear is None else log_h.masked_fill(clear, -torch.inf)
 
 
 def log_add(x: Tensor, y: Tensor) -> Tensor:
@@ -158,10 +166,8 @@ def log_add(x: Tensor, y: Tensor) -> Tensor:
     return high + gap.exp().log1p()
 
 
-def _enter(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
+def _enter(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     working = working_dtype(log_a, log_x, initial_state)
     dtype, log_a, log_x = log_x.dtype, log_a.to(working), log_x.to(working)
-    if reset is not None:
-        log_a = log_a.masked_fill(reset.reshape(*reset.shape, *[1] * (log_a.ndim - 2)), -torch.inf)
     rest = log_x.new_full((log_x.shape[0], *log_x.shape[2:]), -torch.inf)
     return log_a, log_x, rest if initial_state is None else initial_state.to(working), dtype

@@ -92,29 +92,38 @@ def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = Non
     if reset is not None:
         rest, _ = least(cap, torch.zeros_like(floor))
         floor = torch.where(_along(reset, floor), torch.maximum(rest, floor), floor)
-        cap = cap.masked_fill(_along(reset, cap), -torch.inf)
-    states = _tree(cap, floor, first.unsqueeze(1), apply_diagonal if a.ndim == b.ndim else apply_matrix)
+    clear = None if reset is None else _along(reset, floor)
+    states = _tree(cap, floor, first.unsqueeze(1), clear, apply_diagonal if a.ndim == b.ndim else apply_matrix)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         before = torch.cat([first.unsqueeze(1), states[:, :-1]], dim=1)
         states = states + _derivatives(a, b, h, before, reset)
-    return states.to(dtype), states[:, -1]
+    return states.to(dtype), states[:, -1].clone()
 
 
-def _tree(a: Tensor, b: Tensor, h: Tensor, apply) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
+def _tree(a: Tensor, b: Tensor, h: Tensor, clear: Tensor | None, apply) -> Tensor:
+    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others.
+
+    Where `clear`, nothing passes, not even a NaN, which a cap of minus infinity would let through.
+    """
     time = b.shape[1]
+    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
     before = h
     if time > 1:
         pairs = time // 2
         first, second = a[:, : 2 * pairs : 2], a[:, 1::2]
         merged = torch.minimum(second, first) if apply is apply_diagonal else product(second, first)
-        odd = _tree(merged, torch.maximum(apply(second, b[:, : 2 * pairs : 2]), b[:, 1::2]), h, apply)
+        cleared = None if early is None or late is None else early[:, :pairs] | late
+        odd = _tree(merged, torch.maximum(_passed(apply(second, b[:, : 2 * pairs : 2]), late), b[:, 1::2]), h, cleared, apply)
         before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = torch.maximum(apply(a[:, 0::2], before), b[:, 0::2])
+    even = torch.maximum(_passed(apply(a[:, 0::2], before), early), b[:, 0::2])
     if time == 1:
         return even
     woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
     return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
+
+
+def _passed(low: Tensor, clear: Tensor | None) -> Tensor:
+    return low if clear is None else low.masked_fill(clear, -torch.inf)
 
 
 def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor | None) -> Tensor:

@@ -105,13 +105,13 @@ def newton_scan(
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)
+    if guess is not None:
+        expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
     for part in (x, initial_state, reset, guess, *cell.tensors()):
         if part is not None and (part.is_meta or is_batched(part)):
             why = "meta tensors have none" if part.is_meta else "vmap hides them"
             raise NotImplementedError(f"newton_scan stops where values say so, and {why}: {LOOP}")
     wide, drive, start = enter(cell, x, initial_state)
-    if guess is not None:
-        expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
     tolerance = ROUNDINGS * torch.finfo(drive.dtype).eps if tolerance is None else tolerance
     with torch.no_grad():
         solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations)

@@ -4,7 +4,7 @@
     S_t = diag(exp(z_{t-1} - z_t)) S_{t-1} + exp(k_t - z_t) v_tᵀ          o_t = scale S_tᵀ q_t                    (2)
 
 Row i of S_t is the mean of all v_s so far under softmax_s(k_s[i]): nothing grows, whatever the length, and nothing decays unless
-something louder arrives. The state is the pair (S, z); z = -inf is the state before the first step.
+something louder arrives. The state is the pair (S, z); z = -inf is the state before the first step, and a logit of -inf writes nothing.
 
 (2) is linear attention. (1) is a diagonal scan of exp(k_s - m_s), m the largest logit so far, which drops out of z: any number near it
 will do, so it is found without gradients.
@@ -15,12 +15,13 @@ Cost     that of linear attention and of one diagonal scan of size H K.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_numbers, expect_parts, expect_real, expect_shape, working_dtype
+from separatrix.recurrence.checks import NotANumber, expect_numbers, expect_parts, expect_real, expect_shape, readable, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.heads import expect_heads
 from separatrix.recurrence.linear_attention import linear_attention
@@ -56,18 +57,24 @@ def normalised_attention(
         expect_numbers("q", q, z=z)
         expect_real(z=z)
         expect_shape("z", z, (batch, heads, key), "batch, heads, key")
+    if reset is not None and k.shape[1] and S is not None and z is not None:
+        S, z = S.masked_fill(reset[:, 0, None, None, None], 0), z.masked_fill(reset[:, 0, None, None], -torch.inf)
+    for name, x in (("k", k), ("z", z)):
+        if x is not None and readable(x) and not (largest := x.detach().amax().item()) < torch.inf:
+            raise (NotANumber if math.isnan(largest) else ValueError)(f"{name} must be < inf, got max {largest}")
     dtype = working_dtype(q, k, v, S, z)
     k, v_ = k.to(dtype), v.to(dtype)
     z = k.new_full((batch, heads, key), -torch.inf) if z is None else z.to(dtype)
-    if k.shape[1] == 0:
+    if k.numel() == 0:
         S = v_.new_zeros(batch, heads, key, v.shape[3]) if S is None else S.to(dtype)
         return v, Average(S, z)
     sums = log_sums(k, z, reset)
-    log_decay = torch.cat([z.unsqueeze(1), sums[:, :-1]], dim=1) - sums
+    written = sums.masked_fill(sums.isneginf(), 0)
+    log_decay = torch.cat([z.unsqueeze(1), sums[:, :-1]], dim=1) - written
     if reset is not None:
         log_decay = log_decay.masked_fill(reset[:, :, None, None], -torch.inf)
-    o, S = linear_attention(q, (k - sums).exp(), v_, log_decay.clamp(max=0), scale, S)
-    return o.to(v.dtype), Average(S, sums[:, -1])
+    o, S = linear_attention(q, (k - written).exp(), v_, log_decay.clamp(max=0), scale, S)
+    return o.to(v.dtype), Average(S, sums[:, -1].clone())
 
 
 def log_sums(k: Tensor, z: Tensor, reset: Tensor | None = None) -> Tensor:
@@ -77,13 +84,14 @@ def log_sums(k: Tensor, z: Tensor, reset: Tensor | None = None) -> Tensor:
     if reset is not None:
         gap = gap.masked_fill(reset.reshape(*reset.shape, *[1] * (k.ndim - 2)), -torch.inf)
     sums, _ = diagonal_scan(gap.exp(), (k - top).exp(), torch.ones_like(z))
-    return top + sums.log()
+    # a logarithm of 0 would have a derivative
+    return torch.where(sums > 0, top + sums.clamp(min=torch.finfo(sums.dtype).tiny).log(), -torch.inf)
 
 
 def running_maximum(k: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:
-    """The largest of z and all k so far, or since the last reset; there only about, which is enough."""
-    lowest = k.amin()
-    first = z.clamp(min=lowest).unsqueeze(1)
+    """The largest of z and all k so far, or since the last reset; there only about, which is enough. Never -inf."""
+    lowest = k.masked_fill(k.isneginf(), torch.inf).amin().nan_to_num(posinf=0)
+    k, first = torch.maximum(k, lowest), torch.maximum(z, lowest).unsqueeze(1)
     if reset is None:
         return torch.cat([first, k], dim=1).cummax(1).values[:, 1:]
     # every stretch is lifted above the one before it

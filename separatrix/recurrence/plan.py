@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -34,6 +35,7 @@ Refusal = Callable[..., str | None]
 
 _refusals: dict[str, Refusal] = {}
 _pays_from: dict[str, int] = {}
+_restarts: dict[str, tuple[int, int]] = {}  # the places of an operation's initial state and reset among its arguments
 
 
 def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2) -> Any:
@@ -46,6 +48,8 @@ def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_f
         return partial(form, refuses=refuses, pays_from=pays_from)
     operation, _, name = function.__name__.rpartition("_")
     OPERATIONS.setdefault(operation, {})[name] = function
+    arguments = list(signature(function).parameters)
+    _restarts[operation] = (arguments.index("initial_state"), arguments.index("reset"))
     _pays_from[function.__name__] = pays_from
     if refuses is not None:
         _refusals[function.__name__] = refuses
@@ -148,7 +152,24 @@ def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     name, _ = choose(operation, inputs, time)
     function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
-    return full_precision(function, *inputs)
+    return full_precision(function, *restarted(operation, inputs))
+
+
+def restarted(operation: str, inputs: tuple) -> tuple:
+    """The inputs, the initial state cleared in rows that the first step resets: most forms multiply it by zero, and a NaN stays one."""
+    place, of_reset = _restarts[operation]
+    state, reset = inputs[place], inputs[of_reset]
+    if state is None or reset is None or reset.shape[1] == 0:
+        return inputs
+
+    def clear(part: Tensor) -> Tensor:
+        return part.masked_fill(reset[:, 0].reshape(-1, *[1] * (part.ndim - 1)), 0)
+
+    if isinstance(state, tuple):
+        cleared: Any = type(state)(*map(clear, state))
+    else:
+        cleared = clear(state) if isinstance(state, Tensor) else state.map(clear)
+    return *inputs[:place], cleared, *inputs[place + 1 :]
 
 
 def full_precision(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:

@@ -89,7 +89,7 @@ def scan2d_chunked(
         h = _line_by_line(a, x, before, edge)
     else:  # exchange the axes, and with them the two states
         h = _line_by_line(a.transpose(1, 2).flip(3, 4), x.transpose(1, 2).flip(3), edge.flip(2), before.flip(2)).transpose(1, 2).flip(3)
-    return h.to(dtype), (h[:, -1] if x.shape[1] else before)
+    return h.to(dtype), (h[:, -1].clone() if x.shape[1] else before)
 
 
 def _line_by_line(a: Tensor, x: Tensor, before: Tensor, edge: Tensor) -> Tensor:

@@ -163,7 +163,7 @@ def selective_scan_dense(
         y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
         return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
     states = (passed * x.unsqueeze(1)).masked_fill(parted(reset)[..., None, None], 0).sum(2)
-    return leave((states @ C.unsqueeze(-1)).squeeze(-1), u, D, z, dtype), states[:, -1]
+    return leave((states @ C.unsqueeze(-1)).squeeze(-1), u, D, z, dtype), states[:, -1].clone()
 
 
 @form(refuses=real_single, pays_from=1)

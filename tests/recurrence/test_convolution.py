@@ -48,6 +48,26 @@ def test_every_form_is_the_definition(form: str, dtype: torch.dtype, T: int, L: 
     assert y.dtype is dtype and last.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
 
 
+@every_form
+@pytest.mark.parametrize("batch, D", [(0, 3), (2, 0)])
+def test_nothing_to_convolve_is_legal(form: str, dtype: torch.dtype, batch: int, D: int):
+    kernel, u, state = (cast(x, dtype).requires_grad_() for x in example(7, 5, D, batch))
+    for before in (state, None):
+        y, last = FORMS[form](kernel, u, before)
+        assert y.shape == (batch, 7, D) and last.shape == (batch, 4, D)
+        (y.sum() + last.sum()).backward()
+    assert not kernel.grad.any()
+
+
+@every_form
+def test_the_state_is_no_part_of_the_input(form: str, dtype: torch.dtype):
+    kernel, u, _ = (cast(x, dtype) for x in example(9, 9))
+    _, last = FORMS[form](kernel, u)
+    kept = last.clone()
+    u.zero_()
+    assert torch.equal(last, kept)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @given(T=st.integers(0, 90), L=st.sampled_from([1, 3, 40, 150]), packed=st.booleans(), data=st.data())
 def test_cut_anywhere_is_whole(dtype: torch.dtype, T: int, L: int, packed: bool, data: st.DataObject):

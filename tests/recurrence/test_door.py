@@ -1,6 +1,7 @@
 """Bad arguments are refused at the door, by name: what came, what was expected."""
 
 import inspect
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -26,6 +27,7 @@ from separatrix.recurrence import (
     dplr,
     forced_scan,
     forcing,
+    kaczmarz_step,
     legs_online,
     linear_attention,
     linearize,
@@ -181,9 +183,46 @@ def test_plan_speaks_of_what_it_knows():
         plan("nonsense", 5)
 
 
-def test_a_norm_below_one_is_refused():
-    with pytest.raises(ValueError, match=r"^p is 0.5, expected a norm: p >= 1"):
-        dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=0.5)
+@pytest.mark.parametrize(
+    "call, axis",
+    [
+        (lambda: linear_attention(ones(1, 3, 2, 0), ones(1, 3, 2, 0), ones(1, 3, 2, 4)), "key"),
+        (lambda: linear_attention(ones(1, 3, 2, 4), ones(1, 3, 2, 4), ones(1, 3, 2, 0)), "value"),
+        (lambda: delta_rule(ones(1, 3, 2, 4), ones(1, 3, 2, 4), ones(1, 3, 2, 0), ones(1, 3, 2)), "value"),
+        (lambda: dictionary_scan(ones(1, 2, 3), ones(3, 0, 0), ones(1, 2, 0)), "state"),
+        (lambda: diagonal_ssm(ones(1, 2, 3), ones(3, 0), ones(3, 0)), "state"),
+        (lambda: companion_ssm(ones(1, 2, 3), ones(3, 0), ones(3, 0), ones(3, 0)), "state"),
+    ],
+)
+def test_an_axis_without_numbers_is_refused(call: Callable, axis: str):
+    """Gradients of what has no values were memory that nobody had written."""
+    with pytest.raises(ValueError, match=f"^the {axis} axis has size 0, expected at least 1"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "k, eta, message",
+    [
+        (ones(1, 3, 2, 4), ones(1, 3, 1), r"^eta is \[1, 3, 1\], expected \[...\] = \[1, 3, 2\]"),
+        (ones(1, 3, 2, 4), -ones(1, 3, 2), r"^eta must be >= 0, got min -1"),
+        (ones(1, 3, 2, 4).long(), ones(1, 3, 2), r"^k is torch.int64, expected a floating point tensor"),
+    ],
+)
+def test_a_kaczmarz_step_names_what_it_cannot_take(k: torch.Tensor, eta: torch.Tensor, message: str):
+    with pytest.raises((ValueError, TypeError), match=message):
+        kaczmarz_step(k, eta)
+
+
+def test_a_kaczmarz_step_is_in_full_precision():
+    """1 / |k|² in half precision would be 0 here, and no step would be made."""
+    k, eta = torch.full((1, 1, 1, 4), 300.0), ones(1, 1, 1)
+    torch.testing.assert_close(kaczmarz_step(k.half(), eta.half()), kaczmarz_step(k, eta))
+
+
+@pytest.mark.parametrize("p", [0.5, torch.inf, torch.nan])
+def test_a_norm_below_one_or_without_a_derivative_is_refused(p: float):
+    with pytest.raises(ValueError, match=rf"^p is {p}, expected a norm with a derivative: 1 <= p < inf"):
+        dictionary_scan(ones(1, 2, 3), ones(3, 4, 4), ones(1, 2, 4), p=p)
 
 
 keys, gates, gains, h = ones(1, 3, 2, 4), ones(1, 3, 2), ones(2, 3), ones(1, 2, 3)

@@ -7,6 +7,7 @@ from torch import Tensor
 from separatrix.recurrence import OPERATIONS, diagonal_scan, hippo, init
 from separatrix.recurrence.diagonal_ssm import ssm_kernel
 from separatrix.recurrence.discretize import bilinear, dss, zoh
+from separatrix.recurrence.selective2d import hold
 from tests import golden
 
 MEASURES = {"legs": hippo.legs, "legt": hippo.legt, "lagt": hippo.lagt, "fout": hippo.fout}
@@ -134,6 +135,21 @@ def test_s4d_kernels(name: str, form: str):
 def test_zero_order_hold_of_an_integrator():
     a, b = zoh(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), torch.full((3,), 0.1, dtype=torch.float64))
     assert torch.equal(a, torch.ones(3, dtype=torch.float64)) and torch.equal(b, torch.full((3,), 0.1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128], ids=str)
+@pytest.mark.parametrize("A", [0.0, -1e-30, -1e-12, -1e-7, -1e-4, -1e-2, -1.0])
+def test_the_derivative_of_a_hold_is_right_down_to_an_integrator(A: float, dtype: torch.dtype):
+    """b = Δ φ(Δ A), φ(z) = 1 + z/2 + z²/6 + ..., so db/dA = Δ² φ'."""
+    slow, dt = torch.tensor(A, dtype=dtype, requires_grad=True), torch.tensor(0.1, dtype=dtype).real
+    z = 0.1 * A
+    want = 0.1**2 * (1 / 2 + z / 3 + z**2 / 8 + z**3 / 30 + z**4 / 144)
+    within = 30 * torch.finfo(dtype).eps ** 0.5
+    (got,) = torch.autograd.grad(zoh(slow, torch.ones_like(slow), dt)[1].real, slow)
+    assert abs(complex(got) - want) < within * want
+    if not dtype.is_complex:
+        (got,) = torch.autograd.grad(hold(dt, slow)[1], slow)
+        assert abs(float(got) - want) < within * want
 
 
 @pytest.mark.parametrize("call", [lambda: init.s4d_lin(7), lambda: init.s5(12, 5), lambda: hippo.fout(5), lambda: init.ring(3, 0.9, 0.5)])

@@ -201,6 +201,17 @@ def test_a_reset_is_a_restart():
         torch.testing.assert_close(packed[1:, 4:], alone)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_not_even_a_nan_passes_a_reset(form: str):
+    reset = torch.zeros(BATCH, 20, dtype=torch.bool)
+    reset[:, [9, 14]] = True
+    clean = -randn(BATCH, 20, 5).abs().float(), randn(BATCH, 20, 5).float(), randn(BATCH, 5).float()
+    broken = tuple(x.clone() for x in clean)
+    broken[0][:, 3], broken[1][:, 7], broken[2][:] = torch.nan, torch.nan, torch.nan
+    (got, last), (want, final) = (FORMS[form](*values, reset) for values in (broken, clean))
+    assert got[:, :9].isnan().any() and torch.equal(got[:, 9:], want[:, 9:]) and torch.equal(last, final)
+
+
 def test_the_gain_keeps_every_digit_of_a_slow_mode():
     rate = torch.logspace(-30, 2, 200, dtype=torch.float64)
     exact = lru_gain(-rate)

@@ -108,6 +108,17 @@ def test_a_tie_goes_to_the_past(kind: str, form: str):
 
 
 @every_form
+def test_not_even_a_nan_passes_a_reset(kind: str, form: str):
+    reset = torch.zeros(B, 20, dtype=torch.bool)
+    reset[:, [9, 14]] = True
+    clean = example(kind, 20)
+    broken = tuple(x.clone() for x in clean)
+    broken[0][:, 3], broken[1][:, 7], broken[2][:] = torch.nan, torch.nan, torch.nan
+    (got, last), (want, final) = (form_of(form)(*values, reset) for values in (broken, clean))
+    assert got[:, :9].isnan().any() and torch.equal(got[:, 9:], want[:, 9:]) and torch.equal(last, final)
+
+
+@every_form
 def test_a_nan_stays_one(kind: str, form: str):
     for spoiled in range(3):
         values = [x.clone() for x in example(kind, 20)]

@@ -96,12 +96,56 @@ def test_logits_of_any_size():
     torch.testing.assert_close(top - 10_000, z, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_logit_of_minus_infinity_writes_nothing(packed: bool):
+    """Padding in front of a sequence, and a step within: values and gradients are those of the other steps alone, in all rows."""
+    q, k, v, *_ = example(20)
+    reset = torch.zeros(BATCH, 20, dtype=torch.bool)
+    reset[1, 9] = packed
+    skipped, rest = [0, 1, 2, 12], [t for t in range(20) if t not in (0, 1, 2, 12)]
+    hidden = torch.zeros(20, dtype=torch.bool)
+    hidden[skipped] = True
+
+    def masked(q, k, v):
+        o, state = normalised_attention(q, k.masked_fill(hidden[:, None, None], -torch.inf), v, reset=reset)
+        assert not o[:, :3].any()
+        return o[:, rest], state.S, state.z
+
+    def without(q, k, v):
+        o, state = normalised_attention(q[:, rest], k[:, rest], v[:, rest], reset=reset[:, rest])
+        return o, state.S, state.z
+
+    for dtype in (torch.float64, torch.float32):
+        agree(masked, without, (q, k, v), dtype)
+        agree(gradient(masked), gradient(without), (q, k, v), dtype)
+
+
+def test_what_diverged_is_named_and_cleared_by_a_reset_before_the_first_step():
+    q, k, v, S, z = example(5)
+    z[0] = S[0] = torch.nan
+    with pytest.raises(ValueError, match=r"^z must be < inf, got max nan"):
+        call(q, k, v, S, z)
+    with pytest.raises(ValueError, match=r"^k must be < inf, got max inf"):
+        normalised_attention(q, k + torch.inf, v)
+    reset = torch.zeros(BATCH, 5, dtype=torch.bool)
+    reset[0, 0] = True
+    for got, want in zip(call(q, k, v, S, z, reset), call(q, k, v, S.nan_to_num(1.0), z.nan_to_num(2.0), reset)):
+        assert torch.equal(got, want)
+
+
 def test_bad_states_are_refused():
     q, k, v, S, z = example(5)
     with pytest.raises(ValueError, match=r"^z is \[2, 2\], expected \[batch, heads, key\] = \[2, 2, 4\]"):
         normalised_attention(q, k, v, initial_state=Average(S, z[..., 0]))
     with pytest.raises(ValueError, match=r"^initial_state is "):
         normalised_attention(q, k, v, initial_state=Average(S[:1], z))
+
+
+def test_a_batch_of_no_rows_is_legal():
+    q, k, v, S, z = (x[:0] for x in example(5))
+    for start in (None, Average(S, z)):
+        o, state = normalised_attention(q, k, v, initial_state=start)
+        assert o.shape == v.shape and state.S.shape == S.shape and state.z.shape == z.shape
 
 
 def test_no_step_is_legal():

@@ -217,6 +217,26 @@ def test_a_reset_is_a_restart(name: str, form: str, dtype: torch.dtype, T: int, 
     ruler(row)(gradient(packed), gradient(alone), values, dtype)
 
 
+@pytest.mark.parametrize("T", [1, 20])
+@every_row
+def test_a_reset_before_the_first_step_clears_whatever_the_state_is(row: Row, T: int):
+    """A row of a batch that serves another sequence now: multiplied by zero, a NaN of the last one would stay in it for ever."""
+    arguments = {k: cast(x, torch.float32) for k, x in row.example(T).items()}
+    reset = torch.zeros(BATCH, T, dtype=torch.bool)
+    reset[0, 0] = True
+    broken = arguments["initial_state"].clone()
+    broken[0] = torch.nan
+
+    def results(state: Tensor) -> tuple[Tensor, ...]:
+        given_ = {k: x.clone().requires_grad_() if is_number(x) else x for k, x in (arguments | {"initial_state": state}).items()}
+        y, final = public(row)(**given_, reset=reset)
+        leaves = [x for x in given_.values() if is_number(x)]
+        return y, final, *torch.autograd.grad(y.abs().sum() + final.abs().sum(), leaves, materialize_grads=True, allow_unused=True)
+
+    for got, want in zip(results(broken), results(arguments["initial_state"])):
+        torch.testing.assert_close(got, want)
+
+
 @rows_of([row for row in FINEST if ROWS[row[0]].linear and not ROWS[row[0]].parts])  # a State may hold what is not: its own tests say
 def test_it_superposes(name: str, form: str, dtype: torch.dtype):
     """Linear in what drives it together with the initial state."""
@@ -280,6 +300,21 @@ def test_shapes_are_known_without_numbers(row: Row):
         hollow = {k: x.to("meta") if isinstance(x, Tensor) else x for k, x in arguments.items()}
         for got, want in zip(public(row)(**hollow), public(row)(**arguments)):
             assert got.is_meta and got.shape == want.shape and got.dtype is want.dtype
+
+
+@pytest.mark.parametrize("T", [1, 20])
+@every_form
+def test_nobody_writes_into_the_state_of_another(name: str, form: str, dtype: torch.dtype, T: int):
+    """Output, state and inputs lie apart, or whoever changes one in place would change another, at some lengths and not at others."""
+    row = ROWS[name]
+    for without in ({}, {"initial_state": None}):
+        arguments = {k: cast(x, dtype) for k, x in row.example(T).items()} | without
+        y, final = named(row, form)(**arguments)
+        kept = final.clone()
+        for x in (y, *arguments.values()):
+            if is_number(x):
+                x.zero_()
+        assert torch.equal(final, kept)
 
 
 @every_row

@@ -85,3 +85,18 @@ def test_a_reset_clears_by_selection(name: str, form: str, dtype: torch.dtype):
     reset[:, at] = True
     (got, last), (want, final) = (OPERATIONS[row.operation][form](**arguments, reset=reset) for arguments in (spoilt, clean))
     assert got[:, :at].isnan().any() and torch.equal(got[:, at:], want[:, at:]) and torch.equal(last, final)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("p", [1.0, 1.2, 2.0, 10.0])
+@rows_of([row for row in ALL if row[0] == "dictionary" and row[2] is torch.float32])
+def test_the_scale_of_a_dictionary_is_nothing(name: str, form: str, dtype: torch.dtype, p: float, size: float):
+    """Powers of small numbers vanish and those of large ones are infinite, columns of norm 1 are neither. A column of zeros stays zero."""
+    arguments = ROWS[name].example(20) | {"p": p}
+    scaled = arguments | {"dictionary": size * arguments["dictionary"]}
+    agree(road(ROWS[name], form, scaled), road(ROWS[name], "recurrent", scaled), tuple(scaled.values()), dtype)
+    gradients = gradient(road(ROWS[name], form, scaled))(*(cast(x, dtype) for x in scaled.values()))
+    wanted = gradient(road(ROWS[name], "recurrent", arguments if size else scaled))(*(arguments if size else scaled).values())
+    for key, got, want in zip((key for key, x in scaled.items() if is_number(x)), gradients, wanted):
+        want = want / size if size and key == "dictionary" else want
+        assert (got.double() - want).abs().max() <= 1e-4 * want.abs().max(), key

@@ -76,10 +76,12 @@ def _parts(b: Tensor) -> list[slice]:
 
 
 def _normalised(weights: Tensor, dictionary: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    """The mixed matrices, and the p-norm that their columns had (1 where it was 0)."""
+    """The mixed matrices, and the p-norm that their columns had, infinity where it was 0: what is divided by it is 0 then."""
     M = (weights @ dictionary.flatten(1)).unflatten(-1, dictionary.shape[1:])
-    length = M.abs().pow(p).sum(-2, keepdim=True).pow(1 / p)
-    length = torch.where(length > 0, length, 1)
+    size = M.abs()
+    largest = size.amax(-2, keepdim=True)
+    length = largest * size.div_(torch.where(largest > 0, largest, 1)).pow_(p).sum(-2, keepdim=True).pow(1 / p)
+    length = torch.where(length > 0, length, torch.inf)
     return M / length, length
 
 
