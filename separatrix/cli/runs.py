@@ -151,6 +151,7 @@ def forecast(
     import numpy as np
 
     from separatrix.data import Task
+    from separatrix.data.clock import time_of
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -173,10 +174,11 @@ def forecast(
     if coverage is not None:
         rows = np.concatenate([rows, *forecaster.predict_interval(steps, coverage)], axis=1)
         names += [f"{name}_{end}" for end in ("low", "high") for name in series.names]
+    clock = bool(time_of(series, end))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", *names])
-    writer.writerows([end + i, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows))
+    writer.writerow(["row", *["time"] * clock, *names])
+    writer.writerows([i, *[time_of(series, i)] * clock, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows, start=end))
     if table is None:
         sys.stdout.write(text.getvalue())
     else:

@@ -141,7 +141,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
 def _on_grid(clock: str, cells: list[str], values: NDArray[np.float64]) -> tuple[Grid, str]:
     stamps = [stamp for cell in cells if (stamp := parse_stamp(cell)) is not None]
     if len(stamps) == len(cells):
-        return by_stamp(stamps, values), stamps[0].strftime("%Y-%m-%d %H:%M").removesuffix(" 00:00")
+        return by_stamp(stamps, values), str(stamps[0].replace(tzinfo=None)).removesuffix(":00").removesuffix(" 00:00")
     return by_count(np.array([float(cell) for cell in cells]), values, "year" if clock.lower() == "year" else "step"), cells[0]
 
 

@@ -71,11 +71,12 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
     result = run("forecast", fitted, "--steps", 5, "--csv", tmp_path / "out.csv")
     assert result.exit_code == 0, result.stderr
     rows = list(csv.reader((tmp_path / "out.csv").read_text().splitlines()))
-    assert rows[0] == ["row", "trappings"] and [row[0] for row in rows[1:]] == ["114", "115", "116", "117", "118"]
+    assert rows[0] == ["row", "time", "trappings"] and [row[0] for row in rows[1:]] == ["114", "115", "116", "117", "118"]
+    assert [row[1] for row in rows[1:]] == ["1935", "1936", "1937", "1938", "1939"]
     heard = Forecaster.load(fitted).update(data.load("lynx").values[104:])
-    assert np.allclose([float(row[1]) for row in rows[1:]], heard.predict(5)[:, 0], rtol=1e-11, atol=0)
+    assert np.allclose([float(row[2]) for row in rows[1:]], heard.predict(5)[:, 0], rtol=1e-11, atol=0)
     from_origin = list(csv.reader(run("forecast", fitted, "--steps", 5, "--from", 104).stdout.splitlines()))
-    assert np.allclose([float(row[1]) for row in from_origin[1:]], Forecaster.load(fitted).predict(5)[:, 0], rtol=1e-5)
+    assert np.allclose([float(row[2]) for row in from_origin[1:]], Forecaster.load(fitted).predict(5)[:, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +148,10 @@ def test_a_forecast_may_say_how_far_off_it_is(tmp_path):
     assert (fitted / "errors.safetensors").is_file() and not (fitted / "folds").exists()
     plain = list(csv.reader(run("forecast", fitted, "--steps", 6).stdout.splitlines()))
     header, *rows = csv.reader(run("forecast", fitted, "--steps", 6, "--coverage", 0.8).stdout.splitlines())
-    assert header == ["row", "trappings", "trappings_low", "trappings_high"] and [row[:2] for row in rows] == plain[1:]
+    assert header == ["row", "time", "trappings", "trappings_low", "trappings_high"] and [row[:3] for row in rows] == plain[1:]
     numbers = np.array(rows, dtype=float)
-    width = numbers[:, 3] - numbers[:, 1]
-    assert (width > 0).all() and (np.diff(width) > -1e-6).all() and np.allclose(numbers[:, 1] - numbers[:, 2], width)
+    width = numbers[:, 4] - numbers[:, 2]
+    assert (width > 0).all() and (np.diff(width) > -1e-6).all() and np.allclose(numbers[:, 2] - numbers[:, 3], width)
     for coverage, said in ((1.5, "must lie between 0 and 1"), (0.999, "at most")):
         refused = run("forecast", fitted, "--coverage", coverage)
         assert refused.exit_code == 2 and said in refused.stderr
