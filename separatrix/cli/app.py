@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -31,4 +32,8 @@ app.command()(doctor)
 def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # where ° cannot be written, a ? must not cost the answer
+    for name in ("SIGTERM", "SIGHUP"):  # kill, a container's stop, a closed terminal: each is a Ctrl-C, and keeps what a Ctrl-C keeps
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # under nohup it is ignored, and stays so
+            signal.signal(number, signal.default_int_handler)
     app(prog_name="separatrix")

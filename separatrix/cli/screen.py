@@ -2,7 +2,7 @@
 
 exit 0     done
 exit 2     bad input: one line on stderr that says what to do, nothing half-written
-exit 130   interrupted: what is kept, and how to go on
+exit 130   interrupted (Ctrl-C, SIGTERM, SIGHUP): what is kept, and how to go on
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Advance(Protocol):
 
 
 class Stopped(Exception):
-    """Ctrl-C, with the lines that say what is kept."""
+    """Ctrl-C, or a signal that is taken for one, with the lines that say what is kept."""
 
 
 def out() -> Console:

@@ -41,6 +41,14 @@ class Task:
     sha256: str
     command: str = ""
 
+    def __post_init__(self) -> None:
+        for name, least in (("origin", 8), ("horizon", 1)):
+            if type(value := getattr(self, name)) is not int or value < least:
+                raise ValueError(f"{name} is {value!r} but must be a whole number of at least {least}")
+        for name in ("source", "sha256", "command", *(() if self.column is None else ("column",))):
+            if not isinstance(value := getattr(self, name), str):
+                raise ValueError(f"{name} is {value!r} but must be text")
+
     @classmethod
     def of(cls, source: str, column: str | None = None, horizon: int | None = None, command: str = "") -> tuple[Task, Series]:
         """The task of a series and the series: from the origin the field agreed on, else with the last `horizon` rows kept back."""
@@ -65,6 +73,10 @@ class Task:
             raise ValueError(
                 f"{self.source} has changed since the run was made (sha256 {series.sha256[:12]}, then {self.sha256[:12]}). Fit it again."
             )
+        if self.origin + self.horizon > len(series):
+            raise ValueError(
+                f"the task asks for rows up to {self.origin + self.horizon} but {self.source} has {len(series)}: {TASK} was changed. Fit again."
+            )
         return series
 
     def fitted(self, series: Series) -> Series:
@@ -85,6 +97,8 @@ class Task:
             raise ValueError(f"{folder} is not the folder of a run: it has no {TASK}. Give the folder that `separatrix fit` wrote.")
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (TypeError, ValueError):
+        except (TypeError, json.JSONDecodeError, UnicodeDecodeError):
             names = ", ".join(field.name for field in fields(cls))
             raise ValueError(f"{path} is damaged: it must be JSON with {names}. Fit again.") from None
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}. Fit again.") from None

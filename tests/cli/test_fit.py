@@ -230,6 +230,23 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):
     assert metrics.with_name("model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("awaited, kept", [("metrics.jsonl", False), ("checkpoint.safetensors", True)])
+def test_being_told_to_end_is_a_ctrl_c(here, number, awaited, kept):
+    process = subprocess.Popen(
+        [*SEPARATRIX, "fit", "lynx", "--steps", "100000", "--members", "1", "--no-report", "--out", "run"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not Path("run", awaited).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert re.search(r"stopped: step \d+ is kept in run\n" if kept else "stopped before the first checkpoint: nothing is kept", said)
+    assert Path("run").exists() == kept
+
+
 def test_help_names_the_models():
     said = run("fit", "--help").stdout
     assert all(re.search(rf"\b{name}\b", said) for name in MIXERS)

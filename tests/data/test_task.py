@@ -1,6 +1,7 @@
 """A task names its rows, and notices another file in the place of its own."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,3 +61,29 @@ def test_a_damaged_or_foreign_folder(tmp_path, text):
     (tmp_path / "task.json").write_text(text)
     with pytest.raises(ValueError, match="is damaged"):
         Task.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"origin": "45"}, "origin is '45' but must be a whole number of at least 8"),
+        ({"origin": 45.0}, r"origin is 45\.0"),
+        ({"origin": True}, "origin is True"),
+        ({"origin": -5}, "origin is -5"),
+        ({"horizon": 0}, "horizon is 0 but must be a whole number of at least 1"),
+        ({"source": None}, "source is None but must be text"),
+        ({"column": 1}, "column is 1 but must be text"),
+        ({"sha256": 7}, "sha256 is 7"),
+        ({"command": ["separatrix"]}, "command is "),
+    ],
+)
+def test_a_task_changed_by_hand(file, tmp_path, change, complaint):
+    kept = {"source": str(file), "column": None, "origin": 45, "horizon": 5, "sha256": "", "command": ""}
+    (tmp_path / "task.json").write_text(json.dumps(kept | change))
+    with pytest.raises(ValueError, match=rf"task\.json is damaged: {complaint}"):
+        Task.load(tmp_path)
+
+
+def test_a_task_that_asks_for_more_rows_than_there_are(file):
+    with pytest.raises(ValueError, match=r"rows up to 55 but .*mine\.csv has 50"):
+        replace(Task.of(str(file))[0], origin=50).series()
