@@ -8,6 +8,7 @@ they may be dated by their last days.
 
 from __future__ import annotations
 
+import re
 from calendar import monthrange
 from collections import Counter
 from datetime import UTC, datetime
@@ -17,6 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 SECONDS = {"s": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december")
+DATED = re.compile(r"[/A-Za-z:]|[-.].*[-.]|\d-\d")  # what every date has and most numbers have not
+TIME = r"(?:[T ,]+(?P<hour>\d{1,2})(?P<minute>:\d\d(?::\d\d(?:\.\d+)?)?)? ?(?P<half>[ap]m)? ?(?P<zone>Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?)?"
+FORMS = [
+    re.compile(date + TIME, re.IGNORECASE)
+    for date in (
+        r"(?P<left>\d{1,2})(?P<mark>[-/.])(?P<right>\d{1,2})(?P=mark)(?P<year>\d{4})",
+        r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
+        r"(?P<year>\d{4})[-/](?P<month>\d{1,2})",
+        r"(?P<month>\d{1,2})/(?P<year>\d{4})",
+        r"(?P<day>\d{1,2})[-/. ](?P<month>[a-z]{3,9})[-/.]? ?(?P<year>\d{4})",
+        r"(?P<month>[a-z]{3,9})\.? (?P<day>\d{1,2}),? (?P<year>\d{4})",
+        r"(?P<month>[a-z]{3,9})[-/ ](?P<year>\d{4})",
+    )
+]
 EMPTIEST = 100  # a grid with more rows than this per reading is no grid, but two measurements far apart
 
 
@@ -27,16 +43,71 @@ class Grid(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def parse_stamp(text: str) -> datetime | None:
-    """An ISO 8601 date or time (also 2013/01/31, 2013-01 and 19580329), UTC where no zone is said; None where it is none."""
-    text = text.strip().replace("/", "-")
-    if len(text) < 7:
+def parse_stamp(text: str, *, day_first: bool = False) -> datetime | None:
+    """A date or time, UTC where no zone is said; None where it is none.
+
+    ISO 8601 (also 2013/01/31, 2013-01, 19580329), 31 Jan 2013, January 31, 2013, Jan 2013, 01/2013, and 1/31/2013 in the order that is
+    asked for; after a date a time such as 18:30, 6:30 PM or 18:30:00 UTC. A year of two digits is none: 01/02/03 may be in three years.
+    """
+    text = text.strip()
+    if text.isdecimal():
+        if len(text) not in (8, 12, 14):  # Python's reader takes any sign, a digit too, for the T between date and time
+            return None
+        text = f"{text[:8]}T{text[8:]}".removesuffix("T")
+    elif not DATED.search(text):
         return None
     try:
-        stamp = datetime.fromisoformat(f"{text}-01" if len(text) == 7 and text[4] == "-" else text)
+        stamp: datetime | None = datetime.fromisoformat(text.replace("/", "-"))
     except ValueError:
+        match = next((match for form in FORMS if (match := form.fullmatch(text))), None)
+        stamp = None if match is None else _stamp(match.groupdict(), day_first)
+    if stamp is None:
         return None
     return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+
+
+def _stamp(said: dict[str, str | None], day_first: bool) -> datetime | None:
+    day, month = said.get("day") or "1", said.get("month") or ""
+    if said.get("left"):
+        day, month = (str(said["left" if first else "right"]) for first in (day_first, not day_first))
+    if not month.isdecimal():
+        month = str(next((i for i, name in enumerate(MONTHS, 1) if name.startswith(month.lower())), 0))
+    hour = int(said["hour"] or 0)
+    if said["half"]:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if said["half"].lower() == "pm" else 0)
+    zone = "Z" if said["zone"] and said["zone"].isalpha() else said["zone"] or ""
+    try:
+        return datetime.fromisoformat(f"{said['year']}-{month:0>2}-{day:0>2}T{hour:02}{said['minute'] or ''}{zone}")
+    except ValueError:
+        return None
+
+
+def parse_stamps(cells: list[str]) -> tuple[list[datetime], tuple[str, ...]] | None:
+    """The times of a column, and what has to be said about them; None where a cell is no time.
+
+    1/2/2024 is in January or in February, depending on who wrote it. The whole column decides: by a day beyond the twelfth, or because
+    one order leaves the times on a grid without a hole and the other does not. Where it does not decide, nobody may guess.
+    """
+    orders = [[parse_stamp(cell, day_first=day_first) for cell in cells] for day_first in (False, True)]
+    month_first, day_first = ([stamp for stamp in stamps if stamp is not None] for stamps in orders)
+    if month_first == day_first:
+        return (month_first, ()) if len(month_first) == len(cells) else None
+    fits = [stamps for stamps in (month_first, day_first) if len(stamps) == len(cells)]
+    example = next(cell for cell, one, other in zip(cells, *orders) if one != other)
+    if len(fits) == 2 and len(fits := [stamps for stamps in fits if _without_a_hole(stamps)]) != 1:
+        raise ValueError(
+            f"{example!r} is one date read day first and another read month first, and both fit. Write 2024-01-31 for January 31."
+        )
+    return (fits[0], (f"Dates such as {example} are read {'day' if fits[0] is day_first else 'month'} first.",)) if fits else None
+
+
+def _without_a_hole(stamps: list[datetime]) -> bool:
+    try:
+        return not by_stamp(stamps, np.zeros((len(stamps), 1))).remarks
+    except ValueError:
+        return False
 
 
 def by_stamp(stamps: list[datetime], values: NDArray[np.float64]) -> Grid:

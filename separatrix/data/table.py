@@ -10,14 +10,15 @@ import csv
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separatrix.data.grid import Grid, by_count, by_stamp, parse_stamp
+from separatrix.data.grid import Grid, by_count, by_stamp, parse_stamp, parse_stamps
 from separatrix.data.series import Series
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
@@ -116,6 +117,9 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
                     f"{source}: column {c!r} is not a time in data row {row + 1}: {cells[row][:40]!r}. Repair it, or delete the row or the "
                     f"column."
                 )
+        for c, cells in columns.items():
+            if c.lower() in CLOCKS and c not in (chosen or ()) and _number(cells[0]) is None and any(map(str.isdigit, cells[0])):
+                remarks.append(f"The times in {c!r}, such as {cells[0][:40]!r}, are not understood: rows are taken as equally spaced.")
     if chosen is None:
         words = [c for c, cells in columns.items() if c != clock and not any(_is_value(x) or WITH_COMMA.fullmatch(x) for x in cells)]
         chosen = [c for c in columns if c != clock and c not in words]
@@ -139,17 +143,18 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
 
 
 def _on_grid(clock: str, cells: list[str], values: NDArray[np.float64]) -> tuple[Grid, str]:
-    stamps = [stamp for cell in cells if (stamp := parse_stamp(cell)) is not None]
-    if len(stamps) == len(cells):
-        return by_stamp(stamps, values), str(stamps[0].replace(tzinfo=None)).removesuffix(":00").removesuffix(" 00:00")
+    if (found := parse_stamps(cells)) is not None:
+        stamps, said = found
+        grid, start = by_stamp(stamps, values), str(stamps[0].replace(tzinfo=None))
+        return grid._replace(remarks=(*said, *grid.remarks)), start.removesuffix(":00").removesuffix(" 00:00")
     return by_count(np.array([float(cell) for cell in cells]), values, "year" if clock.lower() == "year" else "step"), cells[0]
 
 
 def _is_clock(name: str, cells: list[str]) -> bool:
     """Time stamps under any name, or numbers that grow under a name that says time."""
     by_name = name.lower() in CLOCKS
-    if parse_stamp(cells[0]) is not None and (by_name or _number(cells[0]) is None):
-        return all(parse_stamp(cell) is not None for cell in cells)
+    if any(is_time(cells[0]) for is_time in STAMPS) and (by_name or _number(cells[0]) is None):
+        return any(all(map(is_time, cells)) for is_time in STAMPS)
     if not by_name or not all(_is_value(cell) for cell in cells):
         return False
     readings = np.array([float(cell) for cell in cells])
@@ -158,11 +163,19 @@ def _is_clock(name: str, cells: list[str]) -> bool:
 
 def _without_time(name: str, cells: list[str]) -> int | None:
     """The first row, such as a total below the table, that has no time where most have one; None where the column is no clock."""
-    for is_time in (lambda cell: parse_stamp(cell) is not None, _is_value):
+    tests: tuple[Callable[[str], bool], ...] = (*STAMPS, _is_value)
+    for is_time in tests:
         timed = [i for i, cell in enumerate(cells) if is_time(cell)]
         if len(cells) < 2 * len(timed) < 2 * len(cells) and _is_clock(name, [cells[i] for i in timed]):
             return next(row for row, i in enumerate([*timed, len(cells)]) if row != i)
     return None
+
+
+def _is_stamp(cell: str, day_first: bool) -> bool:
+    return parse_stamp(cell, day_first=day_first) is not None
+
+
+STAMPS: tuple[Callable[[str], bool], ...] = (partial(_is_stamp, day_first=False), partial(_is_stamp, day_first=True))
 
 
 def _bytes(path: str | Path) -> bytes:

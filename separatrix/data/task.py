@@ -75,7 +75,7 @@ class Task:
             )
         if self.origin + self.horizon > len(series):
             raise ValueError(
-                f"the task asks for rows up to {self.origin + self.horizon} but {self.source} has {len(series)}: {TASK} was changed. Fit again."
+                f"the task asks for {self.origin + self.horizon} rows but {self.source} has {len(series)}: {TASK} was changed. Fit again."
             )
         return series
 

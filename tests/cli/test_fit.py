@@ -233,10 +233,8 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(here):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize("awaited, kept", [("metrics.jsonl", False), ("checkpoint.safetensors", True)])
 def test_being_told_to_end_is_a_ctrl_c(here, number, awaited, kept):
-    process = subprocess.Popen(
-        [*SEPARATRIX, "fit", "lynx", "--steps", "100000", "--members", "1", "--no-report", "--out", "run"], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
-    )  # fmt: skip
+    command = [*SEPARATRIX, "fit", "lynx", "--steps", "100000", "--members", "1", "--no-report", "--out", "run"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     deadline = time.monotonic() + 120
     while not Path("run", awaited).exists() and time.monotonic() < deadline:
         time.sleep(0.01)

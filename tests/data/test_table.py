@@ -75,6 +75,49 @@ def test_time_stamps_set_the_grid_and_a_missing_one_is_a_gap(write, stamps, step
     assert series.start.startswith("20")
 
 
+@pytest.mark.parametrize(
+    "stamps, step, unit, said",
+    [
+        (["1/30/2024", "1/31/2024", "2/2/2024"], 1.0, "day", "Dates such as 1/30/2024 are read month first."),
+        (["30.1.2024", "31.1.2024", "2.2.2024"], 1.0, "day", "Dates such as 30.1.2024 are read day first."),
+        (["2/9/2024 11:00 PM", "2/10/2024 12:00 AM", "2/10/2024 2:00 AM"] , 1.0, "hour", None),  # twelve at most everywhere, and a hole
+        (["31-Jan-2024", "29 Feb 2024", "30-Apr-2024"], 1.0, "month", ""),
+        (["January 1, 2024", "Jan 8 2024", "Jan. 22, 2024"], 1.0, "week", ""),
+        (["12/2023", "Jan 2024", "2024/3"], 1.0, "month", ""),
+        (["2024-03-31 09:00 UTC", "2024-03-31 12:00 +02:00", "2024-03-31T12:00:00Z"], 1.0, "hour", ""),
+        (["202401010900", "202401011000", "202401011200"], 1.0, "hour", ""),
+    ],
+)  # fmt: skip
+def test_times_as_people_write_them(write, stamps, step, unit, said):
+    file = write("date;x\n" + "".join(f"{stamp};{i}\n" for i, stamp in enumerate(stamps)))
+    if said is None:
+        with pytest.raises(ValueError, match=r"'date': '2/9/2024 11:00 PM' is one date read day first and another read month first"):
+            data.read_csv(file)
+        return
+    series = data.read_csv(file)
+    assert series.names == ("x",) and (series.step, series.unit) == (step, unit)
+    assert same(series.values, [[0], [1], [nan], [2]])
+    assert series.remarks == (*([said] if said else []), "1 missing times became rows of gaps.")
+
+
+def test_the_order_that_leaves_no_hole(write):
+    months = "".join(f"1/{1 + i % 12}/{2020 + i // 12},{i}\n" for i in range(24))
+    hours = "".join(f"{2 + i // 24}/1/2024 {i % 24}:00,{i}\n" for i in range(60))
+    for rows, unit, order in ((months, "month", "day"), (hours, "hour", "day")):
+        series = data.read_csv(write("date,x\n" + rows))
+        assert (series.step, series.unit, series.gaps) == (1.0, unit, 0)
+        assert len(series.remarks) == 1 and series.remarks[0].endswith(f"are read {order} first.")
+    days_or_months = "".join(f"1/{1 + i}/2024,{i}\n" for i in range(9))
+    with pytest.raises(ValueError, match=r"'1/2/2024' is one date .* both fit. Write 2024-01-31"):
+        data.read_csv(write("date,x\n" + days_or_months))
+
+
+def test_times_that_are_not_understood_are_said(write):
+    series = data.read_csv(write("date,x\n1/31/24,1\n2/1/24,2\n"))  # a year of two digits could be any of the three
+    assert series.remarks[0] == "The times in 'date', such as '1/31/24', are not understood: rows are taken as equally spaced."
+    assert data.read_csv(write("timestamp,x\n1710123112000,1\n1710126712000,2\n")).start == "1710123112000"  # not the year 1710
+
+
 def test_a_numeric_clock(write):
     series = data.read_csv(write("t,x\n0,1\n0.5,2\n1.5,3\n"))
     assert (series.step, series.unit) == (0.5, "step") and same(series.values, [[1], [2], [nan], [3]])
@@ -114,6 +157,8 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("a;b\n1,5;2.5\n3,5;4\n", None, "with a comma, 1,5, and with a point, 2.5"),
         ("id\n1_1\n1_2\n", None, "has no column of numbers"),
         ("date,x\n2024-01-02,1\n2024-01-01,2\n", None, "column 'date': time goes backwards at data row 2"),
+        ("date,x\n12/1/2024,1\n13/1/2024,1\n14/1/2024,1\n1/15/2024,1\n", None, "column 'date' is not a time in data row 4: '1/15/2024'"),
+        ("date,x\n1/31/2024,1\n1/30/2024,1\n", None, "column 'date': time goes backwards at data row 2"),
         ("date,h,x\n2024-01-01,0,1\n2024-01-01,1,2\n2024-01-01,2,3\n2024-01-02,0,4\n", None, "'date': 2 of 4 times repeat"),
         (b"a\n\xff\xfe\n", None, "is not UTF-8 text"),
         (b'a\n"1\x00\n', None, "column 'a'|not a CSV|no column of numbers"),
