@@ -85,5 +85,5 @@ def test_a_task_changed_by_hand(file, tmp_path, change, complaint):
 
 
 def test_a_task_that_asks_for_more_rows_than_there_are(file):
-    with pytest.raises(ValueError, match=r"rows up to 55 but .*mine\.csv has 50"):
+    with pytest.raises(ValueError, match=r"asks for 55 rows but .*mine\.csv has 50"):
         replace(Task.of(str(file))[0], origin=50).series()
