@@ -8,7 +8,7 @@ where looking is impossible or would stop the machine: while tracing, inside tor
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -23,6 +23,16 @@ def expect_tensor(name: str, value: object) -> None:
 def expect_count(name: str, value: object, least: int) -> None:
     if not isinstance(value, Integral | torch.SymInt) or value < least:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
+def expect_scale(scale: object) -> None:
+    """A factor that is the same for all and not learned; None where the operation has one of its own."""
+    if scale is None or isinstance(scale, torch.SymFloat | torch.SymInt):
+        return
+    if not isinstance(scale, Real):
+        raise TypeError(f"scale is a {type(scale).__name__}, expected a number. Multiply q by one that is learned or differs between heads")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale is {scale!r}, expected a finite number")
 
 
 def expect_parts(name: str, value: object, parts: str) -> None:

@@ -41,7 +41,7 @@ def delta_rule(
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v], log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
     scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     """
-    expect_heads(q, k, v, beta, log_decay, initial_state, reset)
+    expect_heads(q, k, v, beta, log_decay, initial_state, reset, scale)
     expect_tensor("beta", beta)
     return run("delta_rule", q.shape[1], q, k, v, beta, log_decay, scale, initial_state, reset)
 

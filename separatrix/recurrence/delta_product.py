@@ -56,7 +56,7 @@ def delta_product(
     expect_shape("k", k, (batch, time, factors, heads, key), "batch, time, factors, heads, key")
     expect_shape("v", v, (batch, time, factors, value_heads, value), "batch, time, factors, value heads, value")
     expect_shape("beta", beta, (batch, time, factors, value_heads), "batch, time, factors, value heads")
-    expect_heads(q, k[:, :, 0], v[:, :, 0], beta[:, :, 0], log_decay, initial_state, reset)
+    expect_heads(q, k[:, :, 0], v[:, :, 0], beta[:, :, 0], log_decay, initial_state, reset, scale)
     return run("delta_product", time, q, k, v, beta, log_decay, scale, initial_state, reset)
 
 

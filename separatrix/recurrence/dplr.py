@@ -112,7 +112,7 @@ def dplr(
     r, k, a, b [B, T, H, K], v [B, T, H, V], log_decay None, [B, T, H] or [B, T, H, K] and <= 0, initial_state [B, H, K, V],
     reset [B, T] bool  ->  o [B, T, H, V], final state [B, H, K, V].
     """
-    expect_heads(r, k, v, None, log_decay, initial_state, reset, query="r")
+    expect_heads(r, k, v, None, log_decay, initial_state, reset, scale, query="r")
     expect_numbers("r", r, a=a, b=b)
     expect_real(a=a, b=b)
     expect_shape("v", v, (*r.shape[:3], v.shape[3]), "batch, time, heads, value")

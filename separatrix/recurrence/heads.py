@@ -19,6 +19,7 @@ from separatrix.recurrence.checks import (
     expect_numbers,
     expect_real,
     expect_reset,
+    expect_scale,
     expect_shape,
     expect_some,
     working_dtype,
@@ -71,9 +72,11 @@ def expect_heads(
     log_decay: Tensor | None,
     initial_state: Tensor | None,
     reset: Tensor | None,
+    scale: float | None = None,
     query: str = "q",
 ) -> None:
     """Refuse what `enter` cannot read. `query` is the operation's own name for q."""
+    expect_scale(scale)
     expect_numbers(query, q, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
     expect_real(**{query: q}, k=k, v=v, beta=beta, log_decay=log_decay, initial_state=initial_state)
     expect_axes(query, q, "batch, time, heads, key")

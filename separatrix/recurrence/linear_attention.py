@@ -40,7 +40,7 @@ def linear_attention(
     scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     With a bonus [H_v, K] the read comes before the write and its decay, as in RWKV-6: o_t = scale (S_{t-1} + diag(bonus) k_t v_tᵀ)ᵀ q_t.
     """
-    expect_heads(q, k, v, None, log_decay, initial_state, reset)
+    expect_heads(q, k, v, None, log_decay, initial_state, reset, scale)
     if bonus is not None:
         expect_numbers("q", q, bonus=bonus)
         expect_real(bonus=bonus)

@@ -50,7 +50,7 @@ def normalised_attention(
     if initial_state is not None:
         expect_parts("initial_state", initial_state, "S, z")
     S, z = (None, None) if initial_state is None else initial_state
-    expect_heads(q, k, v, None, None, S, reset)
+    expect_heads(q, k, v, None, None, S, reset, scale)
     batch, _, heads, key = q.shape
     expect_shape("v", v, (*q.shape[:3], v.shape[3]), "batch, time, heads, value")
     if z is not None:

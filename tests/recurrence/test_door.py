@@ -18,6 +18,7 @@ from separatrix.recurrence import (
     companion_kernel,
     companion_ssm,
     companion_state,
+    delta_product,
     delta_rule,
     dense_scan,
     diagonal_scan,
@@ -271,3 +272,23 @@ mimo = partial(mimo_ssm, ones(1, 5, 4), ones(3), ones(3), ones(3, 2, 4))
 def test_functions_name_what_they_cannot_take(call, message: str):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         call()
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        partial(linear_attention, keys, keys, keys),
+        partial(delta_rule, keys, keys, keys, gates),
+        partial(delta_product, keys, *[keys.unsqueeze(2)] * 2, gates.unsqueeze(2)),
+        partial(dplr, keys, -keys, keys, keys, keys, keys),
+        partial(normalised_attention, keys, keys, keys),
+    ],
+    ids=["linear_attention", "delta_rule", "delta_product", "dplr", "normalised_attention"],
+)
+def test_a_scale_is_one_finite_number(scaled: Callable):
+    for scale in (torch.nan, -torch.inf):
+        with pytest.raises(ValueError, match=f"^scale is {scale}, expected a finite number"):
+            scaled(scale=scale)
+    with pytest.raises(TypeError, match=r"^scale is a Tensor, expected a number\. Multiply q by one that is learned"):
+        scaled(scale=torch.tensor(2.0))
+    assert torch.equal(scaled(scale=np.float32(0.5))[0], scaled(scale=0.5)[0])
