@@ -144,4 +144,6 @@ pytree.register_pytree_node(
     lambda state: (list(state.parts.values()), list(state.parts)),
     lambda parts, names: State(**dict(zip(names, parts))),
     serialized_type_name="separatrix.State",
+    flatten_with_keys_fn=lambda state: ([(pytree.GetAttrKey(name), part) for name, part in state.parts.items()], list(state.parts)),
 )
+torch.serialization.add_safe_globals([_rebuild])  # torch.export keeps example inputs, and reads them without pickle's freedom

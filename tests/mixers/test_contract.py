@@ -116,6 +116,18 @@ def test_rows_of_a_batch_do_not_meet(case):
 
 
 @every_case
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.cells._flat_weights")  # torch.nn.LSTM's own
+@torch.no_grad()
+def test_an_exported_layer_goes_on_from_a_state(case, tmp_path):
+    layer, x = case.build(), torch.randn(2, 7, D)
+    _, state = layer(x[:, :4])
+    torch.export.save(torch.export.export(layer, (x[:, 4:], state)), tmp_path / "layer.pt2")
+    exported = torch.export.load(tmp_path / "layer.pt2").module()
+    (y, later), (wanted, end) = exported(x[:, 4:], state), layer(x[:, 4:], state)
+    assert list(later.parts) == list(end.parts) and distance(y, wanted) < 1e-5 and distance(later.vector(), end.vector()) < 1e-5
+
+
+@every_case
 @torch.no_grad()
 def test_the_state_is_a_value(case, tmp_path):
     layer = case.build()
