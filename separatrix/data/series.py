@@ -79,6 +79,11 @@ class Series:
         """How many values are missing, over all channels."""
         return int(np.isnan(self.values).sum())
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the values, whatever file they were read from."""
+        return hashlib.sha256(self.values.tobytes()).hexdigest()
+
     def select(self, *names: str) -> Series:
         """These channels only, in this order."""
         for name in names:

@@ -36,7 +36,6 @@ from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.stability import Number
 from separatrix.training import Forecaster, RunConfig, read_metrics
-from separatrix.training.forecaster import fingerprint
 from separatrix.training.recipe import CHOSEN
 
 REPORT, EVIDENCE, METRICS = "report.html", "evidence.json", "metrics.jsonl"
@@ -222,7 +221,7 @@ def matching(series: Series, config: RunConfig) -> Series:
     if series.names != config.data.names:
         series = series.select(*config.data.names)
     rows = config.data.rows
-    if len(series) < rows or fingerprint(Series.from_array(series.values[:rows])) != config.data.sha256:
+    if len(series) < rows or Series.from_array(series.values[:rows]).fingerprint != config.data.sha256:
         raise ValueError(
             f"the first {rows:,} rows of {series.name!r} are not what the run was fitted to (sha256 {config.data.sha256[:12]}...). "
             f"Give the file that the run was fitted to, unchanged."

@@ -158,7 +158,7 @@ class Forecaster:
         """`calibrate`, one optimizer step an item."""
         config = self._fitted()
         series, _ = as_series(series)
-        if fingerprint(series) != config.data.sha256:
+        if series.fingerprint != config.data.sha256:
             raise ValueError(f"series is not the {config.data.rows:,} rows of {config.data.name!r} that were fitted. Pass those.")
         self.errors = yield from calibrating(config, torch.tensor(series.values), None if folder is None else Path(folder))
 
@@ -183,7 +183,7 @@ class Forecaster:
         network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model,
                           members=self.members, lags=lags, mask=series.gaps > 0, settings=settings)  # fmt: skip
         data = Data(
-            name=series.name, sha256=fingerprint(series), rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
+            name=series.name, sha256=series.fingerprint, rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
         )
         return RunConfig(
             seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, versions=versions(), machine=machine()
@@ -310,8 +310,3 @@ def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -
         object.__setattr__(series, "values", rows)
         return series, array.ndim == 1
     return Series.from_array(array), array.ndim == 1
-
-
-def fingerprint(series: Series) -> str:
-    """sha256 of the rows that are fitted, whatever file they were cut from."""
-    return Series.from_array(series.values).sha256
