@@ -110,6 +110,12 @@ def save_errors(folder: Path, errors: Tensor) -> None:
     save_tensors(folder / ERRORS, {"errors": errors}, {})
 
 
+def forget_errors(folder: Path) -> None:
+    """Of a fit that another one takes the place of, those of a calibration under way too."""
+    (folder / ERRORS).unlink(missing_ok=True)
+    shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
+
+
 def load_errors(folder: Path, channels: int) -> Tensor | None:
     """What a calibration found, if there was one."""
     if not (folder / ERRORS).is_file():

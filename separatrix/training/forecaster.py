@@ -30,7 +30,7 @@ from separatrix.files import save_tensors, write_text
 from separatrix.mixers import MIXERS
 from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
-from separatrix.training.calibration import ERRORS, calibrating, half_widths, load_errors, save_errors
+from separatrix.training.calibration import calibrating, forget_errors, half_widths, load_errors, save_errors
 from separatrix.training.checkpoint import fill, read_tensors
 from separatrix.training.loop import CHECKPOINT, Part, Step, train
 from separatrix.training.networks import MEMORYLESS, build
@@ -201,6 +201,7 @@ class Forecaster:
             return
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)
+        forget_errors(folder)
         write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
 
     # -- forecasting -----------------------------------------------------------------------------------------------------------------
@@ -277,7 +278,7 @@ class Forecaster:
         save_tensors(where / MODEL, model.state_dict(), {"format": config.format})
         self.state.save(where / STATE)
         if self.errors is None:
-            (where / ERRORS).unlink(missing_ok=True)  # of a fit before this one
+            forget_errors(where)
         else:
             save_errors(where, self.errors)
         write_text(where / CONFIG, config.model_dump_json(indent=2) + "\n")

@@ -162,3 +162,15 @@ def test_a_calibration_that_was_stopped_goes_on(tmp_path):
     assert forecaster.errors is None
     forecaster.calibrate(x, folder=tmp_path, on_step=lambda step: seen.append(step.step))
     assert seen == list(range(51, 61)) and torch.equal(forecaster.errors, whole)
+
+
+def test_a_fit_forgets_the_calibration_under_way_of_the_one_before(tmp_path):
+    x = wave()
+    forecaster = Forecaster("mlp", **{**TINY, "steps": 60}).fit(x, folder=tmp_path)
+    for step in forecaster.calibrating(x, folder=tmp_path):
+        if step.step == 55:
+            break
+    other = Forecaster("mlp", **{**TINY, "steps": 60, "lags": 4}).fit(x, folder=tmp_path)
+    seen = []
+    other.calibrate(x, folder=tmp_path, on_step=lambda step: seen.append(step.step))
+    assert seen[0] == 1
