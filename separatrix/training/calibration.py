@@ -98,7 +98,7 @@ def half_widths(errors: Tensor, coverage: float, steps: int) -> Tensor:
     fewest = int(known.amax(0).amin())  # of the channel that has the least
     if math.ceil((fewest + 1) * coverage) > fewest:
         most = math.floor(100 * fewest / (fewest + 1)) / 100
-        raise ValueError(f"coverage is {coverage:g} but {fewest} errors out of fold allow at most {most:g}. Choose less coverage, or fit more rows.")
+        raise ValueError(f"coverage is {coverage:g} but {fewest} errors out of fold allow at most {most:g}. Choose that, or fit more rows.")
     rank = torch.ceil((known + 1) * coverage).long()
     ranked = errors.nan_to_num(nan=torch.inf).sort(0).values.gather(0, (rank - 1).clamp(0, len(errors) - 1)[None])[0]
     widths = torch.where(rank <= known, ranked, -torch.inf).cummax(0).values
