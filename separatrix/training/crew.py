@@ -3,10 +3,13 @@
 The networks are small. Two threads that share one of them wait for each other; two that have one each take half the time for both. What
 is done for all of them at once, such as an optimizer step, is small too: beside other busy processes AdamW took 0.9 s a step on two
 threads, which spun at its barriers, and 1 ms on one.
+
+A process that was forked computes on one thread: OpenMP's threads do not follow a fork, and torch would wait for them without end.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -54,3 +57,7 @@ def crew(members: int) -> Iterator[Crew]:
 def _on_one_thread() -> None:
     torch.get_num_threads()  # a thread's first question sets its number to the last one that was set anywhere
     torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -1,5 +1,8 @@
 """Members of an ensemble are fitted side by side, each as if it were alone, and the caller's threads stay the caller's."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -110,3 +113,31 @@ def test_a_member_that_fails_is_named_and_its_batch_kept(tmp_path):
     nn.init.constant_((whole := ensemble()).members[2].embed.bias, torch.inf)
     with pytest.raises(Diverged, match=r"step 1, first in the output of members\.2\.embed"):
         fit(whole)
+
+
+FORKED = """
+import os
+import numpy as np
+import torch
+from separatrix import Forecaster
+
+wave = np.sin(np.arange(60) / 5)
+torch.set_num_threads(2)
+forecaster = Forecaster(steps=2, members=2).fit(wave)
+if (child := os.fork()) == 0:
+    forecaster.update(wave).predict(3)
+    Forecaster(steps=2, members=2).fit(wave)
+    os._exit(torch.get_num_threads())
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+def test_a_forked_child_of_a_fit_can_fit():
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", FORKED], start_new_session=True)
+    try:
+        assert process.wait(timeout=120) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
