@@ -128,7 +128,10 @@ def by_count(readings: NDArray[np.float64], values: NDArray[np.float64], unit: s
     """The values [T, C] on the grid of these clock readings [T]; unit "step" where they fit none."""
     remarks: list[str] = []
     if (backwards := np.diff(readings) < 0).any():
-        raise ValueError(f"time goes backwards at data row {int(np.argmax(backwards)) + 2}. Sort the file by time.")
+        raise ValueError(
+            f"time goes backwards at data row {int(np.argmax(backwards)) + 2}. Sort the file by time, or, where clocks were set back, "
+            f"write UTC."
+        )
     if (repeated := np.diff(readings) == 0).any():
         if 2 * repeated.sum() >= len(readings):
             raise ValueError(

@@ -25,6 +25,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
 CLOCKS = frozenset({"", "index", "row", "t", "time", "step", "year", "date", "datetime", "timestamp", "ds", "unnamed: 0"})
 PARQUET = (".parquet", ".pq")
 DECIMAL_COMMA, DECIMAL_POINT = (re.compile(rf"[+-]?\d+{mark}\d+([eE][+-]?\d+)?") for mark in (",", r"\."))
+THOUSANDS, WHOLE = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}"), re.compile(r"[+-]?[1-9]\d{0,2}")
 WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?")
 
 
@@ -65,7 +66,7 @@ def read_parquet(path: str | Path, column: str | None = None) -> Series:
 def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     """The cells of a CSV file, column by column. `source` names the file in errors."""
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from None
     first = text.lstrip().split("\n", 1)[0]
@@ -73,7 +74,7 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     counted = re.sub(r"(?<=\d),(?=\d)", "", first) if {*";\t"} & {*first} else first
     delimiter = max(",;\t", key=counted.count)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text.strip("\r\n")), delimiter=delimiter)]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text.strip("\n")), delimiter=delimiter)]
     except csv.Error as error:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
     # An empty line parts rows; where a row is one cell, it is an empty cell.
@@ -82,18 +83,22 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
         rows = _with_points(rows, source)
     if not rows:
         raise ValueError(f"{source} is empty. A CSV file needs a header line and rows of numbers.")
-    if all(_number(cell) is not None for cell in rows[0]):
+    if all(_number(cell) is not None or any(is_time(cell) for is_time in STAMPS) for cell in rows[0]) and any(map(_is_value, rows[0])):
         header = [f"column {i + 1}" for i in range(len(rows[0]))]
     else:
         header, rows = rows[0], rows[1:]
     if not rows:
         raise ValueError(f"{source} has a header ({', '.join(header)}) but no rows.")
-    if len(set(header)) < len(header):
-        raise ValueError(f"{source} names a column twice: {', '.join(header)}. Rename one.")
     for i, row in enumerate(rows):
         if len(row) != len(header):
-            raise ValueError(f"{source}: data row {i + 1} has {len(row)} cells but the header has {len(header)}.")
-    return {name: list(cells) for name, cells in zip(header, zip(*rows))}
+            raise ValueError(
+                f"{source}: data row {i + 1} has {len(row)} cells but the header, {','.join(header)[:40]!r}, has {len(header)}. Repair the "
+                f"row, or delete what stands above the table."
+            )
+    columns = [(name, list(cells)) for name, cells in zip(header, zip(*rows)) if name or any(cells)]  # without those of trailing commas
+    if len(dict(columns)) < len(columns):
+        raise ValueError(f"{source} names a column twice: {', '.join(header)}. Rename one.")
+    return dict(columns)
 
 
 def _with_points(rows: list[list[str]], source: str) -> list[list[str]]:
@@ -103,6 +108,12 @@ def _with_points(rows: list[list[str]], source: str) -> list[list[str]]:
         return rows
     if point is not None:
         raise ValueError(f"{source} has numbers with a comma, {comma}, and with a point, {point}. Save it with decimal points only.")
+    for cells in zip(*rows):
+        marked = [cell for cell in cells if DECIMAL_COMMA.fullmatch(cell)]
+        if marked and all(map(THOUSANDS.fullmatch, marked)) and (whole := next(filter(WHOLE.fullmatch, cells), None)) is not None:
+            raise ValueError(
+                f"{source}: beside {whole}, {marked[0]} may be thousands or decimals. Save it with decimal points and no other mark."
+            )
     return [[cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
 
 
@@ -118,7 +129,11 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
                     f"column."
                 )
         for c, cells in columns.items():
-            if c.lower() in CLOCKS and c not in (chosen or ()) and _number(cells[0]) is None and any(map(str.isdigit, cells[0])):
+            if c.lower() not in CLOCKS or c in (chosen or ()):
+                continue
+            if all(map(_is_value, cells)):
+                remarks.append(f"{c!r} is no clock, as its numbers do not always grow: rows are taken in their order, as equally spaced.")
+            elif _number(cells[0]) is None and any(map(str.isdigit, cells[0])):
                 remarks.append(f"The times in {c!r}, such as {cells[0][:40]!r}, are not understood: rows are taken as equally spaced.")
     if chosen is None:
         words = [c for c, cells in columns.items() if c != clock and not any(_is_value(x) or WITH_COMMA.fullmatch(x) for x in cells)]
@@ -128,7 +143,8 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
     if missing := [c for c in chosen if c not in columns]:
         raise ValueError(f"{source} has no column {missing[0]!r}. It has: {', '.join(columns)}.")
     if not chosen:
-        raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.")
+        parted = " Its cells must be parted by commas, semicolons or tabs." if len(columns) == 1 else ""
+        raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.{parted}")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
     grid, start = Grid(values, 1.0, "step", ()), ""
     if clock is not None:

@@ -131,6 +131,25 @@ def test_irregular_and_repeated_times_are_said(write):
     assert series.remarks == ("1 repeated times: the last row of each was kept.",) and same(series.values, [[2], [3]])
 
 
+def test_what_a_spreadsheet_adds(write):
+    assert data.read_csv(write("a,b,,\n1,2,,\n3,4,,\n")).names == ("a", "b")  # the commas of empty columns
+    assert same(data.read_csv(write("a,b\r1,2\r3,4\r")).values, [[1, 2], [3, 4]])  # lines as an old Mac ends them
+    assert same(data.read_csv(write("x;y\n1,234;5\n12,5;987\n")).values, [[1.234, 5], [12.5, 987]])
+
+
+def test_a_first_row_of_times_and_numbers_is_no_header(write):
+    series = data.read_csv(write("2024-01-01,1\n2024-01-02,2\n2024-01-03,4\n"))
+    assert (series.names, series.unit) == (("column 2",), "day") and same(series.values, [[1], [2], [4]])
+    assert data.read_csv(write("day,2024-01,2024-02\n1,2,3\n")).names == ("day", "2024-01", "2024-02")
+
+
+@pytest.mark.parametrize("column", [None, "x"])
+@pytest.mark.parametrize("readings", [(3, 2, 1), (1, 3, 2), (1, 1, 2)])
+def test_a_clock_that_does_not_grow_is_said(write, column, readings):
+    series = data.read_csv(write("time,x\n" + "".join(f"{t},{i}\n" for i, t in enumerate(readings))), column)
+    assert series.remarks == ("'time' is no clock, as its numbers do not always grow: rows are taken in their order, as equally spaced.",)
+
+
 def test_columns_of_words_are_left_out_and_named(write):
     series = data.read_csv(write("station,x\nJFK,1\nJFK,2\n"))
     assert series.names == ("x",) and series.remarks == ("Left out, holding no numbers: station.",)
@@ -146,7 +165,11 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("a,b\n1,2\n", "temp", "has no column 'temp'. It has: a, b."),
         ("a,b\n1,2\n3,x7\n", "b", "column 'b' is not a number in data row 2: 'x7'"),
         ("a,b\n1,2\n3,inf\n", None, "column 'b' is infinite in data row 2"),
-        ("a,b\n1,2\n3\n", None, "data row 2 has 1 cells but the header has 2"),
+        ("a,b\n1,2\n3\n", None, "data row 2 has 1 cells but the header, 'a,b', has 2. Repair the row, or"),
+        ("made by hand\na,b\n1,2\n", None, "the header, 'made by hand', has 1. .* delete what stands above the table"),
+        ("a|b\n1|2\n", None, "has no column of numbers .* parted by commas, semicolons or tabs"),
+        ("x\ty\n1,234\t5\n987\t5\n", None, "beside 987, 1,234 may be thousands or decimals"),
+        ("time,x\n2024-10-27 02:30,1\n2024-10-27 02:00,2\n", None, "time goes backwards .* where clocks were set back, write UTC"),
         ("a,a\n1,2\n", None, "names a column twice"),
         ("date,x\n2024-01-01,1\n,2\n2024-01-03,3\n", None, "column 'date' is not a time in data row 2: ''"),
         ("day,x\n2024-01-01,1\n2024-01-02,2\nTotal,3\n", "x", "column 'day' is not a time in data row 3: 'Total'"),
