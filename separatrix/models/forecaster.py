@@ -8,6 +8,8 @@ Teacher forced, x_t is the measurement; where it is missing, and in free run, z_
 The state is everything (3) carries: the last values, the next guess, and the state of the backbone. With this library's backbones e_t
 leaves a norm of fixed length, so that ẑ, and with it every free run, stays inside the box `output_range`, whatever the state.
 
+Where a linear autoregression says much already, the networks say the rest: with `linear` its forecast of z_{t+1} is added to theirs.
+
 An ensemble has (3) several times, each with weights of its own. Its guess is the mean of theirs, and that is what all of them hear next: it
 is one map and one free run, not several that drift apart.
 
@@ -28,6 +30,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
+from separatrix.models.autoregression import Autoregression
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.free_run import SelfHearing
 from separatrix.recurrence import State
@@ -63,10 +66,11 @@ class ForecastModel(SelfHearing):
     backbone  anything with `d_model` and the mixers' call: y, state = backbone(x, state). Several of them make an ensemble.
     lags      L of (2), rows.
     mask      whether the network is told which of the values it hears are its own, filled into gaps: L C inputs more.
+    linear    whether an autoregression on the delay window is added, which `start_linear` fits.
     """
 
     def __init__(
-        self, channels: int, backbone: nn.Module | Sequence[nn.Module], *, lags: int = 16, mask: bool = False,
+        self, channels: int, backbone: nn.Module | Sequence[nn.Module], *, lags: int = 16, mask: bool = False, linear: bool = False,
         generator: Generator | None = None,
     ):  # fmt: skip
         super().__init__()
@@ -76,6 +80,7 @@ class ForecastModel(SelfHearing):
         self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
+        self.linear = Autoregression(channels, lags) if linear else None
         inputs = channels * lags * (2 if mask else 1)
         backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
         self.members = nn.ModuleList(Member(inputs, backbone, channels, generator) for backbone in backbones)
@@ -86,10 +91,10 @@ class ForecastModel(SelfHearing):
         return cast("list[Member]", list(self.members))
 
     def alone(self, i: int) -> ForecastModel:
-        """Member i as a model that hears itself only. It shares its weights, `mean` and `scale` with this one."""
+        """Member i as a model that hears itself only. It shares its weights, `mean`, `scale` and `linear` with this one."""
         member = self.each()[i]
         model = ForecastModel(self.channels, member.backbone, lags=self.lags, mask=self.mask, generator=Generator())
-        model.members[0], model.mean, model.scale = member, self.mean, self.scale
+        model.members[0], model.mean, model.scale, model.linear = member, self.mean, self.scale, self.linear
         return model.train(self.training)
 
     def measure_scale(self, x: Tensor) -> None:
@@ -102,6 +107,14 @@ class ForecastModel(SelfHearing):
         scale = (x / size - mean).square().nanmean(0).sqrt() * size
         self.mean.copy_(mean * size)
         self.scale.copy_(torch.where(moves & (scale > 0), scale, torch.ones_like(scale)))
+
+    def start_linear(self, z: Tensor) -> None:
+        """Fit `linear`, if there is one, to z [T, C] in the network's units, and let the networks begin by adding nothing to it."""
+        if self.linear is not None:
+            self.linear.fit(z)
+            for member in self.each():
+                nn.init.zeros_(member.head.weight)
+                nn.init.zeros_(member.head.bias)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Teacher forced along x; gaps are run through in closed loop."""
@@ -144,12 +157,15 @@ class ForecastModel(SelfHearing):
                     yield visit if len(self.members) == 1 else visit._replace(name=f"{member_name(i)}.{visit.name}")
 
     def output_range(self) -> tuple[Tensor, Tensor] | None:
-        """Lowest and highest value a forecast can take, [C] each, from the norms before the heads; None without such a norm."""
+        """Lowest and highest value a forecast can take, [C] each, from the norms before the heads (and the clip of `linear`); None without
+        such a norm."""
         reaches = [member.reach() for member in self.each()]
         if any(reach is None for reach in reaches):
             return None
         centre = mean_of([member.head.bias.double() for member in self.each()])
         reach = mean_of(cast("list[Tensor]", reaches))
+        if self.linear is not None:
+            reach = reach + self.linear.limit.double()
         return self.unscaled(centre - reach).detach(), self.unscaled(centre + reach).detach()
 
     @property
@@ -199,7 +215,7 @@ class ForecastModel(SelfHearing):
             before = None if state is None else state.parts.get(member_name(i), State())
             guess, inner[member_name(i)] = member(windows, cast(State | None, before))
             said.append(guess)
-        guesses = mean_of(said)
+        guesses = mean_of(said) if self.linear is None else mean_of(said) + self.linear(windows)
         last = guesses[:, -1] if z.shape[1] else (self.rest(z.shape[0]) if state is None else cast(Tensor, state.guess))
         return guesses, State(**kept, guess=last, **inner)
 

@@ -36,7 +36,7 @@ from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.stability import Number
 from separatrix.training import Forecaster, RunConfig, read_metrics
-from separatrix.training.recipe import CHOSEN
+from separatrix.training.recipe import CHOSEN, LINEAR
 
 REPORT, EVIDENCE, METRICS = "report.html", "evidence.json", "metrics.jsonl"
 RIVALS = 0.6  # of the progress, when rivals are fitted: about their share of the time
@@ -232,11 +232,13 @@ def matching(series: Series, config: RunConfig) -> Series:
 def recipe(config: RunConfig, series: Series, command: str) -> Run:
     """The run in words."""
     network, plan = config.network, config.recipe
+    local = "" if config.nonlinearity is None else f"; the error of local maps is {config.nonlinearity:.2f} times that of a linear one here"
     told = {
         "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps:,} one-step steps",
         "lags": f"{network.lags} rows in the delay window",
         "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
-        "how the defaults were chosen": CHOSEN,
+        "linear part": f"{'yes' if network.linear else 'no'}{local}. {LINEAR}",
+        "how the other defaults were chosen": CHOSEN,
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     }
     layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"

@@ -18,17 +18,18 @@ def rival(name: str, config: RunConfig, rows: Series) -> Forecaster:
     network = config.network
     target = parameters(build(network, Generator()))
 
-    def at(d_model: int) -> Forecaster:
-        other = network.model_copy(update=dict(mixer=name, d_model=d_model, settings={}))
-        return Forecaster.of(config.model_copy(update=dict(network=other)))
+    def at(d_model: int) -> RunConfig:
+        return config.model_copy(update=dict(network=network.model_copy(update=dict(mixer=name, d_model=d_model, settings={}))))
+
+    planned = Forecaster.of(at(network.d_model)).plan(rows).network  # with the settings that a forecaster chooses for this mixer
 
     def off(d_model: int) -> float:
         try:
-            return abs(parameters(build(at(d_model).plan(rows).network, Generator())) - target)
+            return abs(parameters(build(planned.model_copy(update=dict(d_model=d_model, d_ff=2 * d_model)), Generator())) - target)
         except ValueError:  # heads that do not divide this width
             return math.inf
 
-    return at(min(range(4, 2 * network.d_model + 1, 4), key=off))
+    return Forecaster.of(at(min(range(4, 2 * network.d_model + 1, 4), key=off)))
 
 
 def parameters(model: ForecastModel) -> int:

@@ -3,6 +3,7 @@
 from separatrix.training.forecaster import Forecaster, Interval
 from separatrix.training.loop import Objective, Part, Step, train
 from separatrix.training.monitor import Diverged, Interrupted, read_metrics
+from separatrix.training.nonlinearity import nonlinearity
 from separatrix.training.recipe import Network, Recipe, RunConfig
 from separatrix.training.rollout import Rollout
 
@@ -18,6 +19,7 @@ __all__ = [
     "Rollout",
     "RunConfig",
     "Step",
+    "nonlinearity",
     "read_metrics",
     "train",
 ]

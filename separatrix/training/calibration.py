@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from separatrix.files import save_tensors
+from separatrix.models.autoregression import Autoregression
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training.checkpoint import read_tensors
 from separatrix.training.loop import CHECKPOINT, Part, Step, train
@@ -50,13 +51,14 @@ def calibrating(config: RunConfig, values: Tensor, folder: Path | None) -> Gener
     model = build(config.network.model_copy(update=dict(members=FOLDS)), torch.Generator().manual_seed(config.seed))
     model.measure_scale(values)
     scaled = model.scaled(values)
-    parts = [Part(model.alone(i), Rollout([scaled], config.recipe, rows)) for i, rows in enumerate(hidden)]
+    networks = [without(model.alone(i), scaled, rows) for i, rows in enumerate(hidden)]
+    parts = [Part(network, Rollout([scaled], config.recipe, rows)) for network, rows in zip(networks, hidden)]
     where = None if folder is None else folder / UNDER_WAY
     if where is not None:
         where.mkdir(exist_ok=True)
     begun = where is not None and (where / CHECKPOINT).is_file()
     yield from train(model, parts, config.recipe, seed=config.seed, folder=where, resume=begun)
-    errors = out_of_fold(model.eval(), values, hidden, heard)
+    errors = out_of_fold([network.eval() for network in networks], values, hidden, heard)
     if folder is not None and where is not None:
         save_errors(folder, errors)
         shutil.rmtree(where)
@@ -74,18 +76,28 @@ def folds(length: int, heard: int) -> list[range]:
     return [range(stop - size, stop) for stop in range(length - (FOLDS - 1) * size, length + 1, size)]
 
 
-def out_of_fold(model: ForecastModel, values: Tensor, hidden: Sequence[range], heard: int) -> Tensor:
-    """(1) of every member in the rows that were hidden from it.    values [T, C] -> [n, H, C], NaN where nothing was measured
+def without(network: ForecastModel, scaled: Tensor, hidden: range) -> ForecastModel:
+    """With an autoregression of its own, if there is one, fitted to the rows that are not hidden."""
+    if network.linear is not None:
+        network.linear = Autoregression(network.channels, network.lags)
+        shown = scaled.clone()
+        shown[list(hidden)] = torch.nan
+        network.start_linear(shown)
+    return network
+
+
+def out_of_fold(networks: Sequence[ForecastModel], values: Tensor, hidden: Sequence[range], heard: int) -> Tensor:
+    """(1) of every network in the rows that were hidden from it.    values [T, C] -> [n, H, C], NaN where nothing was measured
 
     Leads go to two thirds of a fold, so that all of them are seen from the same origins, the rest of it.
     """
     found = []
     leads = min(2 * min(map(len, hidden)) // 3, LEADS)
     with torch.no_grad():
-        for i, rows in enumerate(hidden):
+        for network, rows in zip(networks, hidden):
             count = min(len(rows) - leads + 1, ORIGINS)
             starts = torch.linspace(rows.start, rows.stop - leads, count, dtype=torch.float64).round().long()
-            forecast, _ = model.alone(i).free_run(values[starts[:, None] + torch.arange(-heard, 0)], leads)
+            forecast, _ = network.free_run(values[starts[:, None] + torch.arange(-heard, 0)], leads)
             found.append((values[starts[:, None] + torch.arange(leads)] - forecast).abs())
     return torch.cat(found)
 

@@ -34,6 +34,7 @@ from separatrix.training.calibration import calibrating, forget_errors, half_wid
 from separatrix.training.checkpoint import fill, read_tensors
 from separatrix.training.loop import CHECKPOINT, Part, Step, train
 from separatrix.training.networks import MEMORYLESS, build
+from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
 from separatrix.training.recipe import CONFIG, Data, Network, Recipe, RunConfig, machine, read_config, versions
 from separatrix.training.rollout import Rollout
 
@@ -43,6 +44,10 @@ STEPPED = 1_000  # rows of a forecast made step by step; those after them play a
 # What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
 # that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
 SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.05, 1.0)}}
+
+# Where networks correct a linear autoregression, the weight decay is this over the number of rows, 20 to 200: what fewer rows seem to say
+# beyond it is noise more often.
+CORRECTION = 20_000.0
 
 
 class Interval(NamedTuple):
@@ -63,13 +68,15 @@ class Forecaster:
     layers        mixers, one after another.
     members       networks in the ensemble, each with its own weights and windows. They are fitted side by side on as many threads as torch
                   may use, one a member, and a forecast takes as long as all of them.
+    linear        whether the networks only correct a linear autoregression, and are held back by a strong weight decay; None: where the
+                  series shows nothing that is not linear (`nonlinearity.py`).
     settings      arguments of the mixer's constructor that differ from this library's choice for forecasting.
     random_state  seed of the weights and of the windows; the same seed on the same machine gives the same forecaster.
     """
 
     def __init__(
         self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 1600, d_model: int = 32,
-        layers: int = 1, members: int = 4, settings: dict[str, Any] | None = None, random_state: int = 0,
+        layers: int = 1, members: int = 4, linear: bool | None = None, settings: dict[str, Any] | None = None, random_state: int = 0,
     ):  # fmt: skip
         if mixer != MEMORYLESS and mixer not in MIXERS:
             raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
@@ -77,11 +84,13 @@ class Forecaster:
         for name, value in counts.items():
             if value is not None and (not isinstance(value, int | np.integer) or value < 1):
                 raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
+        if linear is not None and not isinstance(linear, bool):
+            raise TypeError(f"linear is {linear!r} but must be True, False or None.")
         if not isinstance(random_state, int | np.integer) or not -(2**63) <= random_state < 2**64:
             raise ValueError(f"random_state is {random_state!r} but must be a whole number of 64 bits.")
         if settings is not None and not isinstance(settings, dict):
             raise TypeError(f"settings is {settings!r} but must be a dict of arguments of the mixer's constructor.")
-        self.mixer, self.settings, self.random_state = mixer, settings, int(random_state)
+        self.mixer, self.linear, self.settings, self.random_state = mixer, linear, settings, int(random_state)
         self.horizon, self.lags = (None if value is None else int(value) for value in (horizon, lags))
         self.steps, self.d_model, self.layers, self.members = int(steps), int(d_model), int(layers), int(members)
         self.config: RunConfig | None = None
@@ -95,7 +104,7 @@ class Forecaster:
         network, recipe = config.network, config.recipe
         return cls(
             network.mixer, horizon=recipe.horizon, lags=network.lags, steps=recipe.steps, d_model=network.d_model, layers=network.layers,
-            members=network.members, settings=network.settings, random_state=config.seed,
+            members=network.members, linear=network.linear, settings=network.settings, random_state=config.seed,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -132,6 +141,7 @@ class Forecaster:
         values = torch.tensor(series.values)
         model.measure_scale(values)
         scaled = model.scaled(values)
+        model.start_linear(scaled)
         parts = [Part(model.alone(i), Rollout([scaled], config.recipe)) for i in range(self.members)]
         yield from train(model, parts, config.recipe, seed=self.random_state, folder=where, resume=resume)
         self.config, self._model, self._state, self.errors = config, model.eval(), None, None
@@ -170,7 +180,10 @@ class Forecaster:
         lags = self.lags or max(1, min(16, T // 8))
         context = max(2, min(lags + 80, T // 3))
         horizon = self.horizon or max(1, min(40, T // 4))
-        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps * 35 // 100)
+        found = nonlinearity(series.values, lags, horizon)
+        linear = found > NONLINEAR if self.linear is None else self.linear
+        held_back = dict(weight_decay=min(max(CORRECTION / T, 20.0), 200.0)) if linear else {}
+        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps * 35 // 100, **held_back)
         settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
         if self.mixer == MEMORYLESS and settings:
             raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
@@ -181,13 +194,14 @@ class Forecaster:
                 f"settings is {settings} but a run keeps numbers and words. Where a setting is a function, give its name."
             ) from None
         network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model,
-                          members=self.members, lags=lags, mask=series.gaps > 0, settings=settings)  # fmt: skip
+                          members=self.members, lags=lags, mask=series.gaps > 0, linear=linear, settings=settings)  # fmt: skip
         data = Data(
             name=series.name, sha256=series.fingerprint, rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
         )
         return RunConfig(
-            seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, versions=versions(), machine=machine()
-        )
+            seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, nonlinearity=found, versions=versions(),
+            machine=machine(),
+        )  # fmt: skip
 
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""

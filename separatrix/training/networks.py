@@ -16,7 +16,7 @@ MEMORYLESS = "mlp"
 def build(network: Network, generator: Generator) -> ForecastModel:
     """The networks of a configuration, with fresh weights."""
     backbones = [_backbone(network, generator) for _ in range(network.members)]
-    return ForecastModel(network.channels, backbones, lags=network.lags, mask=network.mask, generator=generator)
+    return ForecastModel(network.channels, backbones, lags=network.lags, mask=network.mask, linear=network.linear, generator=generator)
 
 
 def _backbone(network: Network, generator: Generator) -> nn.Module:

@@ -29,6 +29,7 @@ NETWORKS = {
     "masked": dict(mixer="s4d", mask=True, settings=dict(d_state=4)),
     "two layers": dict(mixer="gru", layers=2),
     "ensemble": dict(mixer="s4d", members=3, settings=dict(d_state=4)),
+    "linear": dict(mixer="gru", members=2, linear=True),
 }
 RECURRENT = [name for name in NETWORKS if name != "attention"]
 
@@ -36,7 +37,10 @@ RECURRENT = [name for name in NETWORKS if name != "attention"]
 def network(name, dtype=torch.float64):
     settings = dict(channels=2, d_model=16, layers=1, d_ff=16, lags=3) | NETWORKS[name]
     model = build(Network(**settings), torch.Generator().manual_seed(0))
-    model.measure_scale(10 + 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(1)))
+    x = 10 + 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
+    model.measure_scale(x)
+    if model.linear is not None:
+        model.linear.fit(model.scaled(x))
     return model.to(dtype)
 
 
@@ -213,6 +217,16 @@ def test_forecasts_stay_in_their_box(name):
         wild = 1e4 * torch.randn(1, 12, 2, dtype=torch.float64)
         y, _ = model.free_run(wild, 30)
     assert bool((y >= low).all()) and bool((y <= high).all())
+
+
+@torch.no_grad()
+def test_a_fit_begins_as_the_linear_autoregression():
+    model, x = network("linear"), series()
+    model.start_linear(model.scaled(x[0]))
+    windows, _ = model.delays(model.scaled(x), None, None)
+    assert distance(model(x)[0], model.unscaled(model.linear(windows))) < 1e-12
+    alone = model.alone(1)
+    assert alone.linear is model.linear and distance(alone(x)[0], model(x)[0]) < 1e-12
 
 
 def test_an_ensemble_is_the_mean_of_its_members_and_all_of_them_hear_it():

@@ -75,6 +75,17 @@ def test_single_precision(mixer: str):
     same({name: x.double() for name, x in got.items()}, learned(exact, exact, heard(4)), 1e-4)
 
 
+def test_the_linear_part_is_played_too():
+    model = network("gru", mask=True, linear=True)
+    model.linear.fit(torch.randn(40, 2, generator=torch.Generator().manual_seed(2)))
+    model.linear.limit.fill_(0.5)  # so that it is left
+    played, x = Played(model), heard(3, gaps=True)
+    same(learned(model, played, x), learned(model, model, x), 1e-10)
+    model.linear.fit(torch.randn(40, 2, generator=torch.Generator().manual_seed(3)))
+    same(learned(model, played, x), learned(model, model, x), 1e-10)
+    assert len(played.records) == 2 and all(played.records.values())
+
+
 def test_frozen_parameters_stay_arguments_and_get_no_gradient():
     model = network("gru")
     model.members[0].embed.requires_grad_(False)

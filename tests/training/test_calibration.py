@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Generator
 
+from separatrix.data import Series
 from separatrix.files import save_tensors
 from separatrix.training import Forecaster
-from separatrix.training.calibration import ERRORS, FOLDS, LEADS, ORIGINS, folds, half_widths, out_of_fold
+from separatrix.training.calibration import ERRORS, FOLDS, LEADS, ORIGINS, folds, half_widths, out_of_fold, without
 from separatrix.training.networks import build
 
 TINY = dict(steps=6, horizon=4, lags=3, d_model=8, members=2)
@@ -48,15 +49,26 @@ def test_an_error_is_that_of_a_network_that_left_the_fold_out():
     count = min(len(hidden[0]) - leads + 1, ORIGINS)
     model = build(config.network.model_copy(update=dict(members=FOLDS)), Generator().manual_seed(5)).eval()
     model.measure_scale(values)
-    found = out_of_fold(model, values, hidden, config.recipe.context)
+    networks = [model.alone(i) for i in range(FOLDS)]
+    found = out_of_fold(networks, values, hidden, config.recipe.context)
     assert found.shape == (FOLDS * count, leads, 1) and leads <= LEADS
     for i, rows in enumerate(hidden):
         for row, start in ((0, rows.start), (count - 1, rows.stop - leads)):
             heard = values[None, start - config.recipe.context : start]
             with torch.no_grad():
-                said, _ = model.alone(i).free_run(heard, leads)
+                said, _ = networks[i].free_run(heard, leads)
             expected = (values[start : start + leads] - said[0]).abs()
             torch.testing.assert_close(found[i * count + row], expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_the_linear_part_of_a_fold_leaves_it_out_too():
+    x, heard = torch.tensor(wave()[:, None]), 40
+    rows = folds(len(x), heard)[1]
+    other = x.clone()
+    other[list(rows)] = 100 * torch.rand(len(rows), 1, generator=Generator().manual_seed(0), dtype=torch.float64)
+    model = build(Forecaster("gru", **TINY, linear=True).plan(Series.from_array(x.numpy())).network, Generator().manual_seed(0))
+    weights = [without(model.alone(0), values, rows).linear.weight for values in (x, other)]
+    assert torch.equal(*weights) and bool(weights[0].any()) and not bool(model.linear.weight.any())
 
 
 @pytest.mark.parametrize("mixer, members", [("attention", 2), ("mamba", 1)])
@@ -118,13 +130,13 @@ def test_intervals_hold_where_the_fitted_rows_flatter():
     """A network that has learned its noise by heart is exact along fitted rows; out of fold it shows the errors to come."""
     noise = np.random.default_rng(0).normal(size=500)
     x = np.sin(0.3 * np.arange(500)) + 0.5 * noise
-    forecaster = calibrated("mlp", x[:250], steps=400, horizon=5, lags=16, d_model=32)
-    model, values = forecaster.model, torch.tensor(x[:, None])
+    forecaster = calibrated("mlp", x[:250], steps=400, horizon=5, lags=16, d_model=32, linear=False)
+    networks, values = [forecaster.model.alone(i) for i in range(2)], torch.tensor(x[:, None])
 
     def first_error(errors):
         return float(errors[:, 0].square().mean().sqrt())
 
-    fitted, new = (first_error(out_of_fold(model, values, [rows, rows], 40)) for rows in (range(40, 249), range(260, 480)))
+    fitted, new = (first_error(out_of_fold(networks, values, [rows, rows], 40)) for rows in (range(40, 249), range(260, 480)))
     assert fitted < 0.75 * new and abs(first_error(forecaster.errors) - new) < 0.25 * new
     covered = []
     for t in range(250, 490):

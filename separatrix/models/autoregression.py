@@ -1,0 +1,80 @@
+"""A linear autoregression, fitted in closed form.
+
+    y = clip(A w + a, -r, r)                                                                                        (1)
+    A, a = argmin  1/n Σ_t (z_{t+1} - A w_t - a)² + λ |A|²,        w_t = (z_{t-L+1}, ..., z_t)                      (2)
+    λ    = argmin  Σ_t (z_{t+1} - A w_t - a)² / (n - 1 - Σ_i d_i / (d_i + λ))²,      d the eigenvalues of cov(w)    (3)
+
+for each channel of z by itself. (3) is generalized cross-validation: the error of leaving rows out, without leaving any out. The clip is
+far outside of what was measured; it is there so that a free run of an autoregression that grows stays finite.
+
+Paper    Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (2); Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751 (3).
+Cost     O(C T (C L)²) and an eigenvalue problem of size C L for each channel, once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1
+BEYOND = 4.0  # r, in multiples of the largest value measured
+
+
+class Autoregression(nn.Module):
+    """(1).    w [..., C L or more] -> y [..., C]; a window holds L values of each channel, oldest first, and what follows them is not read
+
+    Its numbers are buffers: statistics of the data, like a mean, and no gradient changes them. Before `fit`, and of no more than L rows,
+    it says 0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    limit: Tensor
+
+    def __init__(self, channels: int, lags: int):
+        super().__init__()
+        self.channels, self.lags = channels, lags
+        self.register_buffer("weight", torch.zeros(channels, channels * lags))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("limit", torch.zeros(channels))
+
+    def forward(self, w: Tensor) -> Tensor:
+        y = nn.functional.linear(w[..., : self.channels * self.lags], self.weight, self.bias)
+        return torch.minimum(torch.maximum(y, -self.limit), self.limit)  # clamp's derivative is not recorded
+
+    def fit(self, z: Tensor) -> Autoregression:
+        """Find (2) with (3).    z [T, C] of about unit variance
+
+        A gap, NaN, is held at the last value in a window and is never a target.
+        """
+        if len(z) <= self.lags:
+            return self
+        z = z.double()
+        self.limit.copy_(BEYOND * z.abs().nan_to_num(0.0).amax(0))
+        windows, targets = carried(z).unfold(0, self.lags, 1)[:-1].flatten(1), z[self.lags :]
+        for channel, target in enumerate(targets.unbind(1)):
+            known = ~torch.isnan(target)
+            if int(known.sum()) > 1:
+                weight, bias = ridge_regression(windows[known], target[known])
+                self.weight[channel], self.bias[channel] = weight.to(self.weight), bias.to(self.bias)
+        return self
+
+
+def ridge_regression(w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(2) with (3) for one channel.    w [n, K], y [n] float64 -> A [K], a"""
+    centre, mean, n = w.mean(0), y.mean(), len(w)
+    w, y = w - centre, y - mean
+    d, basis = torch.linalg.eigh(w.T @ w / n)
+    d, along, ridges = d.clamp(min=0.0), basis.T @ (w.T @ y) / n, RIDGES[:, None]
+    left = y.square().mean() - (along.square() * (d + 2 * ridges) / (d + ridges).square()).sum(1)
+    free = 1 - (1 + (d / (d + ridges)).sum(1)) / n
+    score = torch.where(free > 0, left.clamp(min=0.0) / free.square(), torch.inf)
+    A = basis @ (along / (d + RIDGES[score.argmin()]))
+    return A, mean - A @ centre
+
+
+def carried(z: Tensor) -> Tensor:
+    """Every gap filled by the last value before it, 0 where there is none.    [T, C] -> [T, C]"""
+    rows = torch.arange(len(z))[:, None]
+    last = torch.where(torch.isnan(z), -1, rows).cummax(0).values
+    return torch.where(last >= 0, z.gather(0, last.clamp(min=0)), 0.0)
