@@ -123,15 +123,16 @@ def _clock(seconds: float) -> str:
 def progress(label: str) -> Iterator[Advance]:
     """One bar with news and time left, drawn at most ten times a second.
 
-    It appears with the first news, so that work refused at the door shows only its error. The library's warnings are held back
-    while the bar stands and printed under it.
+    It appears with the first news, so that work refused at the door shows only its error. Warnings of the library and of matplotlib are
+    held back while the bar stands and printed under it.
     """
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
         _TimeLeft(), console=Console(stderr=True, highlight=False), refresh_per_second=10,
     )  # fmt: skip
-    logger, held = logging.getLogger("separatrix"), _Held()
-    logger.addHandler(held)
+    loggers, held = [logging.getLogger(name) for name in ("separatrix", "matplotlib")], _Held()
+    for logger in loggers:
+        logger.addHandler(held)
     try:
         task = bar.add_task(label, total=1.0, loss=None, said="", first=0.0)
 
@@ -146,7 +147,8 @@ def progress(label: str) -> Iterator[Advance]:
     finally:
         if bar.live.is_started:
             bar.stop()
-        logger.removeHandler(held)
+        for logger in loggers:
+            logger.removeHandler(held)
         for line in held.lines:
             err().print(f"note: {line}", markup=False)
 

@@ -2,8 +2,8 @@
 
     time(row) = start + row * step        counted on the calendar in months and years, in seconds below them
 
-The calendar ends with the year 9999; rows beyond it have no time. It is written as the series writes its start: 1749-01, 1871, 2013-01-01 06:00, or a number. A start on the last day of a month stands for
-month ends, the way business series are dated.
+It is written as the series writes its start: 1749-01, 1871, 2013-01-01 06:00, or a number. A start on the last day of a month stands for
+month ends, the way business series are dated. The calendar ends with the year 9999; rows beyond it have no time.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ from numba import types
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from separatrix.recurrence.kernels.kept import njit
+
 Rule = Callable[..., Sequence[Any]]  # rule(components of the state, *parameters) -> components, of the derivative or of the next state
 
 H = 1e-30  # the complex step
@@ -103,7 +105,7 @@ def _application(evaluate: Callable, dimension: int) -> Callable:
     return advance
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def run_rows(advance, rows, parameters, dt, every, out):
     """Run every row of rows [B, n] for M * every steps and keep each `every`-th state in out [B, M, n]."""
     work = np.empty((WORKSPACE, rows.shape[1]))
@@ -115,7 +117,7 @@ def run_rows(advance, rows, parameters, dt, every, out):
             out[b, m] = row[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def push_rows(advance, state, frame, parameters, dt, every, log_growth):
     """Carry frame [k, n] along state [n], in place, filling log_growth [M, k].
 
@@ -158,13 +160,13 @@ def push_rows(advance, state, frame, parameters, dt, every, log_growth):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def step_rows(advance, rows, work, parameters, dt):
     """One step of complex rows [k, n], in place."""
     advance(rows, work, parameters, dt)
 
 
-@numba.njit(cache=True, inline="always")
+@njit(cache=True, inline="always")
 def _dot(a, b):
     total = 0.0
     for i in range(a.shape[0]):
@@ -172,7 +174,7 @@ def _dot(a, b):
     return total
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _project(frame, j):
     for _ in range(2):
         for l in range(j):
