@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threads
+from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threads, write
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
@@ -180,7 +179,7 @@ def forecast(
     writer.writerow(["row", *["time"] * clock, *names])
     writer.writerows([i, *[time_of(series, i)] * clock, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows, start=end))
     if table is None:
-        sys.stdout.write(text.getvalue())
+        write(text.getvalue())
     else:
         write_text(table, text.getvalue())
         out().print(f"{steps} rows from row {end} on: {table}", markup=False)
