@@ -22,7 +22,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import types
+from numba import literal_unroll, types
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
@@ -59,8 +59,10 @@ def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int, tan
     @numba.njit
     def evaluate(state, parameters, out):
         result = inner(to_fixed_tuple(state, dimension), *to_fixed_tuple(parameters, n_parameters))
-        for i in range(dimension):
-            out[i] = result[i]
+        i = 0
+        for x in literal_unroll(result):  # they may differ in type: the rate of a clock is 1.0
+            out[i] = x
+            i += 1  # noqa: SIM113  (Numba unrolls no enumerate)
 
     try:
         return numba.cfunc(_advance[types.complex128 if tangent else types.float64])(build(evaluate, dimension))
@@ -68,8 +70,14 @@ def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int, tan
         name = getattr(rule, "__name__", "rule")
         raise TypeError(
             f"{name} cannot be compiled: it must be plain arithmetic on the components of the state and return {dimension} components. "
-            f"Pass compiled=False to run it in torch. Numba says: {str(reason).strip().splitlines()[-1]}"
+            f"Pass compiled=False to run it in torch. Numba says: {_gist(reason)}"
         ) from reason
+
+
+def _gist(reason: NumbaError) -> str:
+    """What went wrong: Numba says it first, then where it was at the time."""
+    told = [line.strip(" >") for line in str(reason).splitlines() if line.strip() and not line.startswith("Failed in")]
+    return " ".join(told[: 2 if told[0].endswith(":") else 1])
 
 
 def _runge_kutta(evaluate: Callable, dimension: int) -> Callable:
