@@ -124,7 +124,9 @@ def _go_on(where: Path, source: str | None, wanted: Wanted, cores: int | None) -
 
 
 def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, advance: Advance, *, resumed: bool) -> None:
-    for remark in series.remarks:
+    from separatrix.data.drift import drifts
+
+    for remark in (*series.remarks, *drifts(task.fitted(series))):
         err().print(f"note: {remark}", markup=False)
     try:
         for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):

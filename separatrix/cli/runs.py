@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threads, write
+from separatrix.cli.screen import Advance, Stopped, err, out, polite, progress, threads, write
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
@@ -151,6 +151,7 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
+    from separatrix.data.drift import left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -161,6 +162,8 @@ def forecast(
     end = len(series) if start is None else start
     if not task.origin <= end <= len(series):
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
+    for remark in left_range(series, task.origin, end):
+        err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         if not 0 < coverage < 1:
             raise ValueError(f"--coverage is {coverage} but must lie between 0 and 1, such as 0.9.")
