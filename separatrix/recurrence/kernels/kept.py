@@ -156,6 +156,8 @@ def _say(why: str) -> None:
 def where() -> str:
     """Where machine code is kept here, in words."""
     folder, beside = Kept(njit).cache_path, KERNELS / "__pycache__"
+    read = any(beside.glob("*.nbi"))
     if folder is None:
-        return "nowhere, so that each process compiles them again; set NUMBA_CACHE_DIR to a folder that can be written"
-    return folder if Path(folder) == beside or not any(beside.glob("*.nbi")) else f"{folder}, read in {beside} too"
+        start = f"{beside}, which cannot be written: what it lacks" if read else "nowhere: what it needs"
+        return f"{start} each process compiles again; set NUMBA_CACHE_DIR to a folder that can be written"
+    return f"{folder}, and read in {beside} too" if read and Path(folder) != beside else folder
