@@ -51,6 +51,8 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, str]:
     from llvmlite import binding
 
+    from separatrix.recurrence.kernels import kept
+
     features = binding.get_host_cpu_features()
     gpu = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return {
@@ -60,6 +62,7 @@ def machine() -> dict[str, str]:
         "torch uses": torch.backends.cpu.get_cpu_capability(),
         "GPU": gpu or "none",
         "float32 matmul": f"precision {torch.get_float32_matmul_precision()!r}",
+        "kernels are kept": kept.where(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -30,6 +31,9 @@ app.command()(doctor)
 
 
 def main() -> None:
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed before we began
+            setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (it stays open)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # where ° cannot be written, a ? must not cost the answer
     for name in ("SIGTERM", "SIGHUP"):  # kill, a container's stop, a closed terminal: each is a Ctrl-C, and keeps what a Ctrl-C keeps

@@ -124,13 +124,21 @@ def _go_on(where: Path, source: str | None, wanted: Wanted, cores: int | None) -
 
 
 def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, advance: Advance, *, resumed: bool) -> None:
-    for remark in series.remarks:
+    from separatrix.data.drift import drifts
+
+    for remark in (*series.remarks, *drifts(task.fitted(series))):
         err().print(f"note: {remark}", markup=False)
     try:
         for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):
             advance(step.done, step.loss, f"step {step.step}")
     except KeyboardInterrupt:
         raise Stopped(_what_is_kept(where)) from None
+    except OSError as error:
+        if (kept := _step_kept(where)) is None or not error.strerror:
+            raise
+        raise ValueError(
+            f"{error.filename or where}: {error.strerror.lower()}. Step {kept} is kept; mend this and go on with: {_resume(where)}"
+        ) from None
 
 
 def _measure(
@@ -144,13 +152,22 @@ def _measure(
 
 
 def _what_is_kept(where: Path) -> str:
+    step = _step_kept(where)
+    if step is None:
+        return "stopped before the first checkpoint: nothing is kept."
+    return f"stopped: step {step} is kept in {where}\ngo on with: {_resume(where)}"
+
+
+def _step_kept(where: Path) -> int | None:
+    """Of the checkpoint; None where there is none."""
     from separatrix.training.checkpoint import read_checkpoint
     from separatrix.training.loop import CHECKPOINT
 
-    if not (where / CHECKPOINT).is_file():
-        return "stopped before the first checkpoint: nothing is kept."
-    step = read_checkpoint(where / CHECKPOINT).step
-    return f"stopped: step {step} is kept in {where}\ngo on with: {shlex.join(['separatrix', 'fit', '--resume', str(where)])}"
+    return read_checkpoint(where / CHECKPOINT).step if (where / CHECKPOINT).is_file() else None
+
+
+def _resume(where: Path) -> str:
+    return shlex.join(["separatrix", "fit", "--resume", str(where)])
 
 
 @contextmanager
@@ -160,15 +177,14 @@ def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
 
     if wanted is None:
         number = 1
-        while (where := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        while not _made(where := Path("runs") / (name if number == 1 else f"{name}-{number}")):
             number += 1
+        made = True
     else:
-        where = wanted
-        if where.exists() and (not where.is_dir() or any(where.iterdir())):
+        where, made = wanted, _made(wanted)
+        if not made and (not where.is_dir() or any(where.iterdir())):
             go_on = f", or go on with: --resume {where}" if (where / CHECKPOINT).is_file() else "."
             raise ValueError(f"{where} is there already and not an empty folder. Choose another --out{go_on}")
-    made = not where.exists()
-    where.mkdir(parents=True, exist_ok=True)
     try:
         yield where
     except BaseException:
@@ -178,3 +194,12 @@ def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
             if made:
                 shutil.rmtree(where)
         raise
+
+
+def _made(where: Path) -> bool:
+    """Whether the folder was made here and now: of two fits that begin together, one has it."""
+    try:
+        where.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True

@@ -6,13 +6,12 @@ import csv
 import io
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from separatrix.cli.screen import Advance, Stopped, out, polite, progress, threads
+from separatrix.cli.screen import Advance, Stopped, err, out, polite, progress, threads, write
 
 if TYPE_CHECKING:
     from separatrix.data import Series, Task
@@ -152,6 +151,7 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
+    from separatrix.data.drift import left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -162,6 +162,8 @@ def forecast(
     end = len(series) if start is None else start
     if not task.origin <= end <= len(series):
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
+    for remark in left_range(series, task.origin, end):
+        err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         if not 0 < coverage < 1:
             raise ValueError(f"--coverage is {coverage} but must lie between 0 and 1, such as 0.9.")
@@ -180,7 +182,7 @@ def forecast(
     writer.writerow(["row", *["time"] * clock, *names])
     writer.writerows([i, *[time_of(series, i)] * clock, *(f"{value:.12g}" for value in row)] for i, row in enumerate(rows, start=end))
     if table is None:
-        sys.stdout.write(text.getvalue())
+        write(text.getvalue())
     else:
         write_text(table, text.getvalue())
         out().print(f"{steps} rows from row {end} on: {table}", markup=False)

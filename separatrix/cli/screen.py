@@ -3,6 +3,7 @@
 exit 0     done
 exit 2     bad input: one line on stderr that says what to do, nothing half-written
 exit 130   interrupted (Ctrl-C, SIGTERM, SIGHUP): what is kept, and how to go on
+exit 141   whoever read the output has gone, as with `| head`: nothing more is said
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, Protocol, TypeVar
 
 import typer
@@ -23,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
+NARROWEST = 72  # columns of a table; a terminal that has fewer breaks its lines, where we would cut its numbers
 
 
 class Advance(Protocol):
@@ -37,8 +40,26 @@ class Stopped(Exception):
 
 def out() -> Console:
     """Standard output, at the width of the terminal; unwrapped when it goes into a file or a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=10_000, soft_wrap=True)
+    console = _Output(highlight=False)
+    if not console.is_terminal:
+        return _Output(highlight=False, width=10_000, soft_wrap=True)
+    return console if console.width >= NARROWEST else _Output(highlight=False, width=NARROWEST)
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # to `polite`; rich would end the process here
+
+
+def write(text: str) -> None:
+    """All of `text` to standard output, or an OSError: without a buffer (PYTHONUNBUFFERED) Python drops what a full disk did not take."""
+    if (binary := getattr(sys.stdout, "buffer", None)) is None:
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    left = memoryview(text.encode(sys.stdout.encoding or "utf-8", errors="replace"))
+    while left:
+        left = left[binary.write(left) or 0 :]
 
 
 def err() -> Console:
@@ -51,28 +72,48 @@ def polite(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            sys.stdout.flush()  # here a full disk is still an error of this command
+            return result
+        except BrokenPipeError:
+            _write_no_more()
+            raise typer.Exit(141) from None
         except (ValueError, TypeError, OSError) as error:
             if os.environ.get(TRACEBACK):
                 raise
-            err().print(f"separatrix: {_one_line(error)}", markup=False)
+            if isinstance(error, OSError):
+                _write_no_more()
+            _tell(f"separatrix: {_one_line(error)}")
             raise typer.Exit(2) from None
         except FloatingPointError as error:
-            err().print(f"separatrix: {_one_line(error)}", markup=False)
+            _tell(f"separatrix: {_one_line(error)}")
             raise typer.Exit(1) from None
         except Stopped as stop:
-            err().print(str(stop), markup=False)
+            _tell(str(stop))
             raise typer.Exit(130) from None
         except KeyboardInterrupt:
-            err().print("stopped", markup=False)
+            _tell("stopped")
             raise typer.Exit(130) from None
 
     return run
 
 
+def _tell(line: str) -> None:
+    with suppress(OSError):  # nobody listens: the exit code still tells
+        err().print(line, markup=False)
+
+
+def _write_no_more() -> None:
+    """What is left of standard output goes nowhere: Python would try it again at exit, and complain."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+    with suppress(OSError, ValueError, AttributeError):  # under a test it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror.lower()}. Choose another place, or mend this one."
+        return f"{error.filename or 'a file or the output'}: {error.strerror.lower()}. Choose another place, or mend this one."
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -123,15 +164,16 @@ def _clock(seconds: float) -> str:
 def progress(label: str) -> Iterator[Advance]:
     """One bar with news and time left, drawn at most ten times a second.
 
-    It appears with the first news, so that work refused at the door shows only its error. The library's warnings are held back
-    while the bar stands and printed under it.
+    It appears with the first news, so that work refused at the door shows only its error. Warnings of the library and of matplotlib are
+    held back while the bar stands and printed under it.
     """
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
         _TimeLeft(), console=Console(stderr=True, highlight=False), refresh_per_second=10,
     )  # fmt: skip
-    logger, held = logging.getLogger("separatrix"), _Held()
-    logger.addHandler(held)
+    loggers, held = [logging.getLogger(name) for name in ("separatrix", "matplotlib")], _Held()
+    for logger in loggers:
+        logger.addHandler(held)
     try:
         task = bar.add_task(label, total=1.0, loss=None, said="", first=0.0)
 
@@ -146,7 +188,8 @@ def progress(label: str) -> Iterator[Advance]:
     finally:
         if bar.live.is_started:
             bar.stop()
-        logger.removeHandler(held)
+        for logger in loggers:
+            logger.removeHandler(held)
         for line in held.lines:
             err().print(f"note: {line}", markup=False)
 

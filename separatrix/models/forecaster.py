@@ -98,7 +98,7 @@ class ForecastModel(SelfHearing):
         return model.train(self.training)
 
     def measure_scale(self, x: Tensor) -> None:
-        """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; a constant channel keeps scale 1."""
+        """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; the scale of a constant channel is its size, at most 1."""
         x = x.to(self.mean)
         moves = x.nan_to_num(-torch.inf).amax(0) > x.nan_to_num(torch.inf).amin(0)  # the mean of equal numbers is rounded
         size = x.abs().nan_to_num(0.0).amax(0)  # in these units no square is too large or too small for a number
@@ -106,7 +106,7 @@ class ForecastModel(SelfHearing):
         mean = (x / size).nanmean(0)
         scale = (x / size - mean).square().nanmean(0).sqrt() * size
         self.mean.copy_(mean * size)
-        self.scale.copy_(torch.where(moves & (scale > 0), scale, torch.ones_like(scale)))
+        self.scale.copy_(torch.where(moves & (scale > 0), scale, size.clamp(max=1.0)))
 
     def start_linear(self, z: Tensor) -> None:
         """Fit `linear`, if there is one, to z [T, C] in the network's units, and let the networks begin by adding nothing to it."""

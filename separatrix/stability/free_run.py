@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
-from separatrix.systems.system import System, check_run, trajectory
+from separatrix.systems.system import System, check_run, check_system, trajectory
 
 KEPT = 2**18  # numbers of a chunk's states: more would leave the cache before anyone looks at them
 
@@ -99,6 +99,7 @@ def free_run(
     chunk     steps between two looks at the limit (and two calls of progress); 2,000 when None, fewer of large states.
     progress  called with (steps done, steps in all).
     """
+    check_system(system)
     if state is None:
         state = getattr(system, "start", None)
         if state is None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
 from separatrix.systems.linear import LinearSystem
-from separatrix.systems.system import System, check_run, push_tangents
+from separatrix.systems.system import System, check_run, check_system, push_tangents
 
 TAPER = 0.25  # share of the run over which the window rises, and over which it falls
 
@@ -115,6 +115,7 @@ def lyapunov_spectrum(
     inputs     [T, m] with T >= transient + steps.
     generator  of the random initial frame; a fixed seed when None.
     """
+    check_system(system)
     n = system.dimension
     k = n if k is None else k
     if not 1 <= k <= n:

@@ -22,9 +22,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import types
+from numba import literal_unroll, types
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
+
+from separatrix.recurrence.kernels.kept import njit
 
 Rule = Callable[..., Sequence[Any]]  # rule(components of the state, *parameters) -> components, of the derivative or of the next state
 
@@ -57,8 +59,10 @@ def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int, tan
     @numba.njit
     def evaluate(state, parameters, out):
         result = inner(to_fixed_tuple(state, dimension), *to_fixed_tuple(parameters, n_parameters))
-        for i in range(dimension):
-            out[i] = result[i]
+        i = 0
+        for x in literal_unroll(result):  # they may differ in type: the rate of a clock is 1.0
+            out[i] = x
+            i += 1  # noqa: SIM113  (Numba unrolls no enumerate)
 
     try:
         return numba.cfunc(_advance[types.complex128 if tangent else types.float64])(build(evaluate, dimension))
@@ -66,8 +70,14 @@ def _compile(build: Callable, rule: Rule, dimension: int, n_parameters: int, tan
         name = getattr(rule, "__name__", "rule")
         raise TypeError(
             f"{name} cannot be compiled: it must be plain arithmetic on the components of the state and return {dimension} components. "
-            f"Pass compiled=False to run it in torch. Numba says: {str(reason).strip().splitlines()[-1]}"
+            f"Pass compiled=False to run it in torch. Numba says: {_gist(reason)}"
         ) from reason
+
+
+def _gist(reason: NumbaError) -> str:
+    """What went wrong: Numba says it first, then where it was at the time."""
+    told = [line.strip(" >") for line in str(reason).splitlines() if line.strip() and not line.startswith("Failed in")]
+    return " ".join(told[: 2 if told[0].endswith(":") else 1])
 
 
 def _runge_kutta(evaluate: Callable, dimension: int) -> Callable:
@@ -103,7 +113,7 @@ def _application(evaluate: Callable, dimension: int) -> Callable:
     return advance
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def run_rows(advance, rows, parameters, dt, every, out):
     """Run every row of rows [B, n] for M * every steps and keep each `every`-th state in out [B, M, n]."""
     work = np.empty((WORKSPACE, rows.shape[1]))
@@ -115,7 +125,7 @@ def run_rows(advance, rows, parameters, dt, every, out):
             out[b, m] = row[0]
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def push_rows(advance, state, frame, parameters, dt, every, log_growth):
     """Carry frame [k, n] along state [n], in place, filling log_growth [M, k].
 
@@ -158,13 +168,13 @@ def push_rows(advance, state, frame, parameters, dt, every, log_growth):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def step_rows(advance, rows, work, parameters, dt):
     """One step of complex rows [k, n], in place."""
     advance(rows, work, parameters, dt)
 
 
-@numba.njit(cache=True, inline="always")
+@njit(cache=True, inline="always")
 def _dot(a, b):
     total = 0.0
     for i in range(a.shape[0]):
@@ -172,7 +182,7 @@ def _dot(a, b):
     return total
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _project(frame, j):
     for _ in range(2):
         for l in range(j):

@@ -6,6 +6,7 @@ real for trajectories and complex for tangents; the complex one is compared with
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,31 @@ class Ruled:
             raise ValueError(f"initial_state is {self.initial_state}, expected one finite number for each component.")
         if any(not 0 <= i < self.dimension for i in self.observed):
             raise ValueError(f"observed is {self.observed}, expected indices of the {self.dimension} components.")
+        self._check_parameters()
+        n, takes = self.dimension, "It is called with the tuple of the components and the parameters"
+        try:
+            there = self.apply_rule(self.start)
+        except Exception as error:  # the caller's code: whatever it raises
+            raise ValueError(
+                f"rule fails at initial_state: {type(error).__name__}: {error}. {takes}, in torch with tensors for components, and must "
+                f"return {n} components."
+            ) from error
+        if there.shape != (n,):
+            raise ValueError(f"rule returns {tuple(there.shape)} numbers, expected {n}, one for each component of initial_state. {takes}.")
+        if not bool(torch.isfinite(there).all()):
+            raise ValueError(f"rule gives {there.tolist()} at initial_state. Start where it is finite.")
+
+    def _check_parameters(self) -> None:
+        """A rule is called by position: names in another order would be another system."""
+        try:
+            takes = list(inspect.signature(self.rule).parameters.values())[1:]
+        except (TypeError, ValueError):  # a callable that does not tell
+            return
+        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in takes):
+            return
+        names, given = [p.name for p in takes], list(self.parameters)
+        if given != names[: len(given)] or any(p.default is p.empty for p in takes[len(given) :]):
+            raise ValueError(f"parameters are {given} but rule takes {names} after the state. Give these, in this order.")
 
     @property
     def dimension(self) -> int:
@@ -53,7 +79,8 @@ class Ruled:
         """The rule on tensors.    [..., n] -> [..., n]"""
         if state.shape[-1] != self.dimension:
             raise ValueError(f"state is {tuple(state.shape)}, expected [..., {self.dimension}], one entry for each component.")
-        return torch.stack(list(self.rule(state.unbind(-1), *self.parameters.values())), dim=-1)
+        parts = self.rule(state.unbind(-1), *self.parameters.values())
+        return torch.stack([x if isinstance(x, Tensor) else torch.full_like(state[..., 0], x) for x in parts], dim=-1)
 
     def observe(self, state: Tensor) -> Tensor:
         """The observed components.    [..., n] -> [..., m]"""

@@ -99,7 +99,7 @@ def trajectory_by_steps(system: System, state: Tensor, steps: int, every: int = 
     seen = []
     with torch.no_grad():
         for t in range(steps // every * every):
-            state = system.step(state, None if inputs is None else inputs[..., t, :])
+            state = _checked(system.step(state, None if inputs is None else inputs[..., t, :]), state, t)
             if (t + 1) % every == 0:
                 seen.append(state)
     return torch.stack(seen, dim=-2) if seen else state.new_empty((*state.shape[:-1], 0, state.shape[-1]))
@@ -126,8 +126,8 @@ def push_tangents_by_steps(
     with torch.no_grad():
         for t in range(steps // every * every):
             u = None if inputs is None else inputs[t]
-            frame = system.jacobian_vector(state, frame, u)
-            state = system.step(state, u)
+            after = _checked(system.step(state, u), state, t)
+            frame, state = system.jacobian_vector(state, frame, u), after
             if not bool(torch.isfinite(state).all()):
                 return Pushed(state, frame, _stacked(growth, frame), t + 1)
             if (t + 1) % every == 0:
@@ -171,8 +171,18 @@ def _load_forward_rules() -> None:
         importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
+def check_system(system: System) -> None:
+    """Refuse what is no system, naming what it lacks."""
+    if missing := [name for name in ("dimension", "dt", "step", "observe", "jacobian_vector") if not hasattr(system, name)]:
+        raise TypeError(
+            f"system is a {type(system).__name__} without {', '.join(missing)}: see systems.System. Of a ForecastModel take "
+            f"model.as_system(), of a Forecaster forecaster.model.as_system(state=forecaster.state)."
+        )
+
+
 def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
     """Refuse at the door what could only fail later, naming the argument."""
+    check_system(system)
     for name, tensor in (("state", state), ("inputs", inputs)):
         if tensor is not None and not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
             raise TypeError(f"{name} is {getattr(tensor, 'dtype', type(tensor).__name__)}, expected a real floating-point tensor.")
@@ -187,6 +197,14 @@ def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Ten
             raise ValueError(f"inputs is {tuple(inputs.shape)}, expected [..., time, m] with at least steps = {steps} times.")
         if not bool(torch.isfinite(inputs).all()):
             raise ValueError("inputs holds NaN or infinite values. Fill or cut the gaps first.")
+
+
+def _checked(after: Tensor, state: Tensor, t: int) -> Tensor:
+    """The next state; at the first step, whether it is one."""
+    if t == 0 and (not isinstance(after, Tensor) or after.shape != state.shape):
+        came = tuple(after.shape) if isinstance(after, Tensor) else type(after).__name__
+        raise ValueError(f"system.step returned {came} for a state {tuple(state.shape)}, expected the next state, of the same shape.")
+    return after
 
 
 def _stacked(growth: list[Tensor], frame: Tensor) -> Tensor:

@@ -238,6 +238,8 @@ class Forecaster:
 
     def predict(self, steps: int) -> NDArray[np.float64]:
         """The next `steps` rows, by free run.    [steps, C], or [steps] when the series was [time]"""
+        if not isinstance(steps, int | np.integer) or steps < 0:
+            raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
         near = min(steps, STEPPED)
         with torch.no_grad():
             y, state = self.model.free_run(None, near, self.state)

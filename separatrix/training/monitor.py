@@ -90,7 +90,7 @@ class Metrics:
     """Lines of a JSON-lines file. A run that goes on from step n keeps the lines up to n; a torn last line is dropped."""
 
     def __init__(self, path: Path | None, keep: int):
-        self.file = None
+        self.file, self.path = None, path
         if path is None:
             return
         kept = [line for line in _lines(path) if line["step"] <= keep] if keep and path.exists() else []
@@ -99,12 +99,16 @@ class Metrics:
 
     def write(self, line: dict[str, Any]) -> None:
         if self.file is not None:
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
+            try:
+                self.file.write(json.dumps(line) + "\n")
+                self.file.flush()
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def close(self) -> None:
         if self.file is not None:
-            self.file.close()
+            with suppress(OSError):  # of a line that could not be written, which was said then
+                self.file.close()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

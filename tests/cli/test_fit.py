@@ -245,6 +245,36 @@ def test_being_told_to_end_is_a_ctrl_c(here, number, awaited, kept):
     assert Path("run").exists() == kept
 
 
+def test_a_full_disk_keeps_the_checkpoint_and_says_how_to_go_on(here, monkeypatch):
+    from separatrix.training import loop
+
+    save, saved = loop.save_checkpoint, []
+
+    def once(path, *rest):
+        if saved:
+            raise OSError(28, "No space left on device", str(path))
+        saved.append(path)
+        save(path, *rest)
+
+    monkeypatch.setattr(loop, "save_checkpoint", once)
+    result = run("fit", "lynx", "--steps", 120, "--members", 1, "--no-report", "--out", "r")
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1] == (
+        "separatrix: r/checkpoint.safetensors: no space left on device. Step 50 is kept; mend this and go on with: "
+        "separatrix fit --resume r"
+    )
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert run("fit", "--resume", "r", "--no-report").exit_code == 0
+    assert len((here / "r" / "metrics.jsonl").read_text().splitlines()) == 120
+
+
+def test_two_fits_that_begin_together_have_a_folder_each(here):
+    from separatrix.cli.fit import _new_folder
+
+    with _new_folder(None, "a-s4d") as one, _new_folder(None, "a-s4d") as other:
+        assert {one.name, other.name} == {"a-s4d", "a-s4d-2"}
+
+
 def test_help_names_the_models():
     said = run("fit", "--help").stdout
     assert all(re.search(rf"\b{name}\b", said) for name in MIXERS)

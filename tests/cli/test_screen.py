@@ -1,7 +1,12 @@
 """One line for bad input, 130 for Ctrl-C, one bar at most ten times a second."""
 
+import io
 import logging
 import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,3 +73,68 @@ def test_threads_are_given_back():
     for networks, wanted in ((1, 1), (10_000, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())):
         with screen.threads(None, networks):
             assert torch.get_num_threads() == wanted
+
+
+class Slow(io.RawIOBase):
+    """Takes seven bytes at a time, and `room` in all."""
+
+    def __init__(self, room):
+        self.taken, self.room = b"", room
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if len(self.taken) >= self.room:
+            raise OSError(28, "No space left on device")
+        self.taken += bytes(data[:7])
+        return len(data[:7])
+
+
+def test_all_is_written_or_it_is_said(monkeypatch):
+    text = "".join(f"{i},°\n" for i in range(100))
+    for room in (10_000, 50):
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(slow := Slow(room), "utf-8", write_through=True))  # as PYTHONUNBUFFERED has it
+        if room == 50:
+            with pytest.raises(OSError, match="No space left"):
+                screen.write(text)
+        else:
+            screen.write(text)
+            assert slow.taken == text.encode()
+
+
+DATA = [sys.executable, "-m", "separatrix", "data"]
+TOO_SMALL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+
+
+@TOO_SMALL
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_the_output_is_an_error(unbuffered):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(DATA, stdout=full, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    assert ended.returncode == 2
+    assert ended.stderr == "separatrix: a file or the output: no space left on device. Choose another place, or mend this one.\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_no_further_is_told_nothing(unbuffered):
+    process = subprocess.Popen(
+        DATA, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    )
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 141)
+    process.stderr.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of its own")
+def test_without_an_output_a_command_works_on():
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        assert subprocess.run(f"{shlex.join(DATA)} {closed}", shell=True, capture_output=True, text=True).stderr == ""
+        assert subprocess.run(f"{shlex.join(DATA)} {closed}", shell=True, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("columns", [0, 1, 20, 71])
+def test_a_narrow_terminal_loses_no_number(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    assert screen.out().width == screen.NARROWEST

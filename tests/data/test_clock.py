@@ -1,5 +1,7 @@
 """Rows have the times that a file gave them, and those to come go on from there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,12 @@ def test_shipped_series_go_on_from_their_start(name, row, time):
 
 def test_a_series_without_a_clock_has_no_times():
     assert time_of(Series.from_array(np.zeros(3)), 7) == ""
+
+
+@pytest.mark.parametrize(
+    "start, unit, last", [("1749-01", "month", "9999-12"), ("1871", "year", "9999"), ("9999-12-31 20:00", "hour", "9999-12-31 23:00")]
+)
+def test_rows_beyond_the_last_year_of_the_calendar_have_no_time(start, unit, last):
+    series = replace(Series.from_array(np.zeros(3)), start=start, unit=unit)
+    rows = {"month": 12 * (10_000 - 1749), "year": 10_000 - 1871, "hour": 4}[unit]
+    assert [time_of(series, rows - 1), time_of(series, rows), time_of(series, 10**9)] == [last, "", ""]

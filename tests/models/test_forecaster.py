@@ -285,8 +285,10 @@ def test_scale_leaves_gaps_out_and_keeps_constants():
     model.measure_scale(torch.tensor([[1.0, 5.0], [torch.nan, 5.0], [3.0, 5.0]]))
     assert torch.equal(model.mean, torch.tensor([2.0, 5.0], dtype=torch.float64))
     assert torch.equal(model.scale, torch.tensor([1.0, 1.0], dtype=torch.float64))
+    model.measure_scale(torch.tensor([[0.0, -1e-9]] * 3, dtype=torch.float64))  # a forecast of 0.005 would be no constant of 1e-9
+    assert torch.equal(model.scale, torch.tensor([1.0, 1e-9], dtype=torch.float64))
     model.measure_scale(torch.full((60, 2), 0.1, dtype=torch.float64))  # its mean is not 0.1
-    assert torch.equal(model.scale, torch.ones(2, dtype=torch.float64))
+    assert torch.equal(model.scale, torch.full((2,), 0.1, dtype=torch.float64))
 
 
 def test_the_generator_decides_the_weights_and_nothing_else():

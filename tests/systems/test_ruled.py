@@ -102,6 +102,38 @@ def test_a_force_and_a_push_enter():
     assert torch.equal(driven[0], still.step(lorenz.start, force))
 
 
+class Shrinks:
+    """No system: its next state is smaller."""
+
+    dimension, dt = 2, 1.0
+
+    def step(self, state, input=None):
+        return state[..., :1]
+
+    def observe(self, state):
+        return state
+
+    def jacobian_vector(self, state, v, input=None):
+        return v
+
+
+def forced(state, size):
+    x, v, time = state
+    return v, -x - 0.1 * v + size * time, 1.0
+
+
+def test_a_component_may_be_a_number():
+    """A force that depends on time is a state with a clock, whose rate is 1."""
+    driven = Flow(forced, {"size": 0.01}, (1.0, 0.0, 0.0), dt=0.01)
+    here = replace(driven, compiled=False)
+    torch.testing.assert_close(trajectory(driven, driven.start, 300), trajectory(here, here.start, 300))
+    assert float(trajectory(driven, driven.start, 300)[-1, 2]) == pytest.approx(3.0)
+    frame = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(
+        push_tangents(driven, driven.start, frame, 9).log_growth, push_tangents(here, here.start, frame, 9).log_growth
+    )
+
+
 def kink(state, a):
     (x,) = state
     return (a * abs(x),)
@@ -118,7 +150,7 @@ def test_a_rule_that_numba_or_the_complex_step_cannot_follow_is_refused_by_name(
     with pytest.raises(ValueError, match="not plain analytic arithmetic"):
         push_tangents(kinked, kinked.start, torch.ones(1, 1, dtype=torch.float64), 3)
     sine = Map(not_arithmetic, {}, (0.3,))
-    with pytest.raises(TypeError, match=r"not_arithmetic cannot be compiled.*compiled=False"):
+    with pytest.raises(TypeError, match=r"not_arithmetic cannot be compiled.*compiled=False.*Unknown attribute 'sin'"):
         trajectory(sine, sine.start, 3)
     in_torch = trajectory(replace(sine, compiled=False), sine.start, 3)
     assert float(in_torch[0, 0]) == pytest.approx(0.29552020666)
@@ -139,6 +171,15 @@ def test_a_rule_that_numba_or_the_complex_step_cannot_follow_is_refused_by_name(
         (lambda: replace(lorenz, observed=(3,)), "observed"),
         (lambda: replace(lorenz, initial_state=()), "initial_state"),
         (lambda: lorenz.step(torch.zeros(2)), "one entry for each component"),
+        (lambda: replace(lorenz, parameters={"rho": 28.0, "sigma": 10.0, "beta": 8 / 3}), r"rule takes \['sigma', 'rho', 'beta'\]"),
+        (lambda: replace(lorenz, parameters={"sigma": 10.0}), "rule takes"),
+        (lambda: Map(lambda t, x: x, {}, (0.3,)), "rule takes"),
+        (lambda: Map(lambda s: (s[0], s[0]), {}, (0.3,)), r"rule returns \(2,\) numbers, expected 1"),
+        (lambda: Map(lambda s: -s, {}, (0.3,)), "rule fails at initial_state: TypeError"),
+        (lambda: Map(lambda s: ((s[0] - 1) ** 0.5,), {}, (0.3,)), r"rule gives \[nan\] at initial_state"),
+        (lambda: trajectory(lambda s: s, torch.zeros(1), 3), "system is a function without dimension, dt, step"),
+        (lambda: trajectory(Shrinks(), torch.zeros(2), 3), r"system.step returned \(1,\) for a state \(2,\)"),
+        (lambda: push_tangents(Shrinks(), torch.zeros(2), torch.eye(2), 3), r"system.step returned \(1,\)"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_the_door(call, says):

@@ -13,8 +13,7 @@ Units    (batch, block of `block` channels); results do not depend on `block`.
 
 from __future__ import annotations
 
-from numba import njit
-
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 

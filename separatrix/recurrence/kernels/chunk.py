@@ -25,10 +25,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
 from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile
 from separatrix.recurrence.kernels.transpose import transpose_squares

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from numba import njit
+from separatrix.recurrence.kernels.kept import njit
 
 Function = TypeVar("Function", bound=Callable)
 

@@ -18,10 +18,11 @@ Units    forward (batch, head); backward (group of `group` batch rows, head): ro
 
 from __future__ import annotations
 
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import Lanes, fetch, get, load_first, store_first, vector_of
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.vectors import constant, pick, pieces

@@ -24,11 +24,11 @@ Cost     P L + L n multiply-adds a step and sequence, each way.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import zeros
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, store_first, where_negative
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, padded, store_rows, through, tile

@@ -20,9 +20,9 @@ Units    (batch, block of LANES channels).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.transpose import transpose

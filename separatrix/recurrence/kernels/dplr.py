@@ -24,9 +24,9 @@ Cost     4 K V multiply-adds and a multiplication a token forward; 18 and 4 back
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.exponential import exp, row_decays
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fetch, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 

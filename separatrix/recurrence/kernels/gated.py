@@ -21,10 +21,10 @@ Cost     three exponentials and divisions a channel and step, one more for an LS
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 

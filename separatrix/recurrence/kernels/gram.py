@@ -15,9 +15,9 @@ Cost     K³/6 multiply-adds a step for the factors, 2 K² for the rest; L takes
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import after_each, store_rows, tile

@@ -23,9 +23,10 @@ import operator
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, models, overload, register_model
 
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.vectors import (
     CONTRACT,
     INT,

@@ -14,10 +14,9 @@ Units    rows: steps of all sequences.
 
 from __future__ import annotations
 
-from numba import njit
-
 from separatrix.recurrence.kernels.gated import LANES, ONE, gru_gates, lstm_gates
 from separatrix.recurrence.kernels.gates import tanh
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 

@@ -9,7 +9,6 @@ The final state is f_b R_b, digit by digit.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, zeros
 from separatrix.recurrence.kernels.compiled import compiled
@@ -26,6 +25,7 @@ from separatrix.recurrence.kernels.fenwick import (
     new_steps,
     parts_of,
 )
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, store_rows, through, tile, unpack

@@ -19,7 +19,6 @@ Cost     2 K V multiply-adds a step and digit that is 1, 3 K V for the new digit
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, SQUARE, product, scores, weigh, zeros
 from separatrix.recurrence.kernels.compiled import compiled
@@ -40,6 +39,7 @@ from separatrix.recurrence.kernels.fenwick import (
     parts_of,
     start_before,
 )
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers

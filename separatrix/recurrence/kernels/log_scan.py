@@ -15,11 +15,11 @@ Units    (batch, block of `block` channels).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import LOG2E, exp2_of
 from separatrix.recurrence.kernels.gates import LOG1P
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, magnitude, rest, splat, store_first, where_negative
 from separatrix.recurrence.kernels.parallel import spawn
 

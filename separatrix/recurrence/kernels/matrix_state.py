@@ -21,10 +21,10 @@ Cost     2 K V multiply-adds a step, 3 for the delta rule, whatever the decay, a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, weigh_keys, zeros
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack

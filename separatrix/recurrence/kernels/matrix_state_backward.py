@@ -22,7 +22,6 @@ Cost     5 K V multiply-adds a step, 7 for the delta rule, and one transpose of 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import (
     CHUNK,
@@ -42,6 +41,7 @@ from separatrix.recurrence.kernels.chunk import (
 )
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fading import among_fading, own_pairs
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store, total
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
 from separatrix.recurrence.kernels.parallel import spawn

@@ -12,9 +12,9 @@ Units    (batch, block of `block` channels).
 
 from __future__ import annotations
 
-from numba import njit
 from numba.extending import intrinsic
 
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.vectors import constant

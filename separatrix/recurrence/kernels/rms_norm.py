@@ -17,10 +17,10 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first, total
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES

@@ -13,10 +13,10 @@ Cost     CHUNK K multiply-adds a step for (1), for each set of scores.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.chunk import CHUNK
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, store_rows, through, tile
 

@@ -26,11 +26,11 @@ Cost     about 14 vector operations a state and step forward, 12 + 14 backward.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp2_of
 from separatrix.recurrence.kernels.gates import sigmoid, softplus
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import (
     WIDTH,
     ZERO,

@@ -24,10 +24,10 @@ Cost     about 40 vector operations a state and cell forward, 40 + 90 backward.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import EXP2, exp2_of
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import (
     WIDTH,
     ZERO,

@@ -12,10 +12,11 @@ Matrices here are scratch: rows padded to whole lanes (`padded`) and to whole ti
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.compiled import compiled
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, store, store_first, vector_of
 from separatrix.recurrence.kernels.vectors import CONTRACT, address_of, broadcast, constant, number_at
 

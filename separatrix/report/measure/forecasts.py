@@ -70,7 +70,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         ours[0],
         subject.line[max(0, origins[0] - max(10, steps // 3)) : origins[0]],
         [Rival(rival.name, rival.forecasts[0], note=rival.note) for rival in rivals],
-        variance=float(np.nanvar(truth[0])) or 1.0,
+        variance=float(np.nanvar(truth[0])) or 1.0 if np.isfinite(truth[0]).any() else 1.0,
         spread=subject.spread,
         horizon=reach if kept else None,
         origin=origins[0],
