@@ -33,6 +33,11 @@ Model = typer.Option(help="s4d, s5, lru, mamba, mamba2, gla, deltanet, gated_del
 Horizon = typer.Option(help="Rows to forecast and compare.", show_default="as the series is known for, or a tenth of it, at most 100")
 Steps = typer.Option(help="Optimizer steps.", show_default="the forecaster's own")
 Members = typer.Option(help="Networks in the ensemble; one alone is fitted sooner, and depends more on the seed.", show_default="4")
+Linear = typer.Option(
+    "--linear/--no-linear",
+    help="Whether the networks correct a linear autoregression or learn the whole map.",
+    show_default="correct one where the series shows nothing that is not linear",
+)
 Seed = typer.Option(help="Seed of the weights and of the training windows.", show_default="0")
 Out = typer.Option("--out", help="Where the run is kept.", show_default="runs/NAME-MODEL")
 Resume = typer.Option(metavar="RUN", help="Go on with the interrupted run in this folder, to the same losses.", show_default=False)
@@ -63,6 +68,7 @@ def fit(
     horizon: Annotated[int | None, Horizon] = None,
     steps: Annotated[int | None, Steps] = None,
     members: Annotated[int | None, Members] = None,
+    linear: Annotated[bool | None, Linear] = None,
     seed: Annotated[int | None, Seed] = None,
     folder: Annotated[Path | None, Out] = None,
     resume: Annotated[Path | None, Resume] = None,
@@ -81,7 +87,7 @@ def fit(
 
       separatrix fit --resume runs/laser-s4d
     """
-    settings = {"--column": column, "--model": model, "--horizon": horizon, "--steps": steps, "--members": members,
+    settings = {"--column": column, "--model": model, "--horizon": horizon, "--steps": steps, "--members": members, "--linear": linear,
                 "--seed": seed, "--out": folder}  # fmt: skip
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
@@ -97,7 +103,9 @@ def fit(
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
     wanted = Wanted(intervals, report, names_of(rivals))
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
-    chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
+    chosen: dict[str, Any] = {
+        name: value for name, value in (("steps", steps), ("members", members), ("linear", linear)) if value is not None
+    }
     forecaster = Forecaster(model or "s4d", horizon=loss, random_state=seed or 0, **chosen)
     with progress(f"fitting {forecaster.mixer} to {series.name}") as advance:
         with threads(cores, forecaster.members), _new_folder(folder, f"{series.name}-{forecaster.mixer}") as where:
@@ -126,10 +134,11 @@ def _go_on(where: Path, source: str | None, wanted: Wanted, cores: int | None) -
 def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, advance: Advance, *, resumed: bool) -> None:
     from separatrix.data.drift import drifts
 
-    for remark in (*series.remarks, *drifts(task.fitted(series))):
+    rows = task.fitted(series)
+    for remark in (*series.remarks, *([] if forecaster.plan(rows).network.linear else drifts(rows))):
         err().print(f"note: {remark}", markup=False)
     try:
-        for step in forecaster.fitting(task.fitted(series), folder=where, resume=resumed):
+        for step in forecaster.fitting(rows, folder=where, resume=resumed):
             advance(step.done, step.loss, f"step {step.step}")
     except KeyboardInterrupt:
         raise Stopped(_what_is_kept(where)) from None

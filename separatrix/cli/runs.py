@@ -162,7 +162,7 @@ def forecast(
     end = len(series) if start is None else start
     if not task.origin <= end <= len(series):
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
-    for remark in left_range(series, task.origin, end):
+    for remark in [] if forecaster.model.linear is not None else left_range(series, task.origin, end):
         err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         if not 0 < coverage < 1:

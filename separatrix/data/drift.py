@@ -1,4 +1,4 @@
-"""Series that leave the range they were in, which a forecaster with a bounded output cannot follow.
+"""Series that leave the range they were in, which a forecaster without a linear part cannot follow.
 
 drifts       the mean of the last tenth lies outside all of the first half
 left range   the last value lies outside the fitted ones by more than a tenth of their span
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from separatrix.data.series import Series
 
-MEND = "This model forecasts within what it was fitted to: fit differences or logarithms of such a series."
+MEND = "This model forecasts within what it was fitted to: fit with --linear, or fit differences or logarithms of such a series."
 
 
 def drifts(series: Series) -> list[str]:

@@ -8,6 +8,8 @@ from separatrix.data import Series, load
 from separatrix.training import Forecaster, nonlinearity
 from separatrix.training.nonlinearity import NONLINEAR, SHORTEST
 
+T = np.arange(600.0)
+
 
 def autoregression(seed, T=600, weights=(1.8, -0.95)):
     rng, x = np.random.default_rng(seed), np.zeros(T + 100)
@@ -27,6 +29,11 @@ def logistic(T=500, r=3.9):
 @pytest.mark.parametrize("weights", [(0.0,), (0.9,), (1.0,), (1.8, -0.95)], ids=["white", "red", "walk", "cycles"])
 def test_noise_is_linear(weights, seed):
     assert nonlinearity(autoregression(seed, weights=weights), 16, 40) > 0.94
+
+
+@pytest.mark.parametrize("x", [T, np.exp(T / 70), np.sin(T / 4), np.exp(-T / 200) * np.sin(T / 5)], ids=["line", "growth", "sine", "decay"])
+def test_laws_that_are_linear_are_found_linear_without_noise(x):
+    assert nonlinearity(x[:, None], 16, 40) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("noise, most", [(0.0, 0.65), (0.1, 0.8)])
@@ -50,7 +57,7 @@ def test_it_does_not_depend_on_units_and_sees_through_gaps():
 def test_channels_are_judged_together_and_a_constant_one_does_not_count():
     x, still = load("laser").values[:600], np.ones((600, 1))
     alone = nonlinearity(x, 16, 40)
-    assert nonlinearity(np.c_[x, still], 16, 40) == pytest.approx(alone) and nonlinearity(still, 16, 40) == 1
+    assert nonlinearity(np.c_[x, still], 16, 40) == pytest.approx(alone, abs=1e-3) and nonlinearity(still, 16, 40) == 1
     assert alone < nonlinearity(np.c_[x, autoregression(0)], 16, 40)
 
 
@@ -67,6 +74,13 @@ def test_a_forecaster_goes_by_it_unless_told():
     assert plans[None][0].nonlinearity > NONLINEAR > plans[None][1].nonlinearity == plans[True][1].nonlinearity
     assert [plan.recipe.weight_decay for plan in plans[True]] == [20_000 / 600] * 2
     assert Forecaster.of(plans[None][0]).plan(Series.from_array(noise)).differences(plans[None][0]) == []
+
+
+@pytest.mark.parametrize("x", [5 + 0.05 * T + np.sin(T / 4), np.exp(T / 200)], ids=["line and season", "growth"])
+def test_a_trend_goes_on(x):
+    forecaster = Forecaster(steps=20, members=1, d_model=8).fit(x[:500])
+    assert forecaster.config.network.linear
+    np.testing.assert_allclose(forecaster.predict(60), x[500:560], rtol=0.03)
 
 
 def test_noise_is_forecast_almost_as_well_as_by_its_own_law():
