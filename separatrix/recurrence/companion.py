@@ -185,7 +185,7 @@ def companion_ssm_recurrent(
     return along_time(reads, u).to(dtype), h
 
 
-@form
+@form(mixes=True)
 def companion_ssm_chunked(
     u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

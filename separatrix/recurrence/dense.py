@@ -67,7 +67,7 @@ def _products_cost(A: Tensor, *_: Tensor | None) -> str | None:
 
 
 @twin("dense_scan")
-@form(refuses=_products_cost)
+@form(refuses=_products_cost, mixes=True)
 def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     A, b, h, dtype = enter(A, b, initial_state)
