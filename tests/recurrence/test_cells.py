@@ -240,6 +240,27 @@ def test_damping_converges_where_newton_alone_overflows(name: str, monkeypatch):
         newton_scan(cell, x, iterations=solution.iterations)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-12, 1e-30])
+@pytest.mark.parametrize("name", ["elman", "diagonal gru", "lstm", "a user's own"])
+def test_small_states_are_as_exact_as_large_ones(name: str, scale: float):
+    """Measured against 1, a guess of nearly nothing was a solution already."""
+    cell = CELLS[name]()
+    x, h = (scale * part for part in example(cell, 100))
+    solution = newton_scan(cell, x, h)
+    exact, _ = FORMS["recurrent"](cell, x, h)
+    assert (solution.states - exact).abs().max() < 1e-12 * exact.abs().max() and solution.residual.max() < 1e-14
+    assert not newton_scan(cell, 0 * x).states.any()  # at rest, where there is nothing to measure against
+
+
+def test_in_a_compiled_graph_it_is_refused_by_name():
+    cell, x = Elman(torch.eye(5).double() / 2), randn(2, 20, 5)
+    torch._dynamo.reset()
+    with pytest.raises(
+        Exception, match="newton_scan stops where values say so, and a compiled graph has none: run the cell with cell_scan"
+    ):
+        torch.compile(lambda x: newton_scan(cell, x).states, backend="aot_eager", fullgraph=True)(x)
+
+
 def test_a_recurrence_that_overflows_is_not_a_solution():
     cell = ShallowPLRNN(torch.full((2,), 50.0).double(), torch.ones(2, 3).double(), randn(2), torch.ones(3, 2).double(), randn(3))
     with pytest.raises(NotConverged):
