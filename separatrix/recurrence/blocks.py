@@ -21,7 +21,7 @@ from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, scan, start
 from separatrix.recurrence.twins import twin
 
 
@@ -146,10 +146,10 @@ class DiagonalBlocks(Transition):
         return product(self, later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.channels()).flatten(-2)
+        return torch.linalg.eigvals(at_least_single(self.channels())).flatten(-2)
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.channels(), ord=2).amax(-1)
+        return torch.linalg.matrix_norm(at_least_single(self.channels()), ord=2).amax(-1)
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.A).transpose(-3, -2).flatten(-4, -3).flatten(-2)

@@ -42,7 +42,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 
 CHUNK = 64
 LARGE = 1e3  # a response may grow this much before its scale is changed: three digits of sixteen
@@ -75,7 +75,7 @@ class Companion(Transition):
         return Dense(self.dense()).compose(later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.dense())
+        return torch.linalg.eigvals(at_least_single(self.dense()))
 
     def norm(self) -> Tensor:
         """A Aᵀ is the identity but for a plane, so the largest singular value is the root of a quadratic."""
@@ -267,6 +267,8 @@ def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Ten
     for name, x in (("a", a), ("b", b), ("c", c), ("k", k)):
         expect_shape(name, x, tuple(state.shape[1:]), "channels, state")
     expect_count("horizon", horizon, 0)
+    dtype = working_dtype(a, b, c, k, state)
+    a, b, c, k, state = (x.to(dtype) for x in (a, b, c, k, state))
     A, h, states = Companion(a), state, []
     for _ in range(horizon):
         states.append(h)

@@ -32,7 +32,7 @@ from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, expect_same_size
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size
 from separatrix.recurrence.twins import twin
 
 
@@ -65,10 +65,10 @@ class DiagonalPlusLowRank(Transition):
         return product(self, later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.dense())
+        return torch.linalg.eigvals(at_least_single(self.dense()))
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.dense(), ord=2)
+        return torch.linalg.matrix_norm(at_least_single(self.dense()), ord=2)
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.diagonal) + self.left @ self.right.transpose(-1, -2)

@@ -111,3 +111,9 @@ def test_responses_that_grow_are_right_to_the_last_tap(T: int):
     if T < 1000:
         size = last.abs().amax(-1, keepdim=True)
         close(companion_state(a, b, u) / size, last / size)
+
+
+def test_a_closed_loop_of_short_numbers_runs_in_full_precision():
+    a, b, c, k, state = (x.to(torch.bfloat16) for x in (normalised(randn(3, 4)), randn(3, 4), randn(3, 4), randn(3, 4) / 9, randn(2, 3, 4)))
+    for got, want in zip(*(companion_closed_loop(*(x.to(dtype) for x in (a, b, c, k, state)), 50) for dtype in (a.dtype, torch.float64))):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
