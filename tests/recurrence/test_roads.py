@@ -429,6 +429,24 @@ def test_choose_says_why(row: Row):
         assert form in OPERATIONS[row.operation] and reason
 
 
+@every_row
+def test_second_derivatives_of_one_argument_alone(row: Row):
+    """Through the kernel: what the state holds may not depend on it."""
+    arguments = row.example(5)
+    for name in (key for key, x in arguments.items() if is_number(x)):
+
+        def derivatives(dtype: torch.dtype, name: str = name) -> tuple[Tensor, Tensor]:
+            given_ = {key: cast(x, dtype) for key, x in arguments.items()}
+            leaf = given_[name].requires_grad_()
+            y, _ = public(row)(**given_)
+            (first,) = torch.autograd.grad(y.abs().square().sum(), leaf, create_graph=True)
+            (second,) = torch.autograd.grad(first.abs().square().sum(), leaf, allow_unused=True, materialize_grads=True)
+            return first, second
+
+        for got, want in zip(derivatives(torch.float32), derivatives(torch.float64)):
+            torch.testing.assert_close(got.to(want.dtype), want, rtol=1e-3, atol=1e-3 * max(1, float(want.detach().abs().max())))
+
+
 def test_a_second_derivative_counts_each_way_once():
     """Inputs of a compiled operator that are one tensor, or computed from each other: each gets the gradient of its own place."""
     start = randn(1, 9, 2, 4)
