@@ -110,8 +110,11 @@ def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
         raise ValueError("a is [], expected [..., state]")
     for name, x in (("b", b), ("c", c)):
         expect_shape(name, x, tuple(a.shape), "..., state")
+    expect_some(state=a.shape[-1])
     expect_count("length", length, 0)
     out, (a, b, c) = working_dtype(a, b, c), (x.double() for x in (a, b, c))
+    if a.numel() == 0:
+        return ((c * b).sum(-1, keepdim=True) * a.new_zeros(length)).to(out)
     N, taps, length = a.shape[-1], length, max(length, 1)
     spectrum = torch.fft.rfft(c, 2 * N)
     seen_a, seen_b = (torch.fft.irfft(spectrum * torch.fft.rfft(v, 2 * N).conj(), 2 * N)[..., :N] for v in (a, b))
@@ -157,8 +160,9 @@ def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
         expect_shape(name, x, (u.shape[2], a.shape[1]), "channels, state")
     out, (a, b, u) = working_dtype(a, b, u), (x.double() for x in (a, b, u))
     time, N = u.shape[1], a.shape[-1]
-    if time == 0:
-        return u.new_zeros(u.shape[0], *a.shape).to(out)
+    expect_some(state=N)
+    if u.numel() == 0:
+        return (u.sum(1).unsqueeze(-1) * b).to(out)
     drive = u.transpose(1, 2)  # [B, H, T]
     r = growth(a, time)
     arrived = multiply(drive * powers(1 / r, time), b.flip(-1) * powers(1 / r, N), time)

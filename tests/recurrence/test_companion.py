@@ -117,3 +117,13 @@ def test_a_closed_loop_of_short_numbers_runs_in_full_precision():
     a, b, c, k, state = (x.to(torch.bfloat16) for x in (normalised(randn(3, 4)), randn(3, 4), randn(3, 4), randn(3, 4) / 9, randn(2, 3, 4)))
     for got, want in zip(*(companion_closed_loop(*(x.to(dtype) for x in (a, b, c, k, state)), 50) for dtype in (a.dtype, torch.float64))):
         torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch, channels", [(0, 3), (2, 0)])
+def test_nothing_in_nothing_out(batch: int, channels: int):
+    a, b, c = (randn(channels, 4).requires_grad_() for _ in range(3))
+    taps, state = companion_kernel(a, b, c, 5), companion_state(a, b, randn(batch, 6, channels))
+    assert taps.shape == (channels, 5) and state.shape == (batch, channels, 4)
+    (taps.sum() + state.sum()).backward()
+    with pytest.raises(ValueError, match="the state axis has size 0, expected at least 1"):
+        companion_kernel(a[:, :0], b[:, :0], c[:, :0], 5)
