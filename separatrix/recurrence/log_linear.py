@@ -48,6 +48,9 @@ class Fenwick(NamedTuple):
     position: Tensor  # [B] int64, steps behind it
 
 
+torch.serialization.add_safe_globals([Fenwick])  # as State: what torch.save wrote can be loaded
+
+
 def log_linear_attention(
     q: Tensor,
     k: Tensor,

@@ -70,13 +70,16 @@ class NotConverged(ArithmeticError):
     """The residual stayed above the tolerance. `solution` holds what was reached: states before the first step that is off are exact."""
 
     def __init__(self, solution: Solution, tolerance: float):
-        self.solution = solution
+        self.solution, self.tolerance = solution, tolerance
         off = int((~(solution.residual <= tolerance)).any(0).nonzero()[0])
         super().__init__(
             f"Newton's iteration did not converge in {solution.iterations} iterations: the residual is {solution.history[-1]:.1e}, "
             f"expected at most {tolerance:.1e}; the first step above it is {off} of {solution.residual.shape[1]}. "
             f"Raise `iterations`, or run the cell step by step with cell_scan."
         )
+
+    def __reduce__(self):  # or no other process could be told: exceptions are rebuilt from their message
+        return type(self), (self.solution, self.tolerance)
 
 
 def diagonal_part(A: Transition) -> Diagonal:

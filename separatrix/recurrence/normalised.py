@@ -34,6 +34,9 @@ class Average(NamedTuple):
     z: Tensor  # [B, H, K]
 
 
+torch.serialization.add_safe_globals([Average])  # as State: what torch.save wrote can be loaded
+
+
 def normalised_attention(
     q: Tensor,
     k: Tensor,

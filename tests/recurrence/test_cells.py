@@ -4,6 +4,7 @@ For each row of cells.py: the Jacobian is the derivative, in the structure it cl
 and gradients (inputs, initial state, parameters), whole, cut anywhere and with resets.
 """
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -212,6 +213,14 @@ def test_what_did_not_converge_is_said_with_the_residual_of_every_step():
     front = int(off.any(0).nonzero()[0])
     assert front >= 1
     torch.testing.assert_close(solution.states[:, :front], exact[:, :front], rtol=1e-6, atol=1e-6)
+
+
+def test_a_failure_reaches_another_process():
+    cell, x, h = chaotic()
+    with pytest.raises(NotConverged) as caught:
+        newton_scan(cell, x, h, iterations=2)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and torch.equal(again.solution.states, caught.value.solution.states)
 
 
 def test_where_newton_does_not_converge_the_loop_runs():
