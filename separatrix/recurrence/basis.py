@@ -79,14 +79,14 @@ def _legt(n: int, s: Tensor, window: float = 2.0) -> tuple[Tensor, Tensor]:
 def _lagt(n: int, s: Tensor, alpha: float = 0.0, beta: float = 0.0, timescale: float = 1.0) -> tuple[Tensor, Tensor]:
     x = s / timescale
     L = torch.stack(_laguerre(n, alpha, x), dim=-1)
-    i = torch.arange(n, dtype=torch.float64)
+    i = torch.arange(n, dtype=torch.float64, device=s.device)
     norm = (torch.lgamma(i + alpha + 1) - torch.lgamma(i + 1)).exp()
     tilt = x**alpha * torch.exp(-(1 - beta) / 2 * x) if alpha else torch.exp(-(1 - beta) / 2 * x)
     return L * torch.exp(-(1 + beta) / 2 * x).unsqueeze(-1) / timescale, L * tilt.unsqueeze(-1) / norm
 
 
 def _fout(n: int, s: Tensor, window: float = 2.0) -> tuple[Tensor, Tensor]:
-    angle = (2 * math.pi / window) * s.unsqueeze(-1) * torch.arange(n // 2, dtype=torch.float64)
+    angle = (2 * math.pi / window) * s.unsqueeze(-1) * torch.arange(n // 2, dtype=torch.float64, device=s.device)
     g = torch.stack([angle.cos(), angle.sin()], dim=-1).flatten(-2) * 2**0.5
     g = torch.cat([torch.ones_like(g[..., :1]), g[..., 1:]], dim=-1)
     return g / window * (s <= window).unsqueeze(-1), g
@@ -100,7 +100,7 @@ def legendre(n: int, x: Tensor) -> Tensor:
     values = [torch.ones_like(x), x]
     for k in range(1, n - 1):
         values.append(((2 * k + 1) * x * values[k] - k * values[k - 1]) / (k + 1))
-    return torch.stack(values[:n], dim=-1) * (2 * torch.arange(n, dtype=x.dtype) + 1).sqrt()
+    return torch.stack(values[:n], dim=-1) * (2 * torch.arange(n, dtype=x.dtype, device=x.device) + 1).sqrt()
 
 
 def _laguerre(n: int, alpha: float, x: Tensor) -> list[Tensor]:

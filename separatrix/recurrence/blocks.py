@@ -21,7 +21,7 @@ from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, scan, start
 from separatrix.recurrence.twins import twin
 
 
@@ -48,16 +48,17 @@ def block_scan(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset:
 @form
 def block_scan_recurrent(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
-    out, (A, x, h) = x.dtype, enter(A, x, initial_state, reset)
+    out, (A, x, h) = x.dtype, enter(A, x, initial_state, None)
     blocks = A.expand(-1, x.shape[1], -1, -1, -1).unbind(1)
     steps = []
     for t, drive in enumerate(x.unbind(1)):
+        h = h if reset is None else h.masked_fill(reset[:, t, None, None], 0)
         h = apply(blocks[t], h) + drive
         steps.append(h)
     return along_time(steps, x).flatten(2).to(out), h.flatten(1)
 
 
-@form
+@form(mixes=True)
 def block_scan_chunked(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     out, (A, x, h) = x.dtype, enter(A, x, initial_state, reset)
@@ -84,7 +85,7 @@ def _tree(A: Tensor, x: Tensor, h: Tensor) -> Tensor:
 @form
 def block_scan_fused(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """In single or double precision; A is stored once where it is shared over batch or time."""
-    out, (A, x, h) = x.dtype, enter(A, x, initial_state, reset=None)
+    out, (A, x, h) = x.dtype, enter(A, x, initial_state, None)
     if x.shape[1] == 0:
         return x.flatten(2).to(out), h.flatten(1)
     states, final = operators().block_scan(A, x, h, reset)
@@ -145,10 +146,10 @@ class DiagonalBlocks(Transition):
         return product(self, later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.channels()).flatten(-2)
+        return torch.linalg.eigvals(at_least_single(self.channels())).flatten(-2)
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.channels(), ord=2).amax(-1)
+        return torch.linalg.matrix_norm(at_least_single(self.channels()), ord=2).amax(-1)
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.A).transpose(-3, -2).flatten(-4, -3).flatten(-2)

@@ -12,6 +12,9 @@ with E_v = sum_k v_{N-k} x^k the powers of S seen from below and C_v = sum_k (su
 kernel of (2) to length l and its last state cost products and one inverse of power series, by FFT: O(l + N) up to logarithms, and no power
 of A is formed. The inverse is Newton's, G <- G (2 - Q G), twice as many exact coefficients a step.
 
+An FFT leaves every coefficient with roundings of the largest. So where the response grows, x is measured in units of its growth r: series
+in x / r, which do not grow, times r^l at the end.
+
 Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
 Departs  the paper evaluates (3) at roots of unity, which needs cᵀ(I - A^l); power series need no such correction. Coefficients are used as
          they come: |a|_1 <= 1, the paper's normalisation, keeps every root in the unit disc (`normalised` does it).
@@ -34,13 +37,15 @@ from separatrix.recurrence.checks import (
     expect_reset,
     expect_shape,
     expect_some,
+    readable,
     working_dtype,
 )
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 
 CHUNK = 64
+LARGE = 1e3  # a response may grow this much before its scale is changed: three digits of sixteen
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Companion(Transition):
         return Dense(self.dense()).compose(later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.dense())
+        return torch.linalg.eigvals(at_least_single(self.dense()))
 
     def norm(self) -> Tensor:
         """A Aᵀ is the identity but for a plane, so the largest singular value is the root of a quadratic."""
@@ -97,7 +102,7 @@ def normalised(a: Tensor, p: float = 1) -> Tensor:
 def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """K_l = cᵀ A^l b for l < length.   a, b, c [..., N] real -> [..., length]
 
-    Equation (3), in float64 whatever comes in: a power series grows where a root leaves the unit disc, and the FFT mixes large and small.
+    Equation (3), in float64 whatever comes in. Where a root has left the unit disc taps grow, and are infinite beyond the dtype.
     """
     expect_numbers("a", a, b=b, c=c)
     expect_real(a=a, b=b, c=c)
@@ -105,18 +110,38 @@ def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
         raise ValueError("a is [], expected [..., state]")
     for name, x in (("b", b), ("c", c)):
         expect_shape(name, x, tuple(a.shape), "..., state")
+    expect_some(state=a.shape[-1])
     expect_count("length", length, 0)
     out, (a, b, c) = working_dtype(a, b, c), (x.double() for x in (a, b, c))
+    if a.numel() == 0:
+        return ((c * b).sum(-1, keepdim=True) * a.new_zeros(length)).to(out)
     N, taps, length = a.shape[-1], length, max(length, 1)
     spectrum = torch.fft.rfft(c, 2 * N)
     seen_a, seen_b = (torch.fft.irfft(spectrum * torch.fft.rfft(v, 2 * N).conj(), 2 * N)[..., :N] for v in (a, b))
-    fed_back = multiply(multiply(seen_a, feedback(a, length), length), b.flip(-1), length)
+    r = growth(a, length)
+    shrunk, grown = powers(1 / r, N), powers(r, length)
+    fed_back = multiply(multiply(seen_a * shrunk, feedback(a, r, length), length), b.flip(-1) * shrunk, length) * grown
     return (_to(seen_b, length) + F.pad(fed_back, (1, 0))[..., :length])[..., :taps].to(out)
 
 
-def feedback(a: Tensor, length: int) -> Tensor:
-    """1 / Q, the response of the number that is fed back to a unit in it.   a [..., N] -> [..., length]"""
-    Q = _to(F.pad(-a.flip(-1), (1, 0), value=1), length)
+def powers(r: Tensor, length: int) -> Tensor:
+    """r^0, r^1, ...   [..., 1] -> [..., length]"""
+    return r ** torch.arange(length, dtype=r.dtype, device=r.device)
+
+
+@torch.no_grad()
+def growth(a: Tensor, length: int) -> Tensor:
+    """The factor by which a response grows a step, where it comes to matter and values may be looked at; else 1.   [..., N] -> [..., 1]"""
+    a = a.detach()
+    still = torch.ones_like(a[..., :1])
+    if not readable(a) or bool((a.abs().sum(-1) <= 1).all()) or bool(feedback(a, still, length).abs().amax() <= LARGE):
+        return still
+    return Companion(a).spectrum().abs().amax(-1, keepdim=True).clamp(min=1)
+
+
+def feedback(a: Tensor, r: Tensor, length: int) -> Tensor:
+    """1 / Q at x / r, the response of the number that is fed back to a unit in it.   a [..., N], r [..., 1] -> [..., length]"""
+    Q = _to(F.pad(-a.flip(-1), (1, 0), value=1) * powers(1 / r, a.shape[-1] + 1), length)
     G = torch.ones_like(Q[..., :1])
     while G.shape[-1] < length:
         n = min(2 * G.shape[-1], length)
@@ -135,10 +160,13 @@ def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
         expect_shape(name, x, (u.shape[2], a.shape[1]), "channels, state")
     out, (a, b, u) = working_dtype(a, b, u), (x.double() for x in (a, b, u))
     time, N = u.shape[1], a.shape[-1]
-    if time == 0:
-        return u.new_zeros(u.shape[0], *a.shape).to(out)
+    expect_some(state=N)
+    if u.numel() == 0:
+        return (u.sum(1).unsqueeze(-1) * b).to(out)
     drive = u.transpose(1, 2)  # [B, H, T]
-    last = multiply(multiply(drive, b.flip(-1), time), feedback(a, time), time)  # h_t[N] for all t
+    r = growth(a, time)
+    arrived = multiply(drive * powers(1 / r, time), b.flip(-1) * powers(1 / r, N), time)
+    last = multiply(arrived, feedback(a, r, time), time) * powers(r, time)  # h_t[N] for all t
     before = F.pad(last, (1, 0))[..., :-1]
 
     def shifted_in(v: Tensor, s: Tensor) -> Tensor:
@@ -185,7 +213,7 @@ def companion_ssm_recurrent(
     return along_time(reads, u).to(dtype), h
 
 
-@form
+@form(mixes=True)
 def companion_ssm_chunked(
     u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -243,6 +271,8 @@ def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Ten
     for name, x in (("a", a), ("b", b), ("c", c), ("k", k)):
         expect_shape(name, x, tuple(state.shape[1:]), "channels, state")
     expect_count("horizon", horizon, 0)
+    dtype = working_dtype(a, b, c, k, state)
+    a, b, c, k, state = (x.to(dtype) for x in (a, b, c, k, state))
     A, h, states = Companion(a), state, []
     for _ in range(horizon):
         states.append(h)

@@ -22,7 +22,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_tensor
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
 
@@ -59,20 +59,21 @@ def delta_rule_recurrent(
 ) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud: let the state fade, see what it holds under k, write the difference."""
     dtype = v.dtype
-    q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
+    q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, None)
     assert b is not None
     keys, values, queries = k.unsqueeze(-2).unbind(1), v.unsqueeze(-2).unbind(1), q.unsqueeze(-2).unbind(1)
     writes = (k * b).unsqueeze(-1).unbind(1)
     decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
     reads = []
     for t in range(len(keys)):
+        S = cleared(S, reset, t)
         S = S if decays is None else decays[t] * S
         S = S + writes[t] * (values[t] - keys[t] @ S)
         reads.append((queries[t] @ S).squeeze(-2))
     return along_time(reads, v).to(dtype), S
 
 
-@form
+@form(mixes=True)
 def delta_rule_chunked(
     q: Tensor,
     k: Tensor,
@@ -110,7 +111,7 @@ def delta_rule_chunked(
     return join(torch.stack(outputs, dim=2), time).to(dtype), S
 
 
-@form
+@form(mixes=True)
 def delta_rule_dense(
     q: Tensor,
     k: Tensor,

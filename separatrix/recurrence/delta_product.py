@@ -22,7 +22,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_shape
 from separatrix.recurrence.delta import delta_rule_chunked, delta_rule_dense
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.twins import twin
@@ -72,7 +72,7 @@ def delta_product_recurrent(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
-    factors = [enter(q, *each, log_decay, scale, initial_state, reset) for each in zip(k.unbind(2), v.unbind(2), beta.unbind(2))]
+    factors = [enter(q, *each, log_decay, scale, initial_state, None) for each in zip(k.unbind(2), v.unbind(2), beta.unbind(2))]
     queries, g, S = factors[0].q.unsqueeze(-2).unbind(1), factors[0].log_decay, factors[0].state
     decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
     keys = [x.k.unsqueeze(-2).unbind(1) for x in factors]
@@ -80,6 +80,7 @@ def delta_product_recurrent(
     writes = [(x.k * x.beta).unsqueeze(-1).unbind(1) for x in factors if x.beta is not None]
     reads = []
     for t in range(len(queries)):
+        S = cleared(S, reset, t)
         S = S if decays is None else decays[t] * S
         for key, value, write in zip(keys, values, writes):
             S = S + write[t] * (value[t] - key[t] @ S)

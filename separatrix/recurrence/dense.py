@@ -20,7 +20,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, expect_same_size, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 from separatrix.recurrence.twins import twin
 
 WORTH_A_PRODUCT = 32  # N of matrices that change with time: 16 runs twice as fast as a tree, 64 five times slower (T = 1024, no kernel)
@@ -67,7 +67,7 @@ def _products_cost(A: Tensor, *_: Tensor | None) -> str | None:
 
 
 @twin("dense_scan")
-@form(refuses=_products_cost)
+@form(refuses=_products_cost, mixes=True)
 def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     A, b, h, dtype = enter(A, b, initial_state)
@@ -147,10 +147,10 @@ class Dense(Transition):
         return Dense(after.to(dtype) @ self.A.to(dtype))
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.A)
+        return torch.linalg.eigvals(at_least_single(self.A))
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.A, ord=2)
+        return torch.linalg.matrix_norm(at_least_single(self.A), ord=2)
 
     def dense(self) -> Tensor:
         return self.A

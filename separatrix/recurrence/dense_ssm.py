@@ -66,7 +66,7 @@ def dense_ssm_recurrent(
     return _leave(along_time(reads, u), u, skip, dtype), h
 
 
-@form
+@form(mixes=True)
 def dense_ssm_chunked(
     u: Tensor,
     a: Tensor,

@@ -90,7 +90,7 @@ def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
     return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
 
 
-@form
+@form(mixes=True)
 def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The lower triangular matrix of all products of multipliers, applied to the inputs."""
     a, x, h, dtype = enter(a, x, initial_state)

@@ -30,9 +30,9 @@ from separatrix.recurrence.checks import along_time, expect_numbers, expect_real
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, expect_same_size
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size
 from separatrix.recurrence.twins import twin
 
 
@@ -65,10 +65,10 @@ class DiagonalPlusLowRank(Transition):
         return product(self, later)
 
     def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(self.dense())
+        return torch.linalg.eigvals(at_least_single(self.dense()))
 
     def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.dense(), ord=2)
+        return torch.linalg.matrix_norm(at_least_single(self.dense()), ord=2)
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.diagonal) + self.left @ self.right.transpose(-1, -2)
@@ -155,11 +155,12 @@ def dplr_recurrent(
 ) -> tuple[Tensor, Tensor]:
     """Equation (2), read aloud."""
     dtype = v.dtype
-    r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
+    r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, None)
     rows, columns = ([x.unsqueeze(axis).unbind(1) for x in parts] for axis, parts in ((-2, (a, r, v)), (-1, (b, k))))
     decays = None if w is None else w.exp().unsqueeze(-1).unbind(1)
     reads = []
     for t, (seen, query, value, back, key) in enumerate(zip(*rows, *columns)):
+        S = cleared(S, reset, t)
         u = seen @ S
         S = (S if decays is None else decays[t] * S) + back * u + key * value
         reads.append((query @ S).squeeze(-2))
@@ -167,7 +168,7 @@ def dplr_recurrent(
 
 
 @twin("dplr")
-@form
+@form(mixes=True)
 def dplr_chunked(
     r: Tensor,
     log_decay: Tensor | None,
@@ -209,7 +210,7 @@ def dplr_chunked(
     return join(torch.stack(outputs, dim=2), time).to(dtype), S
 
 
-@form
+@form(mixes=True)
 def dplr_dense(
     r: Tensor,
     log_decay: Tensor | None,

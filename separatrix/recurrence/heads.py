@@ -2,8 +2,9 @@
 
     q, k [B, T, H, K]    v [B, T, H_v, V]    log_decay None, [B, T, H_v] or [B, T, H_v, K]    state [B, H_v, K, V]
 
-H_v is a multiple of H: value head j reads the queries and keys of head j // (H_v / H). A reset is a log decay of minus infinity:
-the state is multiplied by exactly 0 before the step writes, so no form needs another mechanism for it.
+H_v is a multiple of H: value head j reads the queries and keys of head j // (H_v / H). A reset clears the state before the step writes:
+the recurrent forms and the kernels write zeros. To forms that are matrix products it is a log decay of minus infinity, a factor of exactly
+0, which is the same thing as long as all numbers are finite.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def enter(
         log_decay = log_decay.masked_fill(reset[:, :, None, None], -torch.inf)
     state = v.new_zeros(batch, value_heads, key, value) if initial_state is None else initial_state.to(dtype)
     return Heads(q, k, v, None if beta is None else beta.to(dtype).unsqueeze(-1), log_decay, state)
+
+
+def cleared(S: Tensor, reset: Tensor | None, t: int) -> Tensor:
+    """The state before step t, zeros where it is reset. Written, not multiplied: 0 times a NaN is a NaN.   S [B, ...]"""
+    return S if reset is None else S.masked_fill(reset[:, t].reshape(-1, *[1] * (S.ndim - 1)), 0)
 
 
 def expect_heads(

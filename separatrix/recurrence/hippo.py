@@ -52,9 +52,14 @@ class NormalPlusLowRank(NamedTuple):
 
 def legs(n: int, timescale: float = 1.0) -> Measure:
     """The past is weighted by exp(-s / timescale), s the time that has passed since."""
-    i, root = _basis(n)
+    return _in_time(legs_on(None, n), timescale, "timescale")
+
+
+def legs_on(device: torch.device | None, n: int) -> Measure:
+    """`legs` with its numbers on that device, whatever the default one is."""
+    i, root = _basis(n, device)
     A = -torch.tril(torch.outer(root, root), -1) - torch.diag(i + 1)
-    return _in_time(Measure(A, root, (i + 0.5).sqrt().unsqueeze(1)), timescale, "timescale")
+    return Measure(A, root, (i + 0.5).sqrt().unsqueeze(1))
 
 
 def legt(n: int, window: float = 2.0) -> Measure:
@@ -126,6 +131,6 @@ def _in_time(measure: Measure, scale: float, name: str) -> Measure:
     return Measure(measure.A / scale, measure.B / scale, measure.P / scale**0.5)
 
 
-def _basis(n: int) -> tuple[Tensor, Tensor]:
-    i = torch.arange(n, dtype=torch.float64)
+def _basis(n: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    i = torch.arange(n, dtype=torch.float64, device=device)
     return i, (2 * i + 1).sqrt()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, product
-from separatrix.recurrence.transition import Transition, to_complex
+from separatrix.recurrence.transition import Transition, at_least_single, to_complex
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,8 @@ class Householder(Transition):
             # E^(1/2) (I - β k kᵀ) E^(1/2) has the same eigenvalues as (1) and is symmetric
             root = (self.log_decay / 2).exp()
             k = self.k * root
-            return to_complex(
-                torch.linalg.eigvalsh(torch.diag_embed(root * root) - self.beta[..., None, None] * k.unsqueeze(-1) * k.unsqueeze(-2))
-            )
+            similar = torch.diag_embed(root * root) - self.beta[..., None, None] * k.unsqueeze(-1) * k.unsqueeze(-2)
+            return to_complex(torch.linalg.eigvalsh(at_least_single(similar)))
         along = 1 - self.beta * (self.k * self.k).sum(-1)
         decay = self.decay()
         across = decay * along.unsqueeze(-1)
@@ -69,7 +68,7 @@ class Householder(Transition):
 
     def norm(self) -> Tensor:
         if self.log_decay is not None and self.log_decay.ndim == self.k.ndim:
-            return torch.linalg.matrix_norm(self.dense(), ord=2)
+            return torch.linalg.matrix_norm(at_least_single(self.dense()), ord=2)
         along = (1 - self.beta * (self.k * self.k).sum(-1)).abs()
         return self.decay().squeeze(-1) * (along.clamp(min=1) if self.size > 1 else along)
 
@@ -124,8 +123,8 @@ class HouseholderProduct(Transition):
     def spectrum(self) -> Tensor:
         n, size = self.k.shape[-2:]
         if n >= size or self._decays_per_key():
-            return torch.linalg.eigvals(self.dense())
-        left, right = self.reflections()
+            return torch.linalg.eigvals(at_least_single(self.dense()))
+        left, right = map(at_least_single, self.reflections())
         inside = torch.linalg.eigvals(torch.eye(n, dtype=left.dtype, device=left.device) + right.mT @ left)
         decay = torch.ones_like(self.beta[..., :1]) if self.log_decay is None else self.log_decay.exp().unsqueeze(-1)
         return decay * torch.cat([inside.new_ones(*inside.shape[:-1], size - n), inside], dim=-1)
@@ -133,9 +132,9 @@ class HouseholderProduct(Transition):
     def norm(self) -> Tensor:
         n, size = self.k.shape[-2:]
         if n >= size or self._decays_per_key():
-            return torch.linalg.matrix_norm(self.dense(), ord=2)
-        left, right = self.reflections()  # both span the keys: beside them nothing moves
-        basis = torch.linalg.qr(self.k.mT).Q
+            return torch.linalg.matrix_norm(at_least_single(self.dense()), ord=2)
+        left, right = map(at_least_single, self.reflections())  # both span the keys: beside them nothing moves
+        basis = torch.linalg.qr(at_least_single(self.k.mT)).Q
         inside = torch.eye(n, dtype=left.dtype, device=left.device) + (basis.mT @ left) @ (right.mT @ basis)
         stretch = torch.linalg.matrix_norm(inside, ord=2).clamp(min=1)
         return stretch if self.log_decay is None else stretch * self.log_decay.exp()

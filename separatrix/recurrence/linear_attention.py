@@ -18,7 +18,7 @@ from separatrix.recurrence.bonus import with_bonus
 from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
 CHUNK = 64
@@ -61,17 +61,18 @@ def linear_attention_recurrent(
 ) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     dtype = v.dtype
-    q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, None)
     keys, values, queries = k.unsqueeze(-1).unbind(1), v.unsqueeze(-2).unbind(1), q.unsqueeze(-2).unbind(1)
     decays = None if g is None else g.exp().unsqueeze(-1).unbind(1)
     reads = []
     for t in range(len(keys)):
+        S = cleared(S, reset, t)
         S = (S if decays is None else decays[t] * S) + keys[t] * values[t]
         reads.append((queries[t] @ S).squeeze(-2))
     return along_time(reads, v).to(dtype), S
 
 
-@form
+@form(mixes=True)
 @with_bonus
 def linear_attention_chunked(
     q: Tensor,
@@ -104,7 +105,7 @@ def linear_attention_chunked(
     return join(inside + reads @ torch.stack(states, dim=2), time).to(dtype), S
 
 
-@form
+@form(mixes=True)
 @with_bonus
 def linear_attention_dense(
     q: Tensor,

@@ -34,7 +34,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.twins import twin
 
@@ -46,6 +46,9 @@ class Fenwick(NamedTuple):
 
     S: Tensor  # [B, H, levels, K, V]
     position: Tensor  # [B] int64, steps behind it
+
+
+torch.serialization.add_safe_globals([Fenwick])  # as State: what torch.save wrote can be loaded
 
 
 def log_linear_attention(
@@ -146,13 +149,14 @@ def log_linear_attention_recurrent(
     """Counting: read every digit with its λ, then add one."""
     dtype = v.dtype
     S, position = start(q, v, level_scale, initial_state)
-    q, k, v, _, g, _ = enter(q, k, v, None, log_decay, 1.0, None, reset)
+    q, k, v, _, g, _ = enter(q, k, v, None, log_decay, 1.0, None, None)
     S, scale = S.to(v.dtype), level_scale.to(v.dtype)
     steps = positions(v.shape[1], position, reset)
     digits = torch.arange(S.shape[2], device=v.device)
     reads = []
     for t in range(v.shape[1]):
         query, pair = q[:, t].unsqueeze(-2), k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
+        S = cleared(S, reset, t)
         if g is not None:
             S = g[:, t].exp()[..., None, None] * S
         spans = (query.unsqueeze(2) @ S[:, :, :-1]).squeeze(-2)  # [B, H, digits, V]
@@ -166,7 +170,7 @@ def log_linear_attention_recurrent(
     return along_time(reads, v).to(dtype), Fenwick(S, steps[:, -1] + 1 if reads else position)
 
 
-@form
+@form(mixes=True)
 def log_linear_attention_chunked(
     q: Tensor,
     k: Tensor,
@@ -237,7 +241,7 @@ def in_torch(
     return o, final.S
 
 
-@form
+@form(mixes=True)
 def log_linear_attention_dense(
     q: Tensor,
     k: Tensor,

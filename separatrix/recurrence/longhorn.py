@@ -48,6 +48,7 @@ def longhorn(
     """S_t = S_{t-1} + ε_t (x_t - S_{t-1} k_t) k_tᵀ with ε = β / (1 + β |k|²),  o_t = S_t q_t.
 
     q, k [B, T, N], x, beta [B, T, D] and beta >= 0, initial_state [B, D, N], reset [B, T] bool  ->  o [B, T, D], final state [B, D, N].
+    Keys are squared: in float32 |k| has to stay below 1e18, and of larger ones nothing is written.
     """
     expect_arguments(q, k, x, beta, initial_state, reset)
     return run("longhorn", q.shape[1], q, k, x, beta, initial_state, reset)

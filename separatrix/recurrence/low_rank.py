@@ -69,9 +69,10 @@ def low_rank_scan_recurrent(
     diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
-    d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, reset)
+    d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, None)
     multipliers, lefts, rights, steps = d.unbind(1), L.unbind(1), R.unbind(1), []
     for t, drive in enumerate(x.unbind(1)):
+        h = h if reset is None else h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
         h = multipliers[t] * h + (lefts[t] @ (rights[t].mT @ h.unsqueeze(-1))).squeeze(-1) + drive
         steps.append(h)
     return along_time(steps, x).to(dtype), h
@@ -83,7 +84,7 @@ def _pairs_cost(diagonal: Tensor, left: Tensor, *_: Tensor | None) -> str | None
 
 
 @twin("low_rank_scan")
-@form(refuses=_pairs_cost)
+@form(refuses=_pairs_cost, mixes=True)
 def low_rank_scan_chunked(
     diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

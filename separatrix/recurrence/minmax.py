@@ -36,7 +36,7 @@ from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.semiring import apply_diagonal, apply_matrix, is_kept, is_kept_below, least, product
-from separatrix.recurrence.transition import Transition, expect_same_size, scan, start, to_complex
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, to_complex
 from separatrix.recurrence.twins import twin
 
 
@@ -216,7 +216,7 @@ class MinMax(Transition):
     def spectrum(self) -> Tensor:
         passing = ~self.A.isneginf()
         jacobian = torch.nn.functional.one_hot(passing.int().argmax(-1), self.size) * passing.any(-1, keepdim=True)
-        return torch.linalg.eigvals(jacobian.to(self.A.dtype))
+        return torch.linalg.eigvals(at_least_single(jacobian.to(self.A.dtype)))
 
     def norm(self) -> Tensor:
         return (~self.A.isneginf()).flatten(-2).any(-1).to(self.A.dtype)

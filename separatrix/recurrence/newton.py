@@ -41,7 +41,7 @@ from separatrix.recurrence.transition import Transition, scan
 
 log = logging.getLogger(__name__)
 
-# Roundings of 1 + |h| that a residual may have: f itself has a few, a matrix product some more.
+# Roundings of the states that a residual may have: f itself has a few, a matrix product some more.
 ROUNDINGS = 32
 # An iteration is taken back when the mean residual grew, or the largest one by this factor.
 GREW = 1.5
@@ -59,7 +59,9 @@ class Solution(NamedTuple):
     states: Tensor  # [B, T, N]
     final_state: Tensor  # [B, N]
     iterations: int
-    residual: Tensor  # [B, T], largest |f(h_{t-1}, x_t) - h_t| over the state, against 1 + |h_t|
+    residual: (
+        Tensor  # [B, T], largest |f(h_{t-1}, x_t) - h_t| over the state, against |h_t| and the level of its sequence, see `newton_scan`
+    )
     history: list[float]  # the largest residual before every iteration, and at the end
     converged: bool
 
@@ -68,13 +70,16 @@ class NotConverged(ArithmeticError):
     """The residual stayed above the tolerance. `solution` holds what was reached: states before the first step that is off are exact."""
 
     def __init__(self, solution: Solution, tolerance: float):
-        self.solution = solution
+        self.solution, self.tolerance = solution, tolerance
         off = int((~(solution.residual <= tolerance)).any(0).nonzero()[0])
         super().__init__(
             f"Newton's iteration did not converge in {solution.iterations} iterations: the residual is {solution.history[-1]:.1e}, "
             f"expected at most {tolerance:.1e}; the first step above it is {off} of {solution.residual.shape[1]}. "
             f"Raise `iterations`, or run the cell step by step with cell_scan."
         )
+
+    def __reduce__(self):  # or no other process could be told: exceptions are rebuilt from their message
+        return type(self), (self.solution, self.tolerance)
 
 
 def diagonal_part(A: Transition) -> Diagonal:
@@ -100,13 +105,16 @@ def newton_scan(
     x              [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps.
     guess          [B, T, N] states to start from, those of a similar run; f(0, x_t) otherwise.
     approximate    makes a cheaper transition of the Jacobian, e.g. `diagonal_part`: more iterations, each less dear.
-    tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (1 + |h_t|); 32 roundings of the dtype otherwise.
+    tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (level + |h_t|); 32 roundings of the dtype otherwise. The level is the
+                   largest state of the sequence, or 1 if that is less: small states are as exact as large ones.
     iterations     how many at most.
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)
     if guess is not None:
         expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
+    if torch.compiler.is_compiling():  # a graph break, or what fullgraph=True says
+        raise NotImplementedError(f"newton_scan stops where values say so, and a compiled graph has none: {LOOP}")
     for part in (x, initial_state, reset, guess, *cell.tensors()):
         if part is not None and (part.is_meta or is_batched(part)):
             why = "meta tensors have none" if part.is_meta else "vmap hides them"
@@ -172,8 +180,11 @@ def bounded(A: Transition, like: Tensor) -> Transition:
 
 def measure(value: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     """The residual, and its size at every step [B, T], a NaN where states overflowed."""
-    residual = value - states
-    return residual, residual.abs().amax(-1) / (1 + states.abs().amax(-1))
+    residual, largest = value - states, states.abs().amax(-1)
+    # what f makes of the states counts too: at a guess of zeros it is all there is
+    every = torch.maximum(largest, value.abs().amax(-1)).nan_to_num(nan=0)
+    level = every.amax(1, keepdim=True).clamp(torch.finfo(value.dtype).tiny, 1) if every.numel() else every
+    return residual, residual.abs().amax(-1) / (level + largest)
 
 
 def largest(size: Tensor) -> float:

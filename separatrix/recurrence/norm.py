@@ -21,7 +21,10 @@ from separatrix.recurrence.twins import twin
 
 
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]"""
+    """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]
+
+    In float32 the plain form, like torch's own, is 0 where |x| exceeds 1e19, whose square is infinite; the kernel is not.
+    """
     expect_numbers("x", x, weight=weight, z=z)
     expect_axes("weight", weight, "groups, size")
     if x.shape[-1:] != (weight.numel(),):

@@ -34,6 +34,9 @@ class Average(NamedTuple):
     z: Tensor  # [B, H, K]
 
 
+torch.serialization.add_safe_globals([Average])  # as State: what torch.save wrote can be loaded
+
+
 def normalised_attention(
     q: Tensor,
     k: Tensor,
@@ -71,9 +74,9 @@ def normalised_attention(
     sums = log_sums(k, z, reset)
     written = sums.masked_fill(sums.isneginf(), 0)
     log_decay = torch.cat([z.unsqueeze(1), sums[:, :-1]], dim=1) - written
-    if reset is not None:
-        log_decay = log_decay.masked_fill(reset[:, :, None, None], -torch.inf)
-    o, S = linear_attention(q, (k - written).exp(), v_, log_decay.clamp(max=0), scale, S)
+    if reset is not None:  # what it would be there is a difference to another sequence
+        log_decay = log_decay.masked_fill(reset[:, :, None, None], 0)
+    o, S = linear_attention(q, (k - written).exp(), v_, log_decay.clamp(max=0), scale, S, reset)
     return o.to(v.dtype), Average(S, sums[:, -1].clone())
 
 
@@ -82,8 +85,8 @@ def log_sums(k: Tensor, z: Tensor, reset: Tensor | None = None) -> Tensor:
     top = running_maximum(k.detach(), z.detach(), reset)
     gap = torch.cat([z.unsqueeze(1), top[:, :-1]], dim=1) - top
     if reset is not None:
-        gap = gap.masked_fill(reset.reshape(*reset.shape, *[1] * (k.ndim - 2)), -torch.inf)
-    sums, _ = diagonal_scan(gap.exp(), (k - top).exp(), torch.ones_like(z))
+        gap = gap.masked_fill(reset.reshape(*reset.shape, *[1] * (k.ndim - 2)), 0)
+    sums, _ = diagonal_scan(gap.exp(), (k - top).exp(), torch.ones_like(z), reset)
     # a logarithm of 0 would have a derivative
     return torch.where(sums > 0, top + sums.clamp(min=torch.finfo(sums.dtype).tiny).log(), -torch.inf)
 

@@ -29,7 +29,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
-from separatrix.recurrence.hippo import legs
+from separatrix.recurrence.hippo import legs_on
 from separatrix.recurrence.plan import outside_autocast
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
@@ -69,8 +69,7 @@ def legs_online(
 
 def legs_step(n: int, k: Tensor, discretize: Rule = zoh_matrix) -> tuple[Tensor, Tensor]:
     """(a_k, b_k) of (2) for the k-th sample, k = 1, 2, ...   k [...] int -> [..., N, N], [..., N] float64"""
-    A, B, _ = legs(n)
-    A, B = A.to(k.device), B.to(k.device)
+    A, B, _ = legs_on(k.device, n)
     if discretize is bilinear_matrix:
         return bilinear_matrix(A, B.expand(*k.shape, n), 1 / k.double())
     a, b = discretize(A.expand(*k.shape, n, n), B.expand(*k.shape, n), torch.log1p(1 / (k - 1).clamp(min=1).double()))

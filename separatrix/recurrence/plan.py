@@ -38,15 +38,17 @@ _pays_from: dict[str, int] = {}
 _restarts: dict[str, tuple[int, int]] = {}  # the places of an operation's initial state and reset among its arguments
 
 
-def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2) -> Any:
+def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2, mixes: bool = False) -> Any:
     """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
 
     `refuses`, for a fused, chunked or newton form: called with the inputs of a call, it says why this form is not for them, or None.
     `pays_from`, for a fused form: 1 where a single step too is faster as one kernel than as the operations of the recurrent form.
+    `mixes`, for a form that multiplies by zero where it should select: see `selecting`.
     """
     if function is None:
-        return partial(form, refuses=refuses, pays_from=pays_from)
+        return partial(form, refuses=refuses, pays_from=pays_from, mixes=mixes)
     operation, _, name = function.__name__.rpartition("_")
+    function = selecting(operation, function) if mixes else function
     OPERATIONS.setdefault(operation, {})[name] = function
     arguments = list(signature(function).parameters)
     _restarts[operation] = (arguments.index("initial_state"), arguments.index("reset"))
@@ -54,6 +56,33 @@ def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_f
     if refuses is not None:
         _refusals[function.__name__] = refuses
     return function
+
+
+def selecting(operation: str, function: Form) -> Form:
+    """A form in whose products steps meet that a reset parts: times zero, but zero times a NaN is a NaN.
+
+    So an answer that is not finite is computed again by the recurrent form, whose resets write zeros. Not where values cannot be looked at,
+    that is while tracing, inside torch.func transforms and off the CPU: there a NaN passes resets, until the next chunk and in the state.
+    """
+
+    @wraps(function)
+    def select(*inputs: Any, **named: Any) -> Any:
+        answer = function(*inputs, **named)
+        place = _restarts[operation][1]
+        reset = named.get("reset", inputs[place] if len(inputs) > place else None)
+        if reset is None or finite(answer):
+            return answer
+        named.pop("chunk", None)
+        return OPERATIONS[operation]["recurrent"](*inputs, **named)
+
+    return select  # type: ignore[return-value]
+
+
+def finite(answer: Any) -> bool:
+    """Whether no number of an output or a state is infinite or NaN, as far as one may look."""
+    if isinstance(answer, Tensor):
+        return not readable(answer) or bool(answer.detach().isfinite().all())
+    return all(map(finite, answer if isinstance(answer, tuple) else answer.tensors().values()))
 
 
 def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:

@@ -43,7 +43,7 @@ from separatrix.recurrence.gram import (
     matrix_square,
     relative,
 )
-from separatrix.recurrence.heads import enter, expect_heads
+from separatrix.recurrence.heads import cleared, enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.regression import ADAPTIVE, AdaptiveRidge, Ridge, expect_gram, expect_solver, matrices_of
@@ -92,9 +92,10 @@ def ridge_attention_recurrent(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """Equations (1) and (2), read aloud."""
-    q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
+    q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, None)
     grams, memories = [], []
     for t in range(q.shape[1]):
+        P, R = cleared(P, reset, t), cleared(R, reset, t)
         a, write = g[:, t].exp().unsqueeze(-1), w[:, t].unsqueeze(-1)
         P = a * P + write * k[:, t].unsqueeze(-2)
         R = a * R + write * v_[:, t].unsqueeze(-2)
@@ -109,11 +110,11 @@ def ridge_attention_recurrent(
     else:
         x = implicit(matrix_apply, partial(iterate, solver, matrix_map, matrix_square), q, level, every)
         with torch.no_grad():
-            _warn(solver, relative(q, matrix_apply(x, level, every)))
+            _warn(solver, relative(q, matrix_apply(x, level, every)), 6)  # through the form and `run`
     return (x.unsqueeze(-2) @ torch.stack(memories, dim=1)).squeeze(-2).to(v.dtype), State(P=P, R=R)
 
 
-@form
+@form(mixes=True)
 def ridge_attention_chunked(
     q: Tensor,
     k: Tensor,
@@ -128,12 +129,12 @@ def ridge_attention_chunked(
     """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
     x, final, residual = _solve(q, k, w, g, P, ridge, solver)
-    _warn(solver, residual)
+    _warn(solver, residual, 7)  # through `selecting` too
     o, R = linear_attention_chunked(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=final, R=R)
 
 
-@form
+@form(mixes=True)
 def ridge_attention_dense(
     q: Tensor,
     k: Tensor,
@@ -245,6 +246,6 @@ def _solve(q: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, ridge: Ridge, 
         return x, final, relative(q, gram_apply(x, level, k, w, g, P))
 
 
-def _warn(solver: Solver | None, residual: Tensor) -> None:
+def _warn(solver: Solver | None, residual: Tensor, frames: int) -> None:
     if solver is not None and readable(residual) and not (worst := residual.amax().item()) <= 2 * solver.tolerance:
-        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=6)  # through the form and `run`
+        warnings.warn(f"ridge_attention: {solver} left a residual of {worst:.1e}", stacklevel=frames)

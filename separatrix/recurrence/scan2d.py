@@ -64,11 +64,12 @@ def scan2d_recurrent(
     a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cell after cell."""
-    a, x, before, edge, dtype = enter(a, x, initial_state, reset, edge)
+    a, x, before, edge, dtype = enter(a, x, initial_state, None, edge)
     _, T, V, *_ = x.shape
     a = a.expand(a.shape[0], T, V, *a.shape[3:])
     lines = []
     for t in range(T):
+        before = before if reset is None else before.masked_fill(reset[:, t].reshape(-1, *[1] * (before.ndim - 1)), 0)
         left, line, above = edge[:, t], [], before.unbind(1)
         for v in range(V):
             from_above, from_left = a[:, t, v, 0] * above[v], a[:, t, v, 1] * left
@@ -79,7 +80,7 @@ def scan2d_recurrent(
     return along_time(lines, x).to(dtype), before
 
 
-@form
+@form(mixes=True)
 def scan2d_chunked(
     a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

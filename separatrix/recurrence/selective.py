@@ -135,7 +135,7 @@ def selective_scan_chunked(
     return leave(torch.cat(reads, dim=1) if reads else u.to(h.dtype), u, D, z, dtype), h
 
 
-@form
+@form(mixes=True)
 def selective_scan_dense(
     u: Tensor,
     delta: Tensor,

@@ -104,7 +104,7 @@ def dual(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple
         return leave(y, z, x), final.transpose(-1, -2)
 
     through.__name__ = through.__qualname__ = attention.__name__.replace("linear_attention", "ssd")
-    return form(through)
+    return form(through, mixes=not attention.__name__.endswith("recurrent"))
 
 
 ssd_recurrent, ssd_chunked, ssd_dense = map(dual, (linear_attention_recurrent, linear_attention_chunked, linear_attention_dense))

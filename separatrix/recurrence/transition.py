@@ -121,4 +121,10 @@ def expect_same_size(first: Transition, later: Transition) -> None:
 
 
 def to_complex(x: Tensor) -> Tensor:
+    x = at_least_single(x)
     return x if x.is_complex() else torch.complex(x, torch.zeros_like(x))
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """Matrices of shorter numbers have no eigenvalues and no norm in torch."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -4,6 +4,7 @@ For each row of cells.py: the Jacobian is the derivative, in the structure it cl
 and gradients (inputs, initial state, parameters), whole, cut anywhere and with resets.
 """
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -214,6 +215,14 @@ def test_what_did_not_converge_is_said_with_the_residual_of_every_step():
     torch.testing.assert_close(solution.states[:, :front], exact[:, :front], rtol=1e-6, atol=1e-6)
 
 
+def test_a_failure_reaches_another_process():
+    cell, x, h = chaotic()
+    with pytest.raises(NotConverged) as caught:
+        newton_scan(cell, x, h, iterations=2)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value) and torch.equal(again.solution.states, caught.value.solution.states)
+
+
 def test_where_newton_does_not_converge_the_loop_runs():
     cell, x, h = chaotic()
     for got, want in zip(FORMS["newton"](cell, x, h), FORMS["recurrent"](cell, x, h)):
@@ -238,6 +247,27 @@ def test_damping_converges_where_newton_alone_overflows(name: str, monkeypatch):
     monkeypatch.setattr(newton, "bounded", lambda A, like: A)
     with pytest.raises(NotConverged):
         newton_scan(cell, x, iterations=solution.iterations)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-12, 1e-30])
+@pytest.mark.parametrize("name", ["elman", "diagonal gru", "lstm", "a user's own"])
+def test_small_states_are_as_exact_as_large_ones(name: str, scale: float):
+    """Measured against 1, a guess of nearly nothing was a solution already."""
+    cell = CELLS[name]()
+    x, h = (scale * part for part in example(cell, 100))
+    solution = newton_scan(cell, x, h)
+    exact, _ = FORMS["recurrent"](cell, x, h)
+    assert (solution.states - exact).abs().max() < 1e-12 * exact.abs().max() and solution.residual.max() < 1e-14
+    assert not newton_scan(cell, 0 * x).states.any()  # at rest, where there is nothing to measure against
+
+
+def test_in_a_compiled_graph_it_is_refused_by_name():
+    cell, x = Elman(torch.eye(5).double() / 2), randn(2, 20, 5)
+    torch._dynamo.reset()
+    with pytest.raises(
+        Exception, match="newton_scan stops where values say so, and a compiled graph has none: run the cell with cell_scan"
+    ):
+        torch.compile(lambda x: newton_scan(cell, x).states, backend="aot_eager", fullgraph=True)(x)
 
 
 def test_a_recurrence_that_overflows_is_not_a_solution():

@@ -96,3 +96,34 @@ def test_the_closed_loop_is_the_open_one_fed_with_its_prediction():
     assert companion_closed_loop(a, b, c, k, h, 0)[0].shape == (2, 0, 3)
     with pytest.raises(ValueError, match=r"^k is \[4, 5\], expected \[channels, state\]"):
         companion_closed_loop(a, b, c, randn(4, 5), h, 8)
+
+
+@pytest.mark.parametrize("T", [60, 300, 2000])
+def test_responses_that_grow_are_right_to_the_last_tap(T: int):
+    """Largest roots of 2, 0.9, 0.995 and 1.3 side by side. An FFT alone leaves the roundings of the largest tap everywhere."""
+    a = torch.tensor([[0.2, 1.9], [0.27, 0.6], [-0.99, 1.9], [0.0, 1.3]], dtype=torch.float64)
+    b, c, u = randn(4, 2), randn(4, 2), randn(2, T, 4)
+    taps, want = companion_kernel(a, b, c, T), naive_kernel(a, b, c, T)
+    inside = want.isfinite() & (want.abs() < 1e300)
+    torch.testing.assert_close(taps[inside], want[inside], rtol=1e-10, atol=1e-10)
+    assert taps[~inside].abs().amin().item() > 1e299 if T > 1000 else inside.all()
+    last = companion_ssm(u, a, b, c)[1]
+    if T < 1000:
+        size = last.abs().amax(-1, keepdim=True)
+        close(companion_state(a, b, u) / size, last / size)
+
+
+def test_a_closed_loop_of_short_numbers_runs_in_full_precision():
+    a, b, c, k, state = (x.to(torch.bfloat16) for x in (normalised(randn(3, 4)), randn(3, 4), randn(3, 4), randn(3, 4) / 9, randn(2, 3, 4)))
+    for got, want in zip(*(companion_closed_loop(*(x.to(dtype) for x in (a, b, c, k, state)), 50) for dtype in (a.dtype, torch.float64))):
+        torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch, channels", [(0, 3), (2, 0)])
+def test_nothing_in_nothing_out(batch: int, channels: int):
+    a, b, c = (randn(channels, 4).requires_grad_() for _ in range(3))
+    taps, state = companion_kernel(a, b, c, 5), companion_state(a, b, randn(batch, 6, channels))
+    assert taps.shape == (channels, 5) and state.shape == (batch, channels, 4)
+    (taps.sum() + state.sum()).backward()
+    with pytest.raises(ValueError, match="the state axis has size 0, expected at least 1"):
+        companion_kernel(a[:, :0], b[:, :0], c[:, :0], 5)

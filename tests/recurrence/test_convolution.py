@@ -6,6 +6,7 @@ Not rows of roads.py, because a transform mixes all steps it sees: the past is u
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -131,7 +132,7 @@ def test_blocks(batch: int, S: int, T: int, D: int, L: int, n: int):
         def forward(ctx, kernel, x):
             y = torch.full((batch, T, D), torch.nan)
             ctx.save_for_backward(kernel, x)
-            convolution.forward(0, units, shape, n, convolution.twiddles(n), *flat(kernel, x, y))
+            convolution.forward(0, units, shape, n, convolution.twiddles(n), alone, *flat(kernel, x, y))
             return y
 
         @staticmethod
@@ -139,10 +140,12 @@ def test_blocks(batch: int, S: int, T: int, D: int, L: int, n: int):
             kernel, x = ctx.saved_tensors
             dx, dk = torch.full_like(x, torch.nan), torch.full_like(kernel, torch.nan)
             dk[:, S + T :] = 0
-            convolution.backward(0, units, shape, n, convolution.twiddles(n), *flat(kernel, x, dy, dx, dk))
+            convolution.backward(0, units, shape, n, convolution.twiddles(n), alone, *flat(kernel, x, dy, dx, dk))
             return dk, dx
 
     units, shape = -(-D // convolution.LANES), (batch, S, T, D, L)
+    alone = np.zeros(batch // 2 * units, np.uint8)
+    alone[1:] = 1  # the first pair travels as one
     values = randn(D, L), randn(batch, S + T, D)
 
     def plain(kernel, x):
@@ -218,3 +221,22 @@ def test_it_says_what_it_runs_as_and_what_it_refuses():
 def test_a_final_state_keeps_no_sequence_alive():
     _, state = long_convolution(torch.ones(3, 5), torch.ones(2, 1000, 3))
     assert state.untyped_storage().nbytes() == state.nbytes
+
+
+def test_rows_that_travel_together_do_not_meet():
+    """Two rows are one complex sequence in the kernel: what one holds, however large, is not heard in the other."""
+    kernel, u = torch.randn(3, 9), torch.randn(4, 40, 3, requires_grad=True)
+    weight = torch.randn(4, 40, 3)
+
+    def results(scale: float, place: int) -> tuple[Tensor, Tensor]:
+        factor = torch.ones(4, 1, 1)
+        factor[place] = scale
+        y, _ = FORMS["fused"](kernel, factor * u)
+        (grad,) = torch.autograd.grad((weight * factor * y).sum(), u)
+        return y, grad
+
+    for scale in (1e12, torch.nan, 0.0):
+        for place in (0, 3):
+            others = [i for i in range(4) if i != place]
+            for got, want in zip(results(scale, place), results(1.0, place)):
+                torch.testing.assert_close(got[others], want[others])

@@ -250,3 +250,11 @@ def test_more_steps_than_levels_are_refused():
     log_linear_attention(q, k, v, g, scale[..., :6], reset=reset)
     with pytest.raises(ValueError, match=r"^level_scale is \[2, 33, 2\], expected"):
         log_linear_attention(q, k, v, g, scale[..., 0])
+
+
+def test_the_state_is_saved_and_loaded(tmp_path):
+    *inputs, S = example(7)
+    _, state = log_linear_attention(*inputs, Fenwick(S, torch.tensor([5, 64])))
+    torch.save(state, tmp_path / "state.pt")
+    again = torch.load(tmp_path / "state.pt")
+    assert isinstance(again, Fenwick) and all(map(torch.equal, again, state))

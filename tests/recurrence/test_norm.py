@@ -58,3 +58,11 @@ def test_derivatives_of_every_kind():
     torch.testing.assert_close(rows, exact(x))
     twice = [torch.autograd.functional.hvp(lambda x, f=f: f(x).square().sum(), x, z)[1] for f in (norm, exact)]
     torch.testing.assert_close(*twice, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e30])
+def test_numbers_whose_squares_are_infinite(size: float):
+    x, w, z = randn(3, 40) * size, randn(1, 40), randn(3, 40)
+    fast, slow = (lambda x, w, z: rms_norm(x, w, z, 1e-5)), (lambda x, w, z: rms_norm_plain(x, w, z, 1e-5))
+    agree(fast, slow, (x, w, z), torch.float32)
+    agree(gradient(fast), gradient(slow), (x, w, z), torch.float32)

@@ -92,3 +92,18 @@ def test_prophecy_reads_the_slope_of_a_line():
     u = torch.arange(600, dtype=torch.float64)[None, :, None] / 100
     y, _ = dense_ssm(u, *prophecy(6, 40))
     torch.testing.assert_close(y[:, 500:-1], u[:, 501:], rtol=1e-6, atol=1e-6)
+
+
+def test_it_compiles():
+    u = torch.randn(2, 5, 3)
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda u: legs_online(u, 4)[0], backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(u), legs_online(u, 4)[0])
+
+
+def test_another_default_device_changes_nothing():
+    u = torch.randn(2, 5, 3)
+    with torch.device("meta"):
+        states, _ = legs_online(u, 4)
+        recalled = recall(states, u[0, :, 0])
+    assert torch.equal(states, legs_online(u, 4)[0]) and torch.equal(recalled, recall(states, u[0, :, 0]))

@@ -257,13 +257,17 @@ def test_it_superposes(name: str, form: str, dtype: torch.dtype):
     agree(of_the_sum, sum_of, tuple(one.values()), dtype)
 
 
+@pytest.mark.parametrize("short", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name, form", dict.fromkeys((name, form) for name, form, dtype in ALL if dtype is torch.bfloat16))
-def test_bfloat16_in_bfloat16_out_and_a_float32_state(name: str, form: str):
+def test_short_numbers_in_short_numbers_out_and_a_float32_state(name: str, form: str, short: torch.dtype):
     row = ROWS[name]
-    arguments = row.example(5)
-    y, final = road(row, form, arguments)(*(cast(x, torch.bfloat16) for x in arguments.values()))
-    assert y.dtype is (torch.complex64 if y.is_complex() else torch.bfloat16)
+    arguments = {key: cast(x, short) for key, x in row.example(5).items()}
+    names, leaves = differentiable_in(arguments)
+    y, final = named(row, form)(**arguments)
+    assert y.dtype is (torch.complex64 if y.is_complex() else short)
     assert final.dtype in (torch.float32, torch.complex64)
+    for key, grad in zip(names, torch.autograd.grad(y.abs().sum() + final.abs().sum(), leaves, allow_unused=True)):
+        assert grad is None or (grad.dtype is arguments[key].dtype and grad.isfinite().all())
 
 
 @every_row
@@ -423,6 +427,24 @@ def test_choose_says_why(row: Row):
     for T in (1, 20):
         form, reason = choose(row.operation, tuple(arguments.values()), T)
         assert form in OPERATIONS[row.operation] and reason
+
+
+@every_row
+def test_second_derivatives_of_one_argument_alone(row: Row):
+    """Through the kernel: what the state holds may not depend on it."""
+    arguments = row.example(5)
+    for name in (key for key, x in arguments.items() if is_number(x)):
+
+        def derivatives(dtype: torch.dtype, name: str = name) -> tuple[Tensor, Tensor]:
+            given_ = {key: cast(x, dtype) for key, x in arguments.items()}
+            leaf = given_[name].requires_grad_()
+            y, _ = public(row)(**given_)
+            (first,) = torch.autograd.grad(y.abs().square().sum(), leaf, create_graph=True)
+            (second,) = torch.autograd.grad(first.abs().square().sum(), leaf, allow_unused=True, materialize_grads=True)
+            return first, second
+
+        for got, want in zip(derivatives(torch.float32), derivatives(torch.float64)):
+            torch.testing.assert_close(got.to(want.dtype), want, rtol=1e-3, atol=1e-3 * max(1, float(want.detach().abs().max())))
 
 
 def test_a_second_derivative_counts_each_way_once():

@@ -233,3 +233,14 @@ def test_large_matrices_without_a_kernel_go_one_by_one():
     ):
         assert "one step after another" in plan(A, 9)
     assert "chunked" in plan(Dense(torch.zeros(1, 1, 64, 64, dtype=torch.complex64)), 9)  # of a shared matrix only the powers are formed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_short_numbers_have_a_spectrum_and_a_norm(kind: str, dtype: torch.dtype):
+    A = STRUCTURES[kind]()
+    short = replace(A, **{name: x if x.is_complex() else x.to(dtype) for name, x in A.tensors().items()})
+    exact = replace(short, **{name: x if x.is_complex() else x.double() for name, x in short.tensors().items()})
+    near = {"rtol": 0.05, "atol": 0.05}
+    torch.testing.assert_close(short.norm().double(), exact.norm(), **near)
+    torch.testing.assert_close(short.spectrum().sum(-1).to(torch.complex128), exact.spectrum().sum(-1), **near)

@@ -8,11 +8,12 @@
     Mq       q_t D[t, s] k_s    s <= t                                                                                  (2)
     Mk      -k_t D[t, s] k_s    s < t
 
-An early query reads before its step decays and writes: D[t - 1, s] where (2) says D[t, s], nothing of the past where the step is a reset,
-and Mq[t, t] = q_t (w ⊙ k_t) with a weight of its own.
+An early query reads before its step decays and writes: D[t - 1, s] where (2) says D[t, s], and Mq[t, t] = q_t (w ⊙ k_t) with a weight of
+its own.
 
-(1) is always a running product of numbers in [0, 1], so nothing overflows and nothing is divided; a reset is a factor of 0. With one decay
-a head (2) is a matrix product times (1); with one a key dimension the keys fade row by row and every row meets the query.
+(1) is always a running product of numbers in [0, 1], so nothing overflows and nothing is divided. With one decay a head (2) is a matrix
+product times (1); with one a key dimension the keys fade row by row and every row meets the query. A chunk ends where the next step is a
+reset, and the state before a reset is written as zeros: what is not finite in one sequence meets no number of the next.
 
 A token has n steps, each with a key, and one query after the last; it decays before the first. n is 1 but for products of delta rules.
 Steps beyond the last token have zeros for keys and queries and do not decay.
@@ -112,9 +113,18 @@ def left_at(Dq, Dk, n, fade, width):
 
 
 @compiled
-def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, heads, reset, t):
+def together(reset, t, most):
+    """How many steps from t on belong to one sequence, at most so many."""
+    for i in range(1, most):
+        if reset[t + i]:
+            return i
+    return most
+
+
+@compiled
+def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, heads):
     """Keys, decays and what they leave behind.  k[at :] is a row of K for every step, a stride apart; the decay of the first token stands
-    at decay[decay_at] (a number or K of them), that of the next one `heads` further; reset[t] is the first token's."""
+    at decay[decay_at] (a number or K of them), that of the next one `heads` further."""
     pack(k, at, stride, tokens * n, K, ONE, c.k, CHUNK, width)
     if kind == NOTHING:
         return
@@ -129,8 +139,6 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
             a = left
             if i >= tokens:
                 a = fill(LANES, ONE)
-            elif reset[t + i]:
-                a = fill(LANES, ZERO)
             elif kind == HEADS:
                 a = fill(LANES, c.passed[i])
             else:
@@ -147,16 +155,16 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
 
 
 @compiled
-def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, early, reset, t):
+def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, early):
     """Queries, what they and the keys see, and the scores; after `enter_keys`. Early ones are for decays of the kind KEYS and tokens of
-    one step, with c.own in place; reset[t] is the first token's."""
+    one step, with c.own in place."""
     pack(q, at, stride, tokens, K, np.float32(scale), c.q, CHUNK, width)
     if kind != NOTHING:
         for d in range(0, width, LANES):
             left = fill(LANES, ONE)
             for i in range(CHUNK // n):
                 before, left = left, left * load(left, c.fade, i * width + d)
-                seen = before if early and i < tokens and not reset[t + i] else left
+                seen = before if early else left
                 store(c.reads, i * width + d, seen * load(left, c.q, i * width + d))
                 for s in range(i * n, i * n + n):
                     store(c.arrive, s * width + d, seen)
@@ -166,7 +174,7 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
         for d in range(0, CHUNK * width, LANES):
             store(c.sees, d, load(fill(LANES, ZERO), c.k, d) * -ONE)
     if kind == KEYS:
-        _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, t)
+        _scores_of_fading_keys(c, width, n, tokens, delta, early)
     else:
         if kind == HEADS:
             left_at(c.Dq, c.Dk, n, c.fade, width)
@@ -224,18 +232,16 @@ def product(x, i, y, j, width):
 
 
 @compiled
-def _scores_of_fading_keys(c, width, n, tokens, delta, early, reset, first):
+def _scores_of_fading_keys(c, width, n, tokens, delta, early):
     for d in range(0, CHUNK * width, LANES):
         store(c.faded, d, load(fill(LANES, ZERO), c.k, d))
     for t in range(tokens):
-        waits = early and not reset[first + t]
-        if not waits:
+        if not early:
             fade_rows(c.faded, 0, t * n, c.fade, t * width, width)
         for s in range(t * n + n):
             c.Mq[t * CHUNK + s] = product(c.q, t * width, c.faded, s * width, width)
         if early:
             c.Mq[t * CHUNK + t] = product(c.q, t * width, c.own, t * width, width)
-        if waits:
             fade_rows(c.faded, 0, t, c.fade, t * width, width)
         if delta:
             for r in range(t * n, t * n + n):

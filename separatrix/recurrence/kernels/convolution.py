@@ -10,12 +10,14 @@ Sequence and kernel are cut into blocks of n / 2 steps. With F the transform of 
     dk_p = first half of F⁻¹ sum_r conj F(x_r, 0) V_{r+p}                                                          (5)
 
 A real kernel acts on real and imaginary part alone, so two rows of the batch travel as one complex sequence; in (5) the real part is their
-sum. Every lane is a channel: nothing is shuffled, and the transforms of LANES channels stay in the L2 cache. Going out (decimation in
-frequency) leaves frequencies in bit-reversed order and coming back takes them so, products do not mind, and no step sorts anything.
+sum. Each hears the other's roundings, so rows of different size, or with a NaN, travel alone. Every lane is a channel: nothing is shuffled,
+and the transforms of LANES channels stay in the L2 cache. Going out (decimation in frequency) leaves frequencies in bit-reversed order and
+coming back takes them so, products do not mind, and no step sorts anything.
 
 Paper    Cooley and Tukey 1965; Stockham 1966 (blocks); Fu et al. 2023, arXiv:2311.05908 (long convolutions as short transforms).
 Arrays   flat float32.  x, dx [B,S+T,D], y, dy [B,T,D]: S steps come before the first output;  k [D,L];  dk [D,L], written for
          l < S + T;  twiddle [n,2] from `twiddles`.
+         alone [pairs of rows, units] uint8: 0 where the two travel as one.
 Units    blocks of LANES channels.
 Cost     about 20 log2(n) operations an output and row forward, 33 backward, and 4 n P more for a kernel of P blocks.
 """
@@ -200,20 +202,21 @@ def _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, z):
 
 
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, n, twiddle, k, x, y):
+def forward(first, last, shape, n, twiddle, alone, k, x, y):
     """Equation (3).   shape (B, S, T, D, L)"""
     B, S, T, D, L = shape
     h, steps, size = n // 2, S + T, n * 2 * LANES
     taps = min(L, steps)
-    blocks, parts = (steps + h - 1) // h, (taps + h - 1) // h
+    blocks, parts, units = (steps + h - 1) // h, (taps + h - 1) // h, (D + LANES - 1) // LANES
     scale = np.float32(1 / n)
     kernels, seen, z = scratch(parts * size), scratch(parts * size), scratch(size)
     for unit in range(first, last):
         d = unit * LANES
         lanes = min(LANES, D - d)
         _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, kernels)
-        for b in range(0, B, 2):
-            both, row = b + 1 < B, b * steps * D + d
+        b = 0
+        while b < B:
+            both, row = b % 2 == 0 and b + 1 < B and not alone[b // 2 * units + unit], b * steps * D + d
             for r in range(blocks):
                 now = r % parts * size  # a ring: older blocks are out of the kernel's reach
                 _rows_in(x, row, steps * D, both, D, lanes, r * h, 0, steps, seen, now, h)
@@ -226,15 +229,16 @@ def forward(first, last, shape, n, twiddle, k, x, y):
                     _add_product(z, 0, kernels, p * size, seen, (r - p) % parts * size, n, False)
                 homeward(z, 0, n, twiddle)
                 _rows_out(z, scale, y, (b * T - S) * D + d, T * D, both, D, lanes, r * h, S, steps, h)
+            b += 2 if both else 1
 
 
 @njit(cache=True, nogil=True)
-def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
+def backward(first, last, shape, n, twiddle, alone, k, x, dy, dx, dk):
     """Equations (4) and (5).   shape (B, S, T, D, L)"""
     B, S, T, D, L = shape
     h, steps, size = n // 2, S + T, n * 2 * LANES
     taps = min(L, steps)
-    blocks, parts = (steps + h - 1) // h, (taps + h - 1) // h
+    blocks, parts, units = (steps + h - 1) // h, (taps + h - 1) // h, (D + LANES - 1) // LANES
     scale = np.float32(1 / n)
     kernels, sums, seen = scratch(parts * size), scratch(parts * size), scratch(parts * size)
     z, own, zero = scratch(size), scratch(size), fill(LANES, ZERO)
@@ -243,8 +247,10 @@ def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
         lanes = min(LANES, D - d)
         _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, kernels)
         _clear(sums, 0, parts * n)
-        for b in range(0, B, 2):
-            both, row, row_y = b + 1 < B, b * steps * D + d, (b * T - S) * D + d
+        b = 0
+        while b < B:
+            both = b % 2 == 0 and b + 1 < B and not alone[b // 2 * units + unit]
+            row, row_y = b * steps * D + d, (b * T - S) * D + d
             for r in range(blocks - 1, -1, -1):
                 now = r % parts * size
                 _rows_in(dy, row_y, T * D, both, D, lanes, r * h, S, steps, seen, now, h)
@@ -260,6 +266,7 @@ def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
                     _add_product(sums, p * size, own, 0, seen, later, n, True)
                 homeward(z, 0, n, twiddle)
                 _rows_out(z, scale, dx, row, steps * D, both, D, lanes, r * h, 0, steps, h)
+            b += 2 if both else 1
         for p in range(parts):
             homeward(sums, p * size, n, twiddle)
             some = min(h, taps - p * h)

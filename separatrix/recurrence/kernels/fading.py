@@ -46,8 +46,8 @@ def among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk):
 
 
 @compiled
-def own_pairs(c, width, tokens, reset, first, Pq, own, dq, dk, down):
-    """What an early query makes of its own key, and then P of the pairs that a reset parts: nothing.    down += dL/dw"""
+def own_pairs(c, width, tokens, Pq, own, dq, dk, down):
+    """What an early query makes of its own key.    down += dL/dw"""
     for t in range(tokens):
         worth = Pq[t * CHUNK + t]
         for d in range(0, width, LANES):
@@ -56,8 +56,6 @@ def own_pairs(c, width, tokens, reset, first, Pq, own, dq, dk, down):
             store(down, d, load(w, down, d) + q * k)
             store(dq, at, load(w, dq, at) + w * k * worth)
             store(dk, at, load(w, dk, at) + w * q)
-        if reset[first + t]:
-            Pq[t * CHUNK : t * CHUNK + t] = ZERO
 
 
 @compiled

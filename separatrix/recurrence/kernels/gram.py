@@ -3,8 +3,9 @@
     P_t = a_t P_{t-1} + β_t k_t k_tᵀ          a = exp(log_decay): 1, or one number a head                           (1)
     A = P_t + Λ_t = L D Lᵀ,                   L z = q,      Lᵀ x = D⁻¹ z                                            (2)
 
-Steps come in blocks, one a lane in (2). (1) walks through them with the columns of a row of P in the lanes, up to the diagonal, and what
-it finds is transposed in registers. From there on all is arithmetic of lanes with lanes: no sums across, no square root, no ragged edge.
+Steps come in blocks, one a lane in (2), cut where a reset clears P. (1) walks through them with the columns of a row of P in the lanes, up
+to the diagonal, and what it finds is transposed in registers. From there on all is arithmetic of lanes with lanes: no sums across, no
+square root, no ragged edge.
 q is one more row of A, so that eliminating the matrix solves for z too. Rows go in fours, which stay in the L1 cache as L D while L, in
 L2, passes by once; tiles of 4 rows and 2 columns stay in registers. Nothing is pivoted: A is positive definite.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from separatrix.recurrence.kernels.chunk import together
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
@@ -27,7 +29,7 @@ STEPS = WIDTH // 4  # lanes of one register
 
 
 @compiled
-def enter(n, K, M, k, row, heads, batch, beta, log_decay, reset, keys, decay, written):
+def enter(n, K, M, k, row, heads, beta, log_decay, keys, decay, written):
     """The n steps whose beta is at row, row + heads, ...: keys [steps, M], a_t [steps], β_t k_t [., steps], 1 and 0 beyond."""
     weights = fill(STEPS, ZERO)
     for s in range(STEPS):
@@ -35,9 +37,7 @@ def enter(n, K, M, k, row, heads, batch, beta, log_decay, reset, keys, decay, wr
         for i in range(0, M, STEPS):
             store(keys, s * M + i, load_first(weights, k, (row + s * heads) * K + i, K - i) if s < n else weights)
     for s in range(n):
-        if reset[batch + s]:
-            decay[s] = 0
-        elif log_decay is not None:
+        if log_decay is not None:
             decay[s] = np.exp(log_decay[row + s * heads])
         written[s] = beta[row + s * heads]
     weights = load_first(weights, written, 0, n)
@@ -135,9 +135,12 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
         for i in range(K):
             for j in range(0, K, WIDTH):
                 store(P, i * M + j, load_first(zero, start, (unit * K + i) * K + j, K - j))
-        for t in range(0, T, STEPS):
-            n, row = min(STEPS, T - t), (b * T + t) * H + h
-            enter(n, K, M, k, row, H, b * T + t, beta, log_decay, reset, keys, decay, written)
+        t = 0
+        while t < T:
+            n, row = together(reset, b * T + t, min(STEPS, T - t)), (b * T + t) * H + h
+            if reset[b * T + t]:
+                P[:] = ZERO
+            enter(n, K, M, k, row, H, beta, log_decay, keys, decay, written)
             if levels is not None:
                 for s in range(n):
                     level[s] = levels[row + s * H]
@@ -154,6 +157,7 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
             eliminate(N, N, A, L, inverse)
             substitute(N, L)
             transpose(L, N * N * STEPS, STEPS, K, n, x, row * K, H * K)
+            t += n
         for i in range(K):
             for j in range(K):
                 final[(unit * K + i) * K + j] = P[max(i, j) * M + min(i, j)]

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, weigh_keys, zeros
+from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, together, weigh_keys, zeros
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
@@ -41,8 +41,8 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
     rest; final [B,H,K,V]; marks [B,H,stretches - 1,K,V]; reset [B,T] uint8.  Head h reads group h // (H // G).  error and marks are
     written if `keep`."""
     _, T, n, G, H, K, V, part = shape
-    weighted, early, parts, together = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
-    width, wide, stretch = padded(K, LANES), padded(part, LANES), together * STRETCH
+    weighted, early, parts, whole = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
+    width, wide, stretch = padded(K, LANES), padded(part, LANES), whole * STRETCH
     c, S, u, e, out = new_chunk(width, n, kind, early), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
     values, weight, own = e if weighted else u, np.zeros(CHUNK, np.float32), zeros(width)
     for unit in range(first, last):
@@ -50,16 +50,20 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
         group, lanes = h // (H // G), min(part, V - left)
         pack(start, (b * H + h) * K * V + left, V, K if start.size else 0, lanes, ONE, S, width, wide)
         pack(bonus, h * K, K, 1 if early else 0, K, ONE, own, 1, width)
-        for now in range(0, T, together):
-            tokens, t = min(together, T - now), b * T + now
+        now = 0
+        while now < T:
+            t = b * T + now
+            tokens = together(reset, t, min(whole - now % whole, T - now))
             steps, row = tokens * n, (t * n * H + h) * V + left
             if keep and now > 0 and now % stretch == 0:
                 mark = (b * H + h) * ((T - 1) // stretch) + now // stretch - 1
                 unpack(S, wide, K, lanes, ONE, marks, mark * K * V + left, V)
-            enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
+            if reset[t]:
+                S[:] = ZERO
+            enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H)
             if early:
                 weigh_keys(c, width, tokens, own)
-            enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
+            enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early)
             pack(v, row, H * V, steps, lanes, ONE, values, CHUNK, wide)
             if weighted:
                 weights(beta, t * n * H + h, H, steps, weight)
@@ -74,6 +78,7 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
                 add(out, skip[h], values, tokens * wide)
             unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
             move(S, wide, K, kind != NOTHING, c.passed, c.writes, width, u, steps)
+            now += tokens
         unpack(S, wide, K, lanes, ONE, final, (b * H + h) * K * V + left, V)
 
 

@@ -14,7 +14,8 @@ to the readers at t and later; from the writers before t to X; from those writer
 the chunk, so nothing is subtracted from something nearly equal.
 
 States are walked forward again from the nearest mark, one stretch at a time, and kept for every chunk of it: STRETCH times the size of
-the state for every thread, whatever the length. They are kept transposed, as (1) reads them.
+the state for every thread, whatever the length. They are kept transposed, as (1) reads them. Chunks that a reset cuts short need none but
+the first: behind a reset S is zero, and before it so is X.
 
 Cost     5 K V multiply-adds a step, 7 for the delta rule, and one transpose of X a chunk.
 """
@@ -97,10 +98,10 @@ def backward(
     q, k, beta and decay with one axis before all others, the parts of the values, and with a head for every head of v; that of skip
     is a number a unit, that of the bonus a row."""
     B, T, n, G, H, K, V, part = shape
-    weighted, early, parts, together = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
-    width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), together * n, together * STRETCH
+    weighted, early, parts, whole = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
+    width, wide, steps, stretch = padded(K, LANES), padded(part, LANES), whole * n, whole * STRETCH
     size, rows = width * wide, CHUNK + ROWS * n
-    c, X, turned_X, states = new_chunk(width, n, kind, early), zeros(size), zeros(size), zeros(STRETCH * size)
+    c, X, turned_X, states, rest = new_chunk(width, n, kind, early), zeros(size), zeros(size), zeros(STRETCH * size), zeros(size)
     u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
     turned_u, Pq, Pk, own, down = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE), zeros(width), zeros(width)
     dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
@@ -121,76 +122,83 @@ def backward(
                 mark = (b * H + h) * ((T - 1) // stretch) + start // stretch - 1
                 pack(marks, mark * K * V + left, V, K, lanes, ONE, turned_X, width, wide)
             transpose_squares(turned_X, 0, wide, width, wide, states, width)
-            chunks = (end - start + together - 1) // together
+            chunks = (end - start + whole - 1) // whole
             for i in range(2 * chunks - 1):
                 back = i >= chunks - 1  # first forward to the last chunk, then backward from it
                 j = 2 * (chunks - 1) - i if back else i
-                now = start + j * together
-                tokens, t = min(together, T - now), b * T + now
-                row, grads, writes = (t * n * H + h) * V + left, (p * B * T + t) * H + h, (p * B * T + t) * n * H + h
-                enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H, reset, t)
-                pack(came, row, H * V, tokens * n, lanes, ONE, values, CHUNK, wide)
-                if weighted:
-                    weights(beta, t * n * H + h, H, tokens * n, weight)
-                    weigh_rows(e, weight, u, wide)
-                if not back:
-                    move_turned(states, j * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
-                    continue
-                if early:
-                    weigh_keys(c, width, tokens, own)
-                enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early, reset, t)
-                pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
-                transpose_squares(X, 0, wide, width, wide, turned_X, width)
-                value_gradients(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, together, delta, c.Mk, weight)
-                if skip.size > 0:
-                    skipped += product(g, 0, values, 0, CHUNK * wide)
-                    add(y, skip[h], g, tokens * wide)
-                unpack(y, wide, tokens * n, lanes, ONE, grad_v, row, H * V)
-                if weighted:
-                    for s in range(tokens * n):
-                        grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
-                # What scores, queries and keys are worth.
-                transpose_squares(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
-                scores(g, wide, turned_u, wide, together, n, Pq)
-                if delta:
-                    scores(y, wide, turned_u, wide, steps, 1, Pk)
-                look(dq, width, together, g, wide, ONE, states, j * size, kind != NOTHING, c.arrive, n)
-                look(dk, width, steps, u, wide, ONE, turned_X, 0, kind != NOTHING, c.leave, 1)
-                if delta:
-                    look(seen, width, steps, y, wide, -ONE, states, j * size, kind != NOTHING, c.arrive, 1)
-                if kind != NOTHING:
-                    decay_gradients(ddecay, c, width, n, wide, states, j * size, turned_X, dq, dk, seen, delta, early)
-                if delta:
-                    for d in range(0, steps * width, LANES):
-                        store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
-                if early:
-                    own_pairs(c, width, tokens, reset, t, Pq, own, dq, dk, down)
-                if kind == KEYS:
-                    among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk)
-                else:
-                    if kind == HEADS:
-                        pairs[:] = 0
-                        crossing(pairs, c.Mq, Pq, n, 1)
-                        if delta:
-                            crossing(pairs, c.Mk, Pk, n, n)
-                    weigh(Pq, c.Dq)
-                    to_readers(dq, width, together, Pq, c.k, n)
-                    to_writers(dk, width, steps, Pq, c.q, together, n)
+                earliest, stop = start + j * whole, min(end, start + (j + 1) * whole)
+                while stop > earliest:
+                    now = latest(reset, b * T, earliest, stop)
+                    tokens, t = stop - now, b * T + now
+                    before, at = (rest, 0) if reset[t] else (states, j * size)
+                    row, grads, writes = (t * n * H + h) * V + left, (p * B * T + t) * H + h, (p * B * T + t) * n * H + h
+                    enter_keys(c, width, n, tokens, k, (t * n * G + group) * K, G * K, K, kind, decay, t * H + h, H)
+                    pack(came, row, H * V, tokens * n, lanes, ONE, values, CHUNK, wide)
+                    if weighted:
+                        weights(beta, t * n * H + h, H, tokens * n, weight)
+                        weigh_rows(e, weight, u, wide)
+                    if not back:
+                        move_turned(before, at, states, (j + 1) * size, width, wide, kind != NOTHING, c.passed, c.writes, u, steps)
+                        break
+                    if early:
+                        weigh_keys(c, width, tokens, own)
+                    enter_queries(c, width, n, tokens, q, (t * G + group) * K, G * K, K, scale, kind, delta, early)
+                    pack(grad_o, (t * H + h) * V + left, H * V, tokens, lanes, ONE, g, CHUNK, wide)
+                    transpose_squares(X, 0, wide, width, wide, turned_X, width)
+                    value_gradients(w, y, wide, steps, c.writes, width, K, X, c.Mq, g, n, whole, delta, c.Mk, weight)
+                    if skip.size > 0:
+                        skipped += product(g, 0, values, 0, CHUNK * wide)
+                        add(y, skip[h], g, tokens * wide)
+                    unpack(y, wide, tokens * n, lanes, ONE, grad_v, row, H * V)
+                    if weighted:
+                        for s in range(tokens * n):
+                            grad_beta[writes + s * H] = product(w, s * wide, e, s * wide, wide)
+                    # What scores, queries and keys are worth.
+                    transpose_squares(u, 0, wide, CHUNK, wide, turned_u, CHUNK)
+                    scores(g, wide, turned_u, wide, whole, n, Pq)
                     if delta:
-                        weigh(Pk, c.Dk)
-                        to_readers(dk, width, steps, Pk, c.k, 1)
-                        to_writers(dk, width, steps, Pk, c.k, steps, 1)
-                unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
-                unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
-                if kind == KEYS:
-                    unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
-                elif kind == HEADS:
-                    for i in range(tokens):
-                        grad_decay[grads + i * H] = sum_of(ddecay, i * width, width) + pairs[i]
-                # The adjoint before the chunk.
-                move(X, wide, K, kind != NOTHING, c.passed, c.reads, width, g, together)
-                if delta:
-                    move(X, wide, K, False, c.passed, c.sees, width, y, steps)
+                        scores(y, wide, turned_u, wide, steps, 1, Pk)
+                    look(dq, width, whole, g, wide, ONE, before, at, kind != NOTHING, c.arrive, n)
+                    look(dk, width, steps, u, wide, ONE, turned_X, 0, kind != NOTHING, c.leave, 1)
+                    if delta:
+                        look(seen, width, steps, y, wide, -ONE, before, at, kind != NOTHING, c.arrive, 1)
+                    if kind != NOTHING:
+                        decay_gradients(ddecay, c, width, n, wide, before, at, turned_X, dq, dk, seen, delta, early)
+                    if delta:
+                        for d in range(0, steps * width, LANES):
+                            store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
+                    if early:
+                        own_pairs(c, width, tokens, Pq, own, dq, dk, down)
+                    if kind == KEYS:
+                        among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk)
+                    else:
+                        if kind == HEADS:
+                            pairs[:] = 0
+                            crossing(pairs, c.Mq, Pq, n, 1)
+                            if delta:
+                                crossing(pairs, c.Mk, Pk, n, n)
+                        weigh(Pq, c.Dq)
+                        to_readers(dq, width, whole, Pq, c.k, n)
+                        to_writers(dk, width, steps, Pq, c.q, whole, n)
+                        if delta:
+                            weigh(Pk, c.Dk)
+                            to_readers(dk, width, steps, Pk, c.k, 1)
+                            to_writers(dk, width, steps, Pk, c.k, steps, 1)
+                    unpack(dq, width, tokens, K, np.float32(scale), grad_q, grads * K, H * K)
+                    unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
+                    if kind == KEYS:
+                        unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
+                    elif kind == HEADS:
+                        for i in range(tokens):
+                            grad_decay[grads + i * H] = sum_of(ddecay, i * width, width) + pairs[i]
+                    stop = now
+                    if reset[t]:
+                        X[:] = ZERO
+                        continue
+                    # The adjoint before the chunk.
+                    move(X, wide, K, kind != NOTHING, c.passed, c.reads, width, g, whole)
+                    if delta:
+                        move(X, wide, K, False, c.passed, c.sees, width, y, steps)
         if skip.size > 0:
             grad_skip[unit] = skipped
         if early:
@@ -199,17 +207,25 @@ def backward(
 
 
 @compiled
-def move_turned(states, at, width, wide, fading, passed, writes, u, steps):
-    """The next state, transposed: Sᵀ passed + uᵀ writes, behind the one at states[at :]."""
+def latest(reset, row, earliest, stop):
+    """Where the sequence that `stop` ends has started, if not before `earliest`."""
+    now = stop - 1
+    while now > earliest and not reset[row + now]:
+        now -= 1
+    return now
+
+
+@compiled
+def move_turned(before, at, states, to, width, wide, fading, passed, writes, u, steps):
+    """The state after one at before[at :], transposed, to states[to :]: Sᵀ passed + uᵀ writes."""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, width, LANES):
         for r in range(0, wide, ROWS):
-            here = at + r * width + d
-            rows = load_rows(none, states, here, width)
+            rows = load_rows(none, before, at + r * width + d, width)
             if fading:
                 rows = times(rows, load(fill(LANES, ZERO), passed, d))
             rows = through(rows, u, r, 1, wide, writes, d, width, steps)
-            store_rows(states, here + wide * width, width, rows)
+            store_rows(states, to + r * width + d, width, rows)
 
 
 @compiled

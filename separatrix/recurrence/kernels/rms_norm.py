@@ -36,7 +36,12 @@ def _scale(x, at, size, eps):
     for d in range(0, size, LANES):
         value = load_first(zero, x, at + d, size - d)
         squares = squares + value * value
-    return np.float32(1 / sqrt(total(squares) / size + eps))
+    mean = total(squares) / size
+    if mean == np.inf:  # squares of numbers beyond 1e19, or of an infinity
+        mean = 0.0
+        for d in range(size):
+            mean += np.float64(x[at + d]) ** 2 / size
+    return np.float32(1 / sqrt(mean + eps))
 
 
 @njit(cache=True, nogil=True)
@@ -70,17 +75,17 @@ def backward(first, last, shape, block, x, weight, z, eps, dy, dx, dz, dweight):
                 along = zero
                 for d in range(0, size, LANES):
                     n = size - d
-                    value, w = load_first(zero, x, at + d, n), load_first(zero, weight, group * size + d, n)
+                    normed, w = load_first(zero, x, at + d, n) * scale, load_first(zero, weight, group * size + d, n)
                     grad = load_first(zero, dy, at + d, n)
                     if gated:
                         gate = load_first(zero, z, at + d, n)
                         p = sigmoid(gate)
-                        store_first(dz, at + d, grad * value * w * scale * (p + gate * p * (one - p)), n)
+                        store_first(dz, at + d, grad * normed * w * (p + gate * p * (one - p)), n)
                         grad = grad * gate * p
                     store_first(dx, at + d, grad, n)  # until the mean is known
-                    store_first(dweight, own + d, load_first(zero, dweight, own + d, n) + grad * value * scale, n)
-                    along = along + w * grad * value
-                back = scale * scale * total(along) / np.float32(size)
+                    store_first(dweight, own + d, load_first(zero, dweight, own + d, n) + grad * normed, n)
+                    along = along + w * grad * normed
+                back = scale * total(along) / np.float32(size)
                 for d in range(0, size, LANES):
                     n = size - d
                     value, w = load_first(zero, x, at + d, n), load_first(zero, weight, group * size + d, n)

@@ -99,19 +99,23 @@ def backward(
                     for d in range(lowest, highest, lanes):
                         n = highest - d
                         g1, g2 = load_first(zero, dx, cell + d, n), load_first(zero, dx, cell + D + d, n)
-                        if reset[row]:
-                            g1 = zero
-                        _add(da, at + d, g1 * load_first(zero, above, up + d, n), n, fresh)
-                        _add(da, at + D + d, g1 * load_first(zero, above, up + D + d, n), n, fresh)
+                        mine, other = zero, zero
+                        if not reset[row]:
+                            mine, other = g1 * load_first(zero, above, up + d, n), g1 * load_first(zero, above, up + D + d, n)
+                        _add(da, at + d, mine, n, fresh)
+                        _add(da, at + D + d, other, n, fresh)
                         _add(da, at + 2 * D + d, g2 * load_first(zero, beside, left + d, n), n, fresh)
                         _add(da, at + 3 * D + d, g2 * load_first(zero, beside, left + D + d, n), n, fresh)
         for v in range(V):
             at, cell = b * a_batch + v * a_variate, (b * T * V + v) * 2 * D
             for d in range(lowest, highest, lanes):
                 n, i = highest - d, (b * V + v) * 2 * D + d
-                g = zero if reset[b * T] else load_first(zero, dx, cell + d, n)
-                store_first(dstart, i, load_first(zero, a, at + d, n) * g, n)
-                store_first(dstart, i + D, load_first(zero, a, at + D + d, n) * g, n)
+                mine, other = zero, zero
+                if not reset[b * T]:
+                    g = load_first(zero, dx, cell + d, n)
+                    mine, other = load_first(zero, a, at + d, n) * g, load_first(zero, a, at + D + d, n) * g
+                store_first(dstart, i, mine, n)
+                store_first(dstart, i + D, other, n)
         for t in range(T):
             at, cell = b * a_batch + t * a_time, (b * T + t) * line
             for d in range(lowest, highest, lanes):

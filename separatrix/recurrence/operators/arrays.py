@@ -60,6 +60,10 @@ def differentiable(operator: str, inputs: tuple, grad_outputs: tuple[Tensor, ...
     # aliases: one input may have been computed from another, and that way around the operator is not the operator's
     inputs = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
     wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
-    grads = torch.autograd.grad(TWINS[operator](*inputs), [inputs[i] for i in wanted], grad_outputs, create_graph=True, allow_unused=True)
+    outputs = TWINS[operator](*inputs)
+    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
+    # an output may hear of no input that has a gradient: queries are not in the state
+    reached, given = zip(*((y, grad) for y, grad in zip(outputs, grad_outputs) if y.requires_grad))
+    grads = torch.autograd.grad(reached, [inputs[i] for i in wanted], given, create_graph=True, allow_unused=True)
     found = dict(zip(wanted, grads))
     return tuple(found.get(i) for i in range(len(inputs)))

@@ -80,13 +80,10 @@ def _inputs(
     log_decay: Tensor | None,
     reset: Tensor | None,
 ) -> tuple[np.ndarray | int, ...]:
-    """All but the states as the kernels take them, "what decays" before the decays. A reset is a decay, so with one there is a decay."""
-    batch, time, _, heads, _ = v.shape
-    if log_decay is None and reset is not None:
-        log_decay = v.new_zeros(batch, time, heads)
+    """All but the states as the kernels take them, "what decays" before the decays."""
     kind = NOTHING if log_decay is None else HEADS if log_decay.ndim == 3 else KEYS
     numbers = _numbers(beta), delta, _numbers(skip), _numbers(bonus), kind, _numbers(log_decay)
-    return flat(q), flat(k), flat(v), *numbers, flags(reset, batch, time)
+    return flat(q), flat(k), flat(v), *numbers, flags(reset, *v.shape[:2])
 
 
 def _numbers(x: Tensor | None) -> np.ndarray:
@@ -148,8 +145,6 @@ def matrix_state_backward(
     )
     if several:
         grad_q, grad_k, grad_beta, grad_decay = (x.sum(0) if x.numel() else x for x in (grad_q, grad_k, grad_beta, grad_decay))
-    if log_decay is None:
-        grad_decay = v.new_empty(0)
     grad_k = grad_k if G == H else per_group(grad_k.flatten(1, 2), G).unflatten(1, (T, n))
     grad_skip, grad_bonus = (x.sum((0, 2)) if x.ndim > 1 else x for x in (grad_skip, grad_bonus))
     return per_group(grad_q, G), grad_k, grad_v, grad_beta, grad_decay, grad_skip, grad_bonus, grad_state
