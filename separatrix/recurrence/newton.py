@@ -59,9 +59,7 @@ class Solution(NamedTuple):
     states: Tensor  # [B, T, N]
     final_state: Tensor  # [B, N]
     iterations: int
-    residual: (
-        Tensor  # [B, T], largest |f(h_{t-1}, x_t) - h_t| over the state, against |h_t| and the level of its sequence, see `newton_scan`
-    )
+    residual: Tensor  # [B, T], largest |f(h_{t-1}, x_t) - h_t| over the state, relative: see `tolerance` of `newton_scan`
     history: list[float]  # the largest residual before every iteration, and at the end
     converged: bool
 
