@@ -37,6 +37,7 @@ from separatrix.training.networks import MEMORYLESS, build
 from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
 from separatrix.training.recipe import CONFIG, Data, Network, Recipe, RunConfig, machine, read_config, versions
 from separatrix.training.rollout import Rollout
+from separatrix.training.rows import as_rows, as_series
 
 MODEL, STATE = "model.safetensors", "state.safetensors"
 STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second a network
@@ -275,7 +276,7 @@ class Forecaster:
 
     def update(self, values: Series | ArrayLike | Tensor) -> Forecaster:
         """Hear more of the series; the weights stay. NaN is a gap and is run through in closed loop."""
-        rows = as_series(values, gaps_only=True)[0].values
+        rows = as_rows(values)
         if rows.shape[1] != self.model.channels:
             raise ValueError(
                 f"values have {rows.shape[1]} channels but the series had {self.model.channels}. Pass [time, {self.model.channels}]."
@@ -312,18 +313,3 @@ class Forecaster:
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)
         forecaster.errors = load_errors(where, config.network.channels)
         return forecaster
-
-
-def as_series(values: Series | ArrayLike | Tensor, *, gaps_only: bool = False) -> tuple[Series, bool]:
-    """A Series of what came, and whether it was [time]. `gaps_only`: a channel may be missing throughout."""
-    if isinstance(values, Series):
-        return values, False
-    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
-        raise TypeError("values are complex, but a series is of real numbers. Pass their real and imaginary parts as two channels.")
-    array = np.asarray(values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
-    if gaps_only and array.ndim and np.isnan(array).any():
-        rows = array if array.ndim == 2 else array[:, None]
-        series = Series.from_array(np.where(np.isnan(rows), 0.0, rows))
-        object.__setattr__(series, "values", rows)
-        return series, array.ndim == 1
-    return Series.from_array(array), array.ndim == 1
