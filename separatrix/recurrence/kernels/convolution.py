@@ -17,7 +17,6 @@ coming back takes them so, products do not mind, and no step sorts anything.
 Paper    Cooley and Tukey 1965; Stockham 1966 (blocks); Fu et al. 2023, arXiv:2311.05908 (long convolutions as short transforms).
 Arrays   flat float32.  x, dx [B,S+T,D], y, dy [B,T,D]: S steps come before the first output;  k [D,L];  dk [D,L], written for
          l < S + T;  twiddle [n,2] from `twiddles`.
-         alone [pairs of rows, units] uint8: 0 where the two travel as one.
 Units    blocks of LANES channels.
 Cost     about 20 log2(n) operations an output and row forward, 33 backward, and 4 n P more for a kernel of P blocks.
 """
@@ -30,12 +29,13 @@ import numpy as np
 
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, magnitude, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 4  # one register: the four complex numbers of a butterfly and its factors fit into sixteen
 SHORTEST, LONGEST, MOST_BLOCKS = 32, 2048, 64
+ALIKE = np.float32(64)  # rows whose sizes differ by more travel alone: the smaller one would lose this factor of its precision
 
 
 def transform_length(taps: int, steps: int) -> int:
@@ -144,6 +144,23 @@ def _pairs(z, at, n):
 
 
 @compiled
+def alike(x, first, apart, D, lanes, steps, sizes):
+    """Whether a row and the one `apart` numbers further, from x[first :], are finite and of about one size in every lane."""
+    zero = fill(LANES, ZERO)
+    one, other = zero, zero
+    for t in range(first, first + steps * D, D):
+        one = one + magnitude(load_first(zero, x, t, lanes))
+        other = other + magnitude(load_first(zero, x, t + apart, lanes))
+    store(sizes, 0, one)
+    store(sizes, LANES, other)
+    for i in range(lanes):
+        mine, others = sizes[i], sizes[LANES + i]
+        if not (mine <= ALIKE * others and others <= ALIKE * mine and mine < np.inf):
+            return False
+    return True
+
+
+@compiled
 def _rows_in(x, first, apart, both, D, lanes, start, low, high, z, at, h):
     """z[i] = step start + i of a row and, if `both`, of the one `apart` numbers further, as one complex number, for i < h.
 
@@ -202,21 +219,22 @@ def _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, z):
 
 
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, n, twiddle, alone, k, x, y):
+def forward(first, last, shape, n, twiddle, k, x, y):
     """Equation (3).   shape (B, S, T, D, L)"""
     B, S, T, D, L = shape
     h, steps, size = n // 2, S + T, n * 2 * LANES
     taps = min(L, steps)
-    blocks, parts, units = (steps + h - 1) // h, (taps + h - 1) // h, (D + LANES - 1) // LANES
+    blocks, parts = (steps + h - 1) // h, (taps + h - 1) // h
     scale = np.float32(1 / n)
-    kernels, seen, z = scratch(parts * size), scratch(parts * size), scratch(size)
+    kernels, seen, z, sizes = scratch(parts * size), scratch(parts * size), scratch(size), scratch(2 * LANES)
     for unit in range(first, last):
         d = unit * LANES
         lanes = min(LANES, D - d)
         _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, kernels)
         b = 0
         while b < B:
-            both, row = b % 2 == 0 and b + 1 < B and not alone[b // 2 * units + unit], b * steps * D + d
+            row = b * steps * D + d
+            both = b + 1 < B and alike(x, row, steps * D, D, lanes, steps, sizes)
             for r in range(blocks):
                 now = r % parts * size  # a ring: older blocks are out of the kernel's reach
                 _rows_in(x, row, steps * D, both, D, lanes, r * h, 0, steps, seen, now, h)
@@ -233,15 +251,15 @@ def forward(first, last, shape, n, twiddle, alone, k, x, y):
 
 
 @njit(cache=True, nogil=True)
-def backward(first, last, shape, n, twiddle, alone, k, x, dy, dx, dk):
+def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
     """Equations (4) and (5).   shape (B, S, T, D, L)"""
     B, S, T, D, L = shape
     h, steps, size = n // 2, S + T, n * 2 * LANES
     taps = min(L, steps)
-    blocks, parts, units = (steps + h - 1) // h, (taps + h - 1) // h, (D + LANES - 1) // LANES
+    blocks, parts = (steps + h - 1) // h, (taps + h - 1) // h
     scale = np.float32(1 / n)
     kernels, sums, seen = scratch(parts * size), scratch(parts * size), scratch(parts * size)
-    z, own, zero = scratch(size), scratch(size), fill(LANES, ZERO)
+    z, own, sizes, zero = scratch(size), scratch(size), scratch(2 * LANES), fill(LANES, ZERO)
     for unit in range(first, last):
         d = unit * LANES
         lanes = min(LANES, D - d)
@@ -249,8 +267,9 @@ def backward(first, last, shape, n, twiddle, alone, k, x, dy, dx, dk):
         _clear(sums, 0, parts * n)
         b = 0
         while b < B:
-            both = b % 2 == 0 and b + 1 < B and not alone[b // 2 * units + unit]
             row, row_y = b * steps * D + d, (b * T - S) * D + d
+            both = b + 1 < B and alike(x, row, steps * D, D, lanes, steps, sizes)
+            both = both and alike(dy, row_y + S * D, T * D, D, lanes, T, sizes)
             for r in range(blocks - 1, -1, -1):
                 now = r % parts * size
                 _rows_in(dy, row_y, T * D, both, D, lanes, r * h, S, steps, seen, now, h)

@@ -1,8 +1,6 @@
 """`torch.ops.separatrix.long_convolution`: the blocks of transforms of `kernels/convolution.py`."""
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.kernels import convolution
@@ -10,20 +8,6 @@ from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
 from separatrix.recurrence.operators.operator import operator
 from separatrix.recurrence.operators.pages import blank
-
-# Rows that travel together lose this factor of the precision of the smaller one at most.
-ALIKE = 64
-
-
-def alone(*rows: Tensor) -> np.ndarray:
-    """Which pairs of rows, by blocks of channels, differ too much in some channel of any of `rows` [B, T, D].   [pairs * units] uint8"""
-    pairs, D = rows[0].shape[0] // 2, rows[0].shape[2]
-    apart = torch.zeros(pairs, D, dtype=torch.bool)
-    for x in rows:
-        size = torch.linalg.vector_norm(x[: 2 * pairs], torch.inf, dim=1).unflatten(0, (pairs, 2))
-        apart |= ~(size.amax(1) <= ALIKE * size.amin(1))
-    apart = F.pad(apart, (0, -D % convolution.LANES)).unflatten(1, (-1, convolution.LANES)).any(-1)
-    return flat(apart.to(torch.uint8))
 
 
 @operator("(Tensor kernel, Tensor x, int before) -> Tensor")
@@ -38,7 +22,6 @@ def long_convolution(kernel: Tensor, x: Tensor, before: int) -> Tensor:
         (B, before, steps - before, D, taps),
         n,
         convolution.twiddles(n),
-        alone(x),
         flat(kernel),
         flat(x),
         flat(y),
@@ -66,7 +49,6 @@ def long_convolution_backward(grad_y: Tensor, kernel: Tensor, x: Tensor, before:
         (B, before, steps - before, D, taps),
         n,
         convolution.twiddles(n),
-        alone(x, grad_y),
         flat(kernel),
         flat(x),
         flat(grad_y),

@@ -17,9 +17,10 @@ from separatrix.stability.number import Number
 def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers: Mapping[str, Number], made: Made, call: str) -> Finding:
     """Loss against step.    steps, loss [n]; turn: the step from which the loss runs free"""
     title = f"Training ended after {int(steps[-1]):,} steps"
+    scale = "log" if (loss > 0).all() else "linear"  # a constant series is learnt to the last digit
 
     def paint(axes: Axes) -> Mapping[str, object]:
-        axes.set_yscale("log")
+        axes.set_yscale(scale)
         axes.set_xlim(float(steps[0]), float(steps[-1]))
         axes.plot(steps, loss, color=MODEL, lw=0.6, alpha=0.35)
         smooth = _smooth(loss, max(1, len(loss) // 60))
@@ -28,7 +29,8 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
             axes.axvline(turn, color=INK, lw=0.7, ls=(0, (2, 2)))
             axes.text(turn, 1.0, "one step ahead ", transform=axes.get_xaxis_transform(), ha="right", va="bottom", gid="halo-before")
             axes.text(turn, 1.0, " free running", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-after")
-        powers(axes, "y")
+        if scale == "log":
+            powers(axes, "y")
         beside(axes, float(steps[-1]), [("loss", float(smooth[-1]), MODEL, "halo-loss")])
         axis_names(axes, "training step", "loss")
         return {"loss": reading(steps, loss)}
@@ -43,7 +45,7 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
         call,
         Picture(
             (draw("training", paint, height=190, right=66),),
-            f"Training loss against step on a logarithmic axis. {title}.",
+            f"Training loss against step on a {'logarithmic' if scale == 'log' else 'linear'} axis. {title}.",
             "Thin: every step. Thick: running median.",
         ),
     )
