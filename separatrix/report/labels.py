@@ -13,6 +13,12 @@ from matplotlib.transforms import ScaledTranslation
 from separatrix.report.ink import RIVAL
 
 
+def room(low: float, high: float, below: float = 0.08, above: float = 0.08) -> tuple[float, float]:
+    """Limits of an axis from `low` to `high` with room in shares of it; of one value, in shares of its size."""
+    size = (high - low) or abs(high) or 1.0
+    return low - below * size, high + above * size
+
+
 def axis_names(axes: Axes, x: str, y: str, rise: float = 9) -> None:
     """The horizontal name under the axis at its right end, the vertical one upright above it: nobody reads with a tilted head.
 

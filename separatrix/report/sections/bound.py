@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
 from separatrix.report.ink import DATA, INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers
+from separatrix.report.labels import axis_names, beside, powers, room
 from separatrix.stability.number import Number
 
 
@@ -54,7 +54,7 @@ def bounded(
         if escaped is not None:
             axes.axvline(max(escaped[0], float(steps[0])), color=INK, lw=0.7, ls=(0, (2, 2)))
         top, bottom = max(data[1], highs.max()), min(data[0], lows.min())
-        axes.set_ylim(bottom - 0.08 * (top - bottom), top + 0.08 * (top - bottom))
+        axes.set_ylim(room(bottom, top))
         beside(
             axes,
             float(steps[-1]),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DASHES, DATA, FAINT, INK, MODEL, RIVAL, draw, reading
-from separatrix.report.labels import axis_names, beside, name_line, powers, whole_steps
+from separatrix.report.labels import axis_names, beside, name_line, powers, room, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 
@@ -196,8 +196,7 @@ def _trace(
     after = np.arange(1, n + 1)
     axes.set_xlim(before[0] if len(past) else 0, n)
     everything = np.concatenate([truth, forecast, past])
-    low, high = np.nanmin(everything), np.nanmax(everything)
-    axes.set_ylim(low - 0.06 * (high - low), high + 0.1 * (high - low))
+    axes.set_ylim(room(np.nanmin(everything), np.nanmax(everything), 0.06, 0.1))
     joined = np.concatenate([past[-1:], truth])
     axes.plot(before, past, color=DATA, lw=2.6)
     axes.plot(np.arange(1 - len(past[-1:]), n + 1), joined, color=DATA, lw=2.6)
