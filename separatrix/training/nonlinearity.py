@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from separatrix.models.autoregression import carried
 
@@ -31,15 +31,20 @@ SHORTEST = 100  # rows: of autoregressions with 60 one in ten seems nonlinear, w
 NONLINEAR = 0.9  # a ratio below this is nonlinearity
 
 
-def nonlinearity(values: NDArray, lags: int, horizon: int) -> float:
-    """The ratio (2) of all channels together; 1 where the series is too short to tell.    values [T, C], NaN for gaps
+def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
+    """The ratio (2) of all channels together; 1 where the series is too short to tell.    values [T] or [T, C], NaN for gaps
 
     lags     rows that a window w spans; up to eight of them, evenly spaced, are its coordinates. A gap in it is held at the last value.
     horizon  forecasts are over one row, an eighth of these and half of them.
     """
-    if len(values) < SHORTEST:
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim not in (1, 2) or np.isinf(rows).any():
+        raise ValueError(f"values are {rows.shape} but must be [time] or [time, channels] of finite numbers, NaN for gaps.")
+    if lags < 1 or horizon < 1:
+        raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be at least 1.")
+    if len(rows) < SHORTEST:
         return 1.0
-    z = _standard(values)
+    z = _standard(rows.reshape(len(rows), -1))
     filled = carried(torch.from_numpy(z)).numpy()
     ratios = [1.0]
     for lead in sorted({1, max(1, horizon // 8), max(1, horizon // 2)}):
@@ -51,10 +56,11 @@ def nonlinearity(values: NDArray, lags: int, horizon: int) -> float:
 
 def _standard(values: NDArray) -> NDArray:
     """Every channel with mean 0 and variance 1, a constant one 0."""
-    size = np.nanmax(np.abs(values), axis=0)
+    size = np.abs(np.nan_to_num(values)).max(axis=0)
     z = values / np.where(size > 0, size, 1.0)  # in these units no square is too large or too small for a number
-    z = z - np.nanmean(z, axis=0)
-    spread = np.nanstd(z, axis=0)
+    count = np.maximum(np.isfinite(z).sum(axis=0), 1)
+    z = z - np.nansum(z, axis=0) / count
+    spread = np.sqrt(np.nansum(z * z, axis=0) / count)
     return z / np.where(spread > 1e-12, spread, np.inf)
 
 

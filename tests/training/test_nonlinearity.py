@@ -65,6 +65,16 @@ def test_a_short_series_cannot_tell():
     assert nonlinearity(logistic(SHORTEST - 1), 4, 8) == 1 > nonlinearity(logistic(SHORTEST), 4, 8)
 
 
+def test_what_it_takes_and_what_it_refuses():
+    x = logistic()
+    assert nonlinearity(x[:, 0]) == nonlinearity(x) == pytest.approx(nonlinearity(np.c_[x, np.full_like(x, np.nan)]))
+    for values, words in (([[[1.0]]], r"values are \(1, 1, 1\)"), ([1.0, np.inf], "finite numbers")):
+        with pytest.raises(ValueError, match=words):
+            nonlinearity(values)
+    with pytest.raises(ValueError, match="lags is 0 and horizon is 40 but both must be at least 1"):
+        nonlinearity(x, lags=0)
+
+
 def test_a_forecaster_goes_by_it_unless_told():
     noise, chaos = autoregression(0), load("laser").values[:600]
     plans = {linear: [Forecaster(linear=linear).plan(Series.from_array(x)) for x in (noise, chaos)] for linear in (None, False, True)}
