@@ -46,13 +46,14 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     escape = None if run.failed[0] is None else Escape(run.failed[0], _where(subject, observed, ranges, (observed - middles) / halves))
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
     spread = _spread(subject, run)
+    noise = "" if subject.model.linear is None else ", as the best forecast of noise does"
     criterion = Criterion(
         "spread of the long run, model / data",
         spread,
         "its spread is {} times the data's",
         0.5,
         2.0,
-        below="it dies down" if run.fate[0] is Fate.MOVING else f"it settles to a {fate}",
+        below=("it dies down" if run.fate[0] is Fate.MOVING else f"it settles to a {fate}") + noise,
         above="it wanders",
         reason="half to twice the standard deviation of the data",
     )
