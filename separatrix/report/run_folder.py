@@ -1,0 +1,106 @@
+"""What a run folder tells: the series it was fitted to, its recipe in words, and how the fit went."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from separatrix import data as shipped
+from separatrix.data import Series, Task
+from separatrix.data.task import TASK
+from separatrix.report.finding import Finding, Made, Run
+from separatrix.report.sections.training import training
+from separatrix.stability import Number
+from separatrix.training import RunConfig, read_metrics
+from separatrix.training.loop import METRICS
+from separatrix.training.recipe import CHOSEN, LINEAR
+
+
+def find(folder: Path, config: RunConfig) -> Series:
+    """The series a run was fitted to: where its task says, else the shipped one of that name."""
+    if (folder / TASK).is_file():
+        return matching(Task.load(folder).series(), config)
+    try:
+        series = shipped.load(config.data.name)
+    except ValueError:
+        raise ValueError(
+            f"the run was fitted to {config.data.name!r}, which is not a shipped series. Pass the series (or the file) it came from."
+        ) from None
+    return matching(series, config)
+
+
+def matching(series: Series, config: RunConfig) -> Series:
+    """The columns the run was fitted to, checked against its fingerprint."""
+    if series.names != config.data.names:
+        series = series.select(*config.data.names)
+    rows = config.data.rows
+    if len(series) < rows or Series.from_array(series.values[:rows]).fingerprint != config.data.sha256:
+        raise ValueError(
+            f"the first {rows:,} rows of {series.name!r} are not what the run was fitted to (sha256 {config.data.sha256[:12]}...). "
+            f"Give the file that the run was fitted to, unchanged."
+        )
+    return series
+
+
+def recipe(config: RunConfig, series: Series, command: str) -> Run:
+    """The run in words."""
+    network, plan = config.network, config.recipe
+    local = "" if config.nonlinearity is None else f"; the error of local maps is {config.nonlinearity:.2f} times that of a linear one here"
+    told = {
+        "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps:,} one-step steps",
+        "lags": f"{network.lags} rows in the delay window",
+        "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
+        "linear part": f"{'yes' if network.linear else 'no'}{local}. {LINEAR}",
+        "how the other defaults were chosen": CHOSEN,
+        "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
+    }
+    layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
+    ensemble = "" if network.members == 1 else f"{network.members} networks that hear their mean, each "
+    flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
+    return Run(
+        name=series.name,
+        model=f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
+        data=f"{series.name}, {len(series):,} rows",
+        command=command or "separatrix audit RUN",
+        data_sha256=series.sha256 or config.data.sha256,
+        seed=config.seed,
+        created=date.today().isoformat(),
+        machine=", ".join(f"{key} {value}" for key, value in config.machine.items()),
+        notice=" ".join([series.notice, *series.remarks]).strip(),
+        config={key: str(value) for key, value in flat.items()},
+        versions=config.versions,
+        choices=told,
+    )
+
+
+def trained(folder: Path, config: RunConfig) -> list[Finding]:
+    """How the fit went, where its lines were kept."""
+    if not (folder / METRICS).is_file():
+        return []
+    lines = read_metrics(folder / METRICS)
+    if len(lines) < 2:
+        return []
+    steps, loss = (np.array([float(line[key]) for line in lines]) for key in ("step", "loss"))
+    free = np.array([float(line.get("free", "nan")) for line in lines])
+    numbers = {
+        "loss, median of the last tenth": Number(
+            float(np.median(loss[-max(1, len(loss) // 10) :])), "measured", how=f"{len(lines):,} steps"
+        ),
+        "largest gradient norm": Number(max(float(line.get("gradient", 0.0)) for line in lines), "measured", how="before clipping"),
+    }
+    if np.isfinite(free).any():
+        numbers["free-running part, median of the last tenth"] = Number(float(np.nanmedian(free[-max(1, len(free) // 10) :])), "measured")
+    network = config.network
+    made = Made(f"{config.data.rows:,} rows of {config.data.name}", int(steps[-1]), config.seed, "float32")
+    return [
+        training(
+            steps,
+            loss,
+            turn=config.recipe.teacher_steps or None,
+            numbers=numbers,
+            made=made,
+            call=f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)",
+        )
+    ]
