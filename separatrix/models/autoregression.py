@@ -21,7 +21,9 @@ BEYOND = 4.0  # r, in multiples of the largest value measured
 
 
 class Autoregression(nn.Module):
-    """(1).    w [..., C L or more] -> y [..., C]; a window holds L values of each channel, oldest first, and what follows them is not read
+    """y = clip(A w + a, -r, r).    w [..., C L or more] -> y [..., C]
+
+    A window holds L values of each channel, oldest first, and what follows them is not read.
 
     Its numbers are buffers: statistics of the data, like a mean, and no gradient changes them. Before `fit`, and of no more than L rows,
     it says 0.

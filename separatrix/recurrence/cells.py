@@ -53,7 +53,7 @@ def kernel_may_step(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Elman(Cell):
-    """(1).   U [N, N]; x [..., N]"""
+    """h' = tanh(U h + x).   U [N, N]; x [..., N]"""
 
     U: Tensor
 
@@ -78,7 +78,10 @@ class Elman(Cell):
 
 @dataclass(frozen=True)
 class GRU(Cell):
-    """(2).   U [3 N, N] for r, z, n, d [N]; x [..., 3 N]"""
+    """r, z = σ(U_r h + x_r), σ(U_z h + x_z),  n = tanh(x_n + r (U_n h + d)),  h' = z h + (1 - z) n.
+
+    U [3 N, N] for r, z, n, d [N]; x [..., 3 N]. torch's cell in torch's order, d its `bias_hn`.
+    """
 
     U: Tensor
     d: Tensor
@@ -113,7 +116,10 @@ class GRU(Cell):
 
 @dataclass(frozen=True)
 class LSTM(Cell):
-    """(3).   U [4 N, N] for i, f, g, o; x [..., 4 N], state [..., 2 N]"""
+    """i, f, o = σ(U h + x),  g = tanh(U_g h + x_g),  c' = f c + i g,  h' = o tanh(c').
+
+    U [4 N, N] for i, f, g, o; x [..., 4 N], state [..., 2 N]: h, then c. torch's cell in torch's order.
+    """
 
     U: Tensor
 
@@ -151,7 +157,10 @@ class LSTM(Cell):
 
 @dataclass(frozen=True)
 class DiagonalGRU(Cell):
-    """(4).   A [3, N] for z, r, n; x [..., 3 N]"""
+    """z, r = σ(A_z h + x_z), σ(A_r h + x_r),  n = tanh(A_n r h + x_n),  h' = (1 - z) h + z n, every A a diagonal.
+
+    A [3, N] for z, r, n; x [..., 3 N].
+    """
 
     A: Tensor
 
@@ -189,7 +198,10 @@ class DiagonalGRU(Cell):
 
 @dataclass(frozen=True)
 class DiagonalLSTM(Cell):
-    """(5).   A [3, N] for f, g, o, C [2, N] for f, o; x [..., 3 N], state [..., 2 N]"""
+    """f = σ(A_f h + C_f c + x_f),  g = tanh(A_g h + x_g),  c' = f c + (1 - f) g,  o = σ(A_o h + C_o c' + x_o),  h' = o tanh(c').
+
+    A [3, N] for f, g, o, C [2, N] for f, o, all diagonals; x [..., 3 N], state [..., 2 N]: h, then c.
+    """
 
     A: Tensor
     C: Tensor

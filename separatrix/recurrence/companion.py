@@ -102,7 +102,7 @@ def normalised(a: Tensor, p: float = 1) -> Tensor:
 def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """K_l = cᵀ A^l b for l < length.   a, b, c [..., N] real -> [..., length]
 
-    Equation (3), in float64 whatever comes in. Where a root has left the unit disc taps grow, and are infinite beyond the dtype.
+    In float64 whatever comes in, by power series. Where a root has left the unit disc taps grow, and are infinite beyond the dtype.
     """
     expect_numbers("a", a, b=b, c=c)
     expect_real(a=a, b=b, c=c)
@@ -151,7 +151,7 @@ def feedback(a: Tensor, r: Tensor, length: int) -> Tensor:
 
 
 def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    """The last state of (2) from rest, sum_j A^(T-1-j) b u_j.   a, b [H, N], u [B, T, H] real -> [B, H, N]"""
+    """The last state of h_t = A h_{t-1} + b u_t from rest, sum_j A^(T-1-j) b u_j.   a, b [H, N], u [B, T, H] real -> [B, H, N]"""
     expect_numbers("u", u, a=a, b=b)
     expect_real(u=u, a=a, b=b)
     expect_axes("u", u, "batch, time, channels")
@@ -260,7 +260,7 @@ def companion_ssm_chunked(
 
 
 def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """(2) driven by its own prediction u = kᵀ h: h_{t+1} = (A + b kᵀ) h_t from h_0 = state.
+    """A companion system driven by its own prediction u = kᵀ h: h_{t+1} = (A + b kᵀ) h_t from h_0 = state.
 
     a, b, c, k [H, N], state [B, H, N] -> y_t = cᵀ h_t, u_t = kᵀ h_t for t = 0 ... horizon - 1, each [B, horizon, H]; t = 0 reads `state`.
     Coefficients are used as they come. The paper's code normalises b, k and c by their 1-norms for the rollout and predicts u with k as it

@@ -39,7 +39,10 @@ P = 1.2  # the paper's
 
 @outside_autocast
 def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -> Dense:
-    """Equation (1).   selection [..., K] before its softmax, dictionary [K, N, N] -> A [..., N, N]"""
+    """M = sum_k softmax(s)_k D_k,  A[:, j] = M[:, j] / |M[:, j]|_p.
+
+    selection s [..., K] before its softmax, dictionary D [K, N, N]  ->  A [..., N, N].
+    """
     expect_numbers("selection", selection, dictionary=dictionary)
     expect_real(selection=selection, dictionary=dictionary)
     expect_axes("dictionary", dictionary, "entries, state, state")

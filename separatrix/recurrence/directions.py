@@ -40,7 +40,7 @@ def cross_merge(sequences: Sequence[Tensor], height: int, width: int) -> Tensor:
 
 
 def four_directions(operation: Operation | Sequence[Operation], *images: Tensor) -> Tensor:
-    """Equation (1).
+    """y[i, j] = Σ_k what the operation says of the k-th sequence of `cross_scan` where it passes (i, j): every place hears of every other.
 
     operation   of [batch, time, ...] for each image, returning its output or (output, final state); one for all directions, or four with
                 parameters of their own, in the order of `cross_scan`.

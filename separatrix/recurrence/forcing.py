@@ -25,7 +25,10 @@ from separatrix.recurrence.transition import Transition
 
 @dataclass(frozen=True)
 class Forced(Cell):
-    """(1) for any cell, whose first `observed` numbers of the state are seen; x is u, then the observation, then α."""
+    """Any cell, its state pulled towards the data before every step: h' = f(h + α (x - h), u), in the first `observed` numbers.
+
+    Its input is u, then the observation x, then α.    [..., cell.width + observed + 1]
+    """
 
     cell: Cell
     observed: int
@@ -62,6 +65,8 @@ class Forced(Cell):
 
 
 class ForcedRun(NamedTuple):
+    """What a cell did under forcing."""
+
     states: Tensor  # [B, T, N], after every step
     final_state: Tensor  # [B, N]
     forced: Tensor  # [B, T, N], the state fed into every step
@@ -86,7 +91,7 @@ def forced_scan(
     *,
     inputs: Tensor | None = None,
 ) -> ForcedRun:
-    """Equation (1) along `targets`.
+    """h~_t = h_{t-1} + α_t (x_t - h_{t-1}) in the first numbers of the state,  h_t = f(h~_t, u_t), with the targets as x.
 
     cell             anything with a state whose first numbers are those of the targets.
     targets          [B, T, observed].

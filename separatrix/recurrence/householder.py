@@ -85,7 +85,10 @@ class Householder(Transition):
 
 @dataclass(frozen=True)
 class HouseholderProduct(Transition):
-    """Equation (2): the decay acts first, then reflection 1 to n.   k [..., n, N], beta [..., n], log_decay None, [...] or [..., N]"""
+    """(I - β_n k_n k_nᵀ) ... (I - β_1 k_1 k_1ᵀ) diag(exp g): the decay acts first, then reflection 1 to n.
+
+    k [..., n, N], beta [..., n], log_decay None, [...] or [..., N].
+    """
 
     runs_as = "low_rank_scan"
 

@@ -39,7 +39,7 @@ def lru_gain(log_modulus: Tensor) -> Tensor:
 def rg_lru(
     x: Tensor, r: Tensor, i: Tensor, lam: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, c: float = 8.0
 ) -> tuple[Tensor, Tensor]:
-    """Equation (2).
+    """RG-LRU: a_t = exp(-c softplus(Λ) r_t),  h_t = a_t h_{t-1} + sqrt(1 - a_t²) (i_t x_t).
 
     x [B, T, D], the gates r (of the recurrence) and i (of the input) in (0, 1) [B, T, D], lam [D] or a shape that broadcasts to x's,
     initial_state [B, D], reset [B, T] bool  ->  h [B, T, D], final state [B, D].

@@ -34,7 +34,7 @@ def mimo_ssm(
     conjugate: bool = True,
     C_backward: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Equations (1) and (2).
+    """h_t = a_t h_{t-1} + b_t (B u_t),  y_t = 2 Re(C h_t) + D u_t: one diagonal state space for all channels.
 
     u [B, T, D], a, b [N] or [B, T, N], B [N, D], C [D', N], D [D] or [D', D], initial_state [B, N], reset [B, T] bool
     ->  y [B, T, D'], final state [B, N] complex. B and C are complex or, as a layer keeps them, pairs: B [N, 2, D], C [D', N, 2].

@@ -28,7 +28,10 @@ from separatrix.recurrence.twins import twin
 
 
 def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Equation (1).   z before its sigmoid, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] -> h [B, T, ...], final state"""
+    """minGRU: h_t = (1 - σ(z_t)) h_{t-1} + σ(z_t) h̃_t.
+
+    z before its sigmoid, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
+    """
     expect_numbers("z", z, h_tilde=h_tilde)
     expect_real(z=z, h_tilde=h_tilde)
     expect_shape("h_tilde", h_tilde, tuple(z.shape), "batch, time, ...")
@@ -41,13 +44,20 @@ def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, res
 def min_lstm(
     f: Tensor, i: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Equation (2).   f, i before their sigmoids, h_tilde [B, T, ...], initial_state [B, ...] -> h [B, T, ...], final state [B, ...]"""
+    """minLSTM: h_t = f'_t h_{t-1} + (1 - f'_t) h̃_t,  f' = σ(f) / (σ(f) + σ(i)).
+
+    f, i before their sigmoids, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
+    """
     expect_number("h_tilde", h_tilde)
     return min_gru(input_over_forget(f, i, h_tilde), h_tilde, initial_state, reset)
 
 
 def log_min_gru(z: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Equation (1) on logarithms: log_h_tilde and initial_state come and the states go as logs; log_positive makes one of any number."""
+    """`min_gru` of positive numbers, on their logarithms: log h_t = log((1 - σ(z_t)) h_{t-1} + σ(z_t) h̃_t).
+
+    z before its sigmoid, log_h_tilde [B, T, ...], initial_state [B, ...] a log, reset [B, T] bool  ->  log h [B, T, ...], the last one.
+    `log_positive` makes a log_h_tilde of any number.
+    """
     expect_numbers("z", z, log_h_tilde=log_h_tilde)
     expect_real(z=z, log_h_tilde=log_h_tilde)
     expect_shape("log_h_tilde", log_h_tilde, tuple(z.shape), "batch, time, ...")
@@ -60,7 +70,10 @@ def log_min_gru(z: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = N
 def log_min_lstm(
     f: Tensor, i: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Equation (2) on logarithms, as log_min_gru."""
+    """`min_lstm` of positive numbers, on their logarithms: log h_t = log(f'_t h_{t-1} + (1 - f'_t) h̃_t),  f' = σ(f) / (σ(f) + σ(i)).
+
+    f, i before their sigmoids; the rest as for `log_min_gru`.
+    """
     expect_number("log_h_tilde", log_h_tilde)
     return log_min_gru(input_over_forget(f, i, log_h_tilde), log_h_tilde, initial_state, reset)
 
@@ -84,7 +97,7 @@ def log_positive(x: Tensor) -> Tensor:
 
 
 def log_scan(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Equation (3), logs in and logs out; rest is log 0 = -inf.
+    """log h_t = log(exp(log a_t + log h_{t-1}) + exp(log x_t)), logs in and logs out; rest is log 0 = -inf.
 
     log_x [B, T, ...], log_a of the same shape, initial_state [B, ...] a log, reset [B, T] bool  ->  log h [B, T, ...], the last [B, ...].
     """

@@ -24,13 +24,15 @@ from separatrix.recurrence.checks import expect_axes, expect_count, expect_numbe
 
 
 class Routing(NamedTuple):
+    """Which of so many memories every step reads and writes, and with what weight."""
+
     weights: Tensor  # [B, T, topk]
     chosen: Tensor  # [B, T, topk] int64, different memories
     memories: int
 
 
 def route(logits: Tensor, topk: int) -> Routing:
-    """Equation (1).   logits [B, T, M]"""
+    """p = softmax(logits_t), of which the topk largest are kept and divided by their sum.   logits [B, T, M] -> [B, T, topk]"""
     expect_numbers("logits", logits)
     expect_axes("logits", logits, "batch, time, memories")
     expect_real(logits=logits)

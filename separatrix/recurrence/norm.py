@@ -21,7 +21,9 @@ from separatrix.recurrence.twins import twin
 
 
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """(1), the mean over each group of channels.    x, z [..., groups * size], weight [groups, size] -> y [..., groups * size]
+    """y = w x / (mean x² + eps)^(1/2), times silu(z) where there is a gate z; the mean is over each group of channels.
+
+    x, z [..., groups * size], weight w [groups, size]  ->  y [..., groups * size].
 
     In float32 the plain form, like torch's own, is 0 where |x| exceeds 1e19, whose square is infinite; the kernel is not.
     """

@@ -39,7 +39,9 @@ Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard
 def legs_online(
     u: Tensor, n: int, discretize: Rule = zoh_matrix, initial_state: Online | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Online]:
-    """All states of (2).   u [B, T, D], reset [B, T] bool -> c [B, T, D, N], final state
+    """HiPPO-LegS, sample by sample: c_k = a_k c_{k-1} + b_k u_k, the step of c' = (A c + B u) / t over log k - log(k-1).
+
+    u [B, T, D], reset [B, T] bool  ->  c [B, T, D, N], final state.
 
     discretize   zoh_matrix or bilinear_matrix.
     """

@@ -32,7 +32,7 @@ def on(x: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PLRNN(Cell):
-    """(1).   A, h [M], W [M, M]; the first `linear` units are not rectified"""
+    """z' = A z + W relu(z) + h + x.   A, h [M], W [M, M]; the first `linear` units are not rectified"""
 
     A: Tensor
     W: Tensor
@@ -61,7 +61,10 @@ class PLRNN(Cell):
 
 @dataclass(frozen=True)
 class DendriticPLRNN(Cell):
-    """(1).   A, h [M], W [M, M], alpha [bases], theta [M, bases]"""
+    """z' = A z + W φ(z) + h + x,  φ(z) = sum_b α_b relu(z + θ_b); clipped, minus sum_b α_b relu(z).
+
+    A, h [M], W [M, M], alpha [bases], theta [M, bases].
+    """
 
     A: Tensor
     W: Tensor
@@ -96,7 +99,10 @@ class DendriticPLRNN(Cell):
 
 @dataclass(frozen=True)
 class ShallowPLRNN(Cell):
-    """(1).   A, h1 [M], W1 [M, L], W2 [L, M], h2 [L]"""
+    """z' = A z + W_1 relu(W_2 z + h_2) + h_1 + x; clipped, W_1 (relu(W_2 z + h_2) - relu(W_2 z)).
+
+    A, h1 [M], W1 [M, L], W2 [L, M], h2 [L].
+    """
 
     A: Tensor
     W1: Tensor

@@ -208,6 +208,8 @@ def _enter(
 
 
 class RidgeSolution(NamedTuple):
+    """The queries whitened by the keys, and how well they solve their systems."""
+
     x: Tensor  # [B, T, H_v, K], (P_t + Λ_t)⁻¹ q_t
     residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
 

@@ -32,7 +32,9 @@ from separatrix.recurrence.twins import twin
 def scan2d(
     a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Equations (1) and (2).
+    """A state along time and one along variates, each fed by both, elementwise.
+
+        h1[t, v] = a11 h1[t-1, v] + a12 h2[t-1, v] + x1[t, v],      h2[t, v] = a21 h1[t, v-1] + a22 h2[t, v-1] + x2[t, v]
 
     x [B, T, V, 2, ...], a of a shape that broadcasts to [B, T, V, 2, 2, ...]: a[..., i, j, ...] is what h_j gives to h_i,
     initial_state [B, V, 2, ...] the line before the first, edge [B, T, 2, ...] the column left of the first, reset [B, T] bool

@@ -30,7 +30,10 @@ def selective_scan2d(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
     initial_state: Tensor | None = None, reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Equation (1).
+    """Chimera's scan: a state along time, one along variates, and a step for each of them that depends on the input.
+
+        h1[t, v] = exp(δ1 A11) h1[t-1, v] + δ1 φ(δ1 A11) (A12 h2[t-1, v] + B1 u),          φ(z) = (exp(z) - 1) / z
+        h2[t, v] = exp(δ2 A22) h2[t, v-1] + δ2 φ(δ2 A22) (A21 h1[t, v-1] + B2 u),          y = Σ_n C1 h1 + C2 h2 + D u
 
     u [B, T, V, D], delta [B, T, V, 2, D], A [2, 2, D, N], B and C [B, T, V, 2, N], D [D], initial_state [B, V, 2, D, N], reset [B, T] bool
     ->  y [B, T, V, D], final state [B, V, 2, D, N], the last line.   delta >= 0; A[0, 0] and A[1, 1] at most 0 keep the state bounded.

@@ -48,7 +48,7 @@ def chebyshev_filters(length: int, count: int, degree: int, angle: float) -> tup
 def spectral_convolution(
     u: Tensor, filters: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, *, alternating: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """(2): every channel through every filter; `alternating` takes the twins.
+    """U_k = φ_k * u, every channel through every filter; `alternating` takes the twins (-1)ᵗ φ_k(t).
 
     u [B, T, D], filters [L, K], initial_state [B, L - 1, D], the inputs before u, reset [B, T] bool
     ->  U [B, T, K, D], final state [B, L - 1, D].

@@ -55,7 +55,7 @@ class MeasuredGain(NamedTuple):
 
 
 def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
-    """(1) with certificate (2).
+    """‖G‖∞ = max_ω σ_max(C (e^{iω} I - A)^-1 B + D), with a P that certifies its upper end by the bounded real inequality.
 
     tolerance   relative distance of the two ends between which the norm is caught, before the certificate is looked for.
     """

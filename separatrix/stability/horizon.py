@@ -53,7 +53,9 @@ def forecast_horizon(
     origins: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> Horizon:
-    """(1) for forecasts that were already made.    forecast, truth [O, H] or [O, H, C]
+    """(first h with e_h > θ) - 1,  e_h = (mean over channels of (ŷ_h - y_h)² / σ²)^(1/2), of forecasts that were already made.
+
+    forecast, truth [O, H] or [O, H, C]
 
     scale      σ, the standard deviation of the data the forecasts were made from; a number or [C].
     threshold  θ.

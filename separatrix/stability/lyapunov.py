@@ -138,7 +138,7 @@ def lyapunov_spectrum(
 
 
 def exact_spectrum(system: LinearSystem, k: int | None = None) -> Spectrum:
-    """The limit (1) takes for a constant matrix: the logs of its eigenvalue moduli, whatever the state and the inputs are."""
+    """The Lyapunov exponents of a linear system: log|λ_i(A)| / dt, whatever the state and the inputs are.    k of them, all when None"""
     exponents = (system.eigenvalues().abs().double().log() / system.dt)[: system.dimension if k is None else k]
     nothing = torch.zeros_like(exponents)
     return Spectrum(exponents, nothing, Verdict.SETTLED, None, exponents[None], torch.zeros(1, dtype=torch.float64), 0,

@@ -49,7 +49,7 @@ class Reach(NamedTuple):
 
 
 def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
-    """Half-lives (1) of a layer from its transitions along data, [B, T, ...].
+    """Half-lives log 2 / -r_i of a layer, r_i = lim log σ_i(A_t ... A_1) / t, from its transitions along data, [B, T, ...].
 
     every   steps between two QRs, for transitions that are not diagonal. Their rates are those of the product of T steps, which begins
             in no mode of its own: they are off by some 1/T, so half-lives near T or above say no more than that.
@@ -66,7 +66,7 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
 
 
 def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: int = 8, generator: torch.Generator | None = None) -> Reach:
-    """(2) for any layer or model: how far back does its last output look?
+    """g(τ) = |∂y_t / ∂x_{t-τ}| for any layer or model: how far back does its last output look?
 
     response   x [B, T, D] -> y [B, T, ...], causal and differentiable, e.g. `lambda x: layer(x)[0]`.
     x          the data it is measured on.

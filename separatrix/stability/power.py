@@ -16,12 +16,16 @@ from torch import Tensor
 
 
 class PowerSpectrum(NamedTuple):
+    """The share of the variance at each frequency."""
+
     frequency: Tensor  # [F], cycles per unit of dt
     power: Tensor  # [F], sums to 1: the share of the variance at each frequency
 
 
 def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = None) -> PowerSpectrum:
-    """(1), without the mean, normalised to shares.    series [T] -> frequencies and shares [segment // 2]
+    """S(f) = mean over segments of |FFT(w (x - mean x))|², without the mean, normalised to shares.
+
+    Half overlapping segments, Hann window w.    series [T] -> frequencies and shares [segment // 2]
 
     segment  samples per segment; an eighth of the series, at least 64, when None.
     """
@@ -37,9 +41,10 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
 
 
 def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = None) -> float:
-    """The period of the highest peak of (1), between the frequencies by a parabola through log power.    series [T] -> in units of dt
+    """The period of the highest peak of the power spectrum, in units of dt.    series [T]
 
-    A broad spectrum has a highest peak too: this says where it is, not that the series is periodic.
+    Between the frequencies, a parabola through log power finds it. A broad spectrum has a highest
+    peak too: this says where it is, not that the series is periodic.
     """
     segment = min(len(series), max(64, len(series) // 4)) if segment is None else segment
     frequency, power = power_spectrum(series, dt=dt, segment=segment)

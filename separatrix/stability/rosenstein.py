@@ -65,7 +65,9 @@ def rosenstein(
     like: Divergence | None = None,
     generator: torch.Generator | None = None,
 ) -> Divergence:
-    """Largest exponent of a series by (1) and (2).    series [T] or [T, 1]
+    """The largest exponent of a series: the slope of c(k) = mean_i log |E_{i+k} - E_{j(i)+k}|, j(i) the nearest delay vector to i.
+
+    series [T] or [T, 1]
 
     embedding  dimensions m to try; the estimate is their median, and their spread is in the interval.
     delay      τ in samples; a quarter of the mean period when None.

@@ -18,7 +18,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class LinearSystem:
-    """(1) in discrete time.    A [n, n], B [n, m], C [p, n], D [p, m]; B and D default to no input, C to seeing the whole state
+    """x_{t+1} = A x_t + B u_t,  y_t = C x_t + D u_t.    A [n, n], B [n, m], C [p, n], D [p, m]
+
+    B and D default to no input, C to seeing the whole state.
 
     dt      time per step.
     """

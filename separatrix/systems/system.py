@@ -26,7 +26,7 @@ from torch import Tensor
 
 @runtime_checkable
 class System(Protocol):
-    """What every instrument asks of the thing it measures: see (1).
+    """What every instrument asks of the thing it measures: s_{t+1} = Φ(s_t, u_t),  y_t = g(s_t).
 
     dimension   n, entries of the state.
     dt          time per step; 1.0 when time is counted in steps.
