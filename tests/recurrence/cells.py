@@ -1,16 +1,21 @@
-"""The table of cells, with parameters as a layer would have them. A row is tested by being here (test_cells.py)."""
+"""The table of cells, with parameters as a layer would have them. A row is tested by being here (test_cells.py, test_newton.py)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from separatrix.recurrence import GRU, LSTM, PLRNN, Cell, DendriticPLRNN, DiagonalGRU, DiagonalLSTM, Elman, Forced, ShallowPLRNN
+from separatrix.recurrence import GRU, LSTM, OPERATIONS, PLRNN, Cell, DendriticPLRNN, DiagonalGRU, DiagonalLSTM, Elman, Forced, ShallowPLRNN
+from tests.agree import agree
 from tests.recurrence.roads import BATCH, randn
 
 N = 5
+FORMS = OPERATIONS["cell_scan"]
+settling = partial(agree, factor=64, because="Newton's iteration stops at 32 roundings of the state a step")
 
 
 def weights(*shape: int) -> Tensor:
@@ -62,3 +67,11 @@ CELLS: dict[str, Callable[[], Any]] = {
 def example(cell: Cell, time: int) -> tuple[Tensor, Tensor]:
     """x [B, T, M], initial state [B, N]"""
     return randn(BATCH, time, cell.width) / 2, randn(BATCH, cell.size)
+
+
+every_cell = pytest.mark.parametrize("name", CELLS)
+
+
+def road(cell: Any, form: str, reset: Tensor | None = None) -> Callable:
+    """The form as a function of x, the initial state and the parameters."""
+    return lambda x, h, *parameters: FORMS[form](cell.with_tensors(parameters), x, h, reset)

@@ -15,8 +15,8 @@ from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS, DiagonalGRU, Elman, State
 from separatrix.recurrence.checks import NotANumber
 from tests.agree import cast, is_number
+from tests.recurrence.forms import FINEST, named
 from tests.recurrence.roads import BATCH, ROWS, Arguments, decay, heads, randn
-from tests.recurrence.test_roads import FINEST, named
 
 # steps, the broken one, the reset: within a chunk, and across several
 PLACES = [(40, 5, 20), (140, 70, 100)]

@@ -20,9 +20,9 @@ from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import objection
 from tests import golden
 from tests.agree import agree, gradient
+from tests.recurrence.forms import close, road
 from tests.recurrence.roads import BATCH, ROWS, regression
 from tests.recurrence.test_golden import TOLERANCE, cast, error
-from tests.recurrence.test_roads import close, road
 
 TIMED = ("q", "k", "v", "beta", "log_decay")
 CASES = [*golden.names("mesa"), *golden.names("gated_kalmanet")]

@@ -1,11 +1,10 @@
 """Every road leads to the same state.
 
 For each row of roads.py and each form of its operation: equal to the definition in three precisions, forward and gradient; one step at
-a time and cut anywhere equal to all at once; causal, batch by batch, linear; a reset is a restart; second derivatives, jvp, vmap, compile.
+a time and cut anywhere equal to all at once; causal, batch by batch, linear; a reset is a restart.
+What torch makes of an operation is in test_transforms.py.
 """
 
-from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,68 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-import separatrix.recurrence
-from separatrix.recurrence import OPERATIONS, Elman, dictionary_transition, legs_online, newton_scan, ridge_solve
-from separatrix.recurrence.plan import choose, objection
-from separatrix.recurrence.s4 import cauchy_kernel, s4_kernel
-from tests.agree import agree, cast, gradient, is_number
-from tests.recurrence.roads import BATCH, ROWS, Arguments, Row, randn
+from separatrix.recurrence import OPERATIONS
+from separatrix.recurrence.plan import choose
+from tests.agree import cast, gradient, is_number
+from tests.recurrence.forms import (
+    ALL,
+    FINEST,
+    agree,
+    cut,
+    differentiable_in,
+    every_form,
+    every_row,
+    named,
+    pick,
+    public,
+    road,
+    rows_of,
+    ruler,
+)
+from tests.recurrence.roads import BATCH, ROWS, Arguments, Row
 
 TIMES = [0, 1, 2, 63, 64, 65]
-DTYPES = [torch.float64, torch.float32, torch.bfloat16]
-
-
-def accepts(row: Row, form: str, dtype: torch.dtype) -> bool:
-    """Whether the form takes such tensors; a compiled kernel may refuse some, and then `choose` does not choose it."""
-    inputs = tuple(cast(x, dtype) for x in row.example(2).values())
-    return form != "fused" or objection(row.operation, inputs) is None
-
-
-# every form in every precision it takes, and every form in the finest of them
-ALL = [
-    (name, form, dtype) for name, row in ROWS.items() for form in OPERATIONS[row.operation] for dtype in DTYPES if accepts(row, form, dtype)
-]
-FINEST = [(name, form, dtype) for i, (name, form, dtype) in enumerate(ALL) if i == 0 or ALL[i - 1][:2] != (name, form)]
-
-
-def rows_of(table: list) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name, form, dtype", table, ids=[f"{name}: {form} {str(dtype)[6:]}" for name, form, dtype in table])
-
-
-every_form = rows_of(FINEST)
-every_row = pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS.items()])
-cancelling = partial(agree, factor=30, because="with an adaptive ridge o is blind to the scale of P and R: its gradient is what cancels")
-agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
-
-
-def road(row: Row, form: str, arguments: Arguments) -> Callable:
-    """The form as a function of all arguments by position."""
-    names, f = list(arguments), named(row, form)
-    return lambda *values: f(**dict(zip(names, values)))
-
-
-def named(row: Row, form: str) -> Callable:
-    """The form as a function of its arguments by name."""
-    return row.on_tensors(OPERATIONS[row.operation][form])
-
-
-def public(row: Row) -> Callable:
-    return row.on_tensors(getattr(separatrix.recurrence, row.operation))
-
-
-def ruler(row: Row) -> Callable:
-    """What the gradients of this row are measured with."""
-    return cancelling if row is ROWS["ridge, adaptive"] else agree
-
-
-def cut(row: Row, arguments: Arguments, start: int, stop: int) -> Arguments:
-    return {key: x[:, start:stop] if key in row.timed and x is not None else x for key, x in arguments.items()}
-
-
-def pick(row: Row, arguments: Arguments, i: int) -> Arguments:
-    """Row i of the batch, still a batch; what has a batch of 1 is shared by all rows."""
-    mine = {key for key in (*row.timed, "initial_state") if arguments[key] is not None and arguments[key].shape[0] == BATCH}
-    return {key: x[i : i + 1] if key in mine else x for key, x in arguments.items()}
 
 
 @rows_of(ALL)
@@ -86,10 +44,6 @@ def test_every_form_is_the_definition(name: str, form: str, dtype: torch.dtype, 
     fast, slow, values = road(row, form, arguments), road(row, "recurrent", arguments), tuple(arguments.values())
     agree(fast, slow, values, dtype)
     ruler(row)(gradient(fast), gradient(slow), values, dtype)
-
-
-def close(got: Tensor, want: Tensor) -> None:
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
 
 
 @every_form
@@ -270,42 +224,6 @@ def test_short_numbers_in_short_numbers_out_and_a_float32_state(name: str, form:
         assert grad is None or (grad.dtype is arguments[key].dtype and grad.isfinite().all())
 
 
-@every_row
-def test_autocast_does_not_touch_the_state(row: Row):
-    arguments = {k: cast(x, torch.float32) for k, x in row.example(20).items()}
-    y, final = public(row)(**arguments)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside, last = public(row)(**arguments)
-    assert torch.equal(inside, y) and torch.equal(last, final)
-
-
-def test_autocast_does_not_touch_what_needs_no_plan():
-    u, q, U, selection, dictionary = (cast(randn(*s), torch.float32) for s in ((2, 9, 4), (2, 9, 1, 4), (4, 4), (2, 9, 3), (3, 4, 4)))
-    lam, B, C, P, dt = (cast(randn(*s), torch.complex64) for s in ((1, 4), (1, 4), (1, 4), (1, 1, 4), (1,)))
-    system = (-lam.abs() + 1j, B, C, P, dt.abs())
-    calls = {
-        "legs_online": lambda: legs_online(u, 4)[0],
-        "newton_scan": lambda: newton_scan(Elman(U), u).states,
-        "ridge_solve": lambda: ridge_solve(q, q, u[..., :1].abs()).x,
-        "dictionary_transition": lambda: dictionary_transition(selection, dictionary).A,
-        "s4_kernel": lambda: s4_kernel(*system, 50),
-        "cauchy_kernel": lambda: cauchy_kernel(*system, 50),
-    }
-    for name, call in calls.items():
-        with torch.autocast("cpu", torch.bfloat16):
-            inside = call()
-        assert torch.equal(inside, call()), name
-
-
-@every_row
-def test_shapes_are_known_without_numbers(row: Row):
-    for T in (0, 1, 20):
-        arguments = row.example(T)
-        hollow = {k: x.to("meta") if isinstance(x, Tensor) else x for k, x in arguments.items()}
-        for got, want in zip(public(row)(**hollow), public(row)(**arguments)):
-            assert got.is_meta and got.shape == want.shape and got.dtype is want.dtype
-
-
 @pytest.mark.parametrize("T", [1, 20])
 @every_form
 def test_nobody_writes_into_the_state_of_another(name: str, form: str, dtype: torch.dtype, T: int):
@@ -330,132 +248,9 @@ def test_without_an_initial_state_it_starts_at_rest(row: Row):
         assert torch.equal(got, want)
 
 
-def differentiable_in(arguments: Arguments) -> tuple[list[str], list[Tensor]]:
-    names = [k for k, x in arguments.items() if is_number(x)]
-    return names, [arguments[k].requires_grad_() for k in names]
-
-
-@pytest.mark.parametrize("name, form", dict.fromkeys((name, form) for name, form, _ in ALL if form in ("recurrent", "chunked")))
-def test_second_derivatives(name: str, form: str):
-    row = ROWS[name]
-    arguments = row.example(3)
-    names, leaves = differentiable_in(arguments)
-
-    def f(*values):
-        return named(row, form)(**(arguments | dict(zip(names, values))))
-
-    assert torch.autograd.gradcheck(f, leaves, fast_mode=True)
-    assert torch.autograd.gradgradcheck(f, leaves, fast_mode=True)
-
-
-@every_row
-def test_forward_derivatives_are_the_backward_ones(row: Row):
-    """v·(J u) from jvp equals (v·J)·u from the backward pass."""
-    arguments = row.example(20)
-    names = [k for k, x in arguments.items() if is_number(x)]
-    values = tuple(arguments[k].detach() for k in names)
-
-    def loss(*inputs):
-        y, final = public(row)(**(arguments | dict(zip(names, inputs))))
-        return sum((x.real * torch.linspace(-1, 1, x.numel(), dtype=torch.float64).reshape(x.shape)).sum() for x in (y, final))
-
-    directions = tuple(torch.randn_like(x) for x in values)
-    _, forward = torch.func.jvp(loss, values, directions)
-    backward = torch.func.grad(loss, argnums=tuple(range(len(values))))(*values)
-    # torch's gradient of a complex input is dL/dRe + i dL/dIm
-    close(
-        forward,
-        sum(
-            (torch.view_as_real(g) * torch.view_as_real(d)).sum() if g.is_complex() else (g * d).sum() for g, d in zip(backward, directions)
-        ),
-    )
-
-
-@every_row
-def test_vmap_is_a_loop(row: Row):
-    arguments = row.example(10)
-    many = torch.stack([arguments[row.driven_by], 2 * arguments[row.driven_by]])
-
-    def f(drive):
-        return public(row)(**(arguments | {row.driven_by: drive}))
-
-    together = torch.func.vmap(f)(many)
-    for i in range(2):
-        for got, want in zip(together, f(many[i])):
-            close(got[i], want)
-
-
-@every_row
-def test_gradients_taken_together_are_those_taken_alone(row: Row):
-    """is_grads_batched, by which torch.autograd.functional vectorizes a Jacobian."""
-    arguments = {k: cast(x, torch.float32) for k, x in row.example(10).items()}
-    _, leaves = differentiable_in(arguments)
-    y, _ = public(row)(**arguments)
-    several = torch.randn(2, *y.shape, dtype=y.dtype)
-    together = torch.autograd.grad(y, leaves, several, is_grads_batched=True, retain_graph=True)
-    for i, grad in enumerate(several):
-        for got, want in zip(together, torch.autograd.grad(y, leaves, grad, retain_graph=True)):
-            torch.testing.assert_close(got[i], want)
-
-
-@every_row
-def test_compiled_is_eager(row: Row):
-    torch._dynamo.reset()  # or the rows before this one count as recompilations
-    arguments = {k: cast(x, torch.float32) for k, x in row.example(20).items()}
-    compiled = torch.compile(partial(public(row)), backend="aot_eager", fullgraph=True)
-    for got, want in zip(compiled(**arguments), public(row)(**arguments)):
-        torch.testing.assert_close(got, want)
-
-
-@every_row
-def test_an_exported_program_is_the_function(row: Row):
-    arguments = {k: cast(x, torch.float32) for k, x in row.example(20).items()}
-
-    class Layer(torch.nn.Module):
-        def forward(self, tensors):
-            return public(row)(**(arguments | tensors))
-
-    tensors = {k: x for k, x in arguments.items() if is_number(x)}
-    program = torch.export.export(Layer(), (tensors,))
-    for got, want in zip(program.module()(tensors), public(row)(**arguments)):
-        torch.testing.assert_close(got, want)
-
-
 @every_row
 def test_choose_says_why(row: Row):
     arguments = row.example(20)
     for T in (1, 20):
         form, reason = choose(row.operation, tuple(arguments.values()), T)
         assert form in OPERATIONS[row.operation] and reason
-
-
-@every_row
-def test_second_derivatives_of_one_argument_alone(row: Row):
-    """Through the kernel: what the state holds may not depend on it."""
-    arguments = row.example(5)
-    for name in (key for key, x in arguments.items() if is_number(x)):
-
-        def derivatives(dtype: torch.dtype, name: str = name) -> tuple[Tensor, Tensor]:
-            given_ = {key: cast(x, dtype) for key, x in arguments.items()}
-            leaf = given_[name].requires_grad_()
-            y, _ = public(row)(**given_)
-            (first,) = torch.autograd.grad(y.abs().square().sum(), leaf, create_graph=True)
-            (second,) = torch.autograd.grad(first.abs().square().sum(), leaf, allow_unused=True, materialize_grads=True)
-            return first, second
-
-        for got, want in zip(derivatives(torch.float32), derivatives(torch.float64)):
-            torch.testing.assert_close(got.to(want.dtype), want, rtol=1e-3, atol=1e-3 * max(1, float(want.detach().abs().max())))
-
-
-def test_a_second_derivative_counts_each_way_once():
-    """Inputs of a compiled operator that are one tensor, or computed from each other: each gets the gradient of its own place."""
-    start = randn(1, 9, 2, 4)
-
-    def derivatives(form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        x = start.to(dtype).requires_grad_()
-        o, _ = OPERATIONS["linear_attention"][form](x, x, x.tanh())
-        (first,) = torch.autograd.grad(o.square().sum(), x, create_graph=True)
-        return first, torch.autograd.grad(first.square().sum(), x)[0]
-
-    for got, want in zip(derivatives("fused", torch.float32), derivatives("recurrent", torch.float64)):
-        torch.testing.assert_close(got.double() / want.norm(), want / want.norm(), rtol=0, atol=1e-5)

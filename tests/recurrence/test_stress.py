@@ -5,8 +5,8 @@ import torch
 
 from separatrix.recurrence import OPERATIONS
 from tests.agree import cast, gradient, is_number
+from tests.recurrence.forms import ALL, agree, named, road, rows_of
 from tests.recurrence.roads import BATCH, ROWS
-from tests.recurrence.test_roads import ALL, agree, named, road, rows_of
 
 DECAYING = [
     "attention, one decay",
