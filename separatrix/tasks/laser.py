@@ -57,13 +57,13 @@ def split() -> tuple[Series, NDArray]:
 
 def competition(
     models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, steps: int | None = None,
-    members: int | None = None, on_step: Callable[[str, int, Step], None] | None = None,
+    members: int | None = None, on_step: Callable[[float, str, Step], None] | None = None,
 ) -> Iterator[Score]:  # fmt: skip
     """One score after another: the yardsticks that cost nothing, then every model over all seeds.
 
     steps    optimizer steps (None: the forecaster's own).
     members  networks in each ensemble (None: the forecaster's own).
-    on_step  called as on_step(model, seed, step) after every optimizer step.
+    on_step  called as on_step(share of all fits that is done, what is fitted, step) after every optimizer step.
     """
     series, truth = split()
     heard = series.values[None, :, 0]
@@ -72,6 +72,7 @@ def competition(
     assert series.period is not None
     yield Score("seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
     chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
+    fits, done = len(models) * len(seeds), 0
     for name in models:
         scores, seconds, forecaster = [], [], Forecaster(name)
         for seed in seeds:
@@ -79,7 +80,8 @@ def competition(
             began = time.perf_counter()
             for step in forecaster.fitting(series):
                 if on_step is not None:
-                    on_step(name, seed, step)
+                    on_step((done + step.done) / fits, f"{name}, seed {seed}", step)
+            done += 1
             seconds.append(time.perf_counter() - began)
             scores.append(nmse(forecaster.predict(STEPS)[:, 0], truth))
         yield Score(name, tuple(scores), parameters(forecaster.model), median(seconds))

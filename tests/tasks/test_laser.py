@@ -39,4 +39,6 @@ def test_every_method_is_scored():
     assert list(scores) == ["AR(20)", "seasonal", "s4d", "mlp"]
     assert scores["AR(20)"].median == pytest.approx(0.925, abs=0.01) and scores["AR(20)"].parameters == 21
     assert all(len(scores[name].nmse) == 2 and np.isfinite(scores[name].nmse).all() for name in ("s4d", "mlp"))
-    assert seen == [(name, seed) for name in ("s4d", "mlp") for seed in (0, 1) for _ in range(3)]
+    assert [what for _, what in seen] == [f"{name}, seed {seed}" for name in ("s4d", "mlp") for seed in (0, 1) for _ in range(3)]
+    done = [share for share, _ in seen]
+    assert done == sorted(done) and done[-1] == 1
