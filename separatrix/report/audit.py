@@ -30,6 +30,7 @@ from separatrix.report.run_folder import find, matching, recipe, trained
 from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.training import Forecaster
+from separatrix.training.nonlinearity import NONLINEAR
 
 REPORT, EVIDENCE = "report.html", "evidence.json"
 RIVALS = 0.6  # of the progress, when rivals are fitted: about their share of the time
@@ -66,7 +67,8 @@ def audit(
     rows = replace(series, values=series.values[: config.data.rows])
     fitted = peers(folder, config, rows, rivals, lambda done, what: say(share * done, what))
     ahead = ahead or series.horizon or 100
-    subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, errors=forecaster.errors)
+    noisy = config.network.linear and (config.nonlinearity or 0.0) > NONLINEAR
+    subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, errors=forecaster.errors, noisy=noisy)
     evidence = examine(
         subject,
         recipe(config, series, command),

@@ -27,6 +27,7 @@ class Subject:
     seed     of the run and of everything random in the audit.
     channel  the one that is drawn and compared; forecasts use all.
     errors   `Forecaster.errors`, of networks on rows they were not fitted to; None without a calibration.
+    noisy    whether the model corrects a linear autoregression because the fitted rows showed nothing else.
     """
 
     model: ForecastModel
@@ -36,6 +37,7 @@ class Subject:
     seed: int = 0
     channel: int = 0
     errors: Tensor | None = None
+    noisy: bool = False
 
     def __post_init__(self) -> None:
         rows, channels = self.series.values.shape

@@ -150,6 +150,18 @@ def test_a_constant_series_is_told_as_it_is(tmp_path):
     assert "times the data's" not in evidence["sentence"]
 
 
+def test_a_forecast_of_noise_may_settle(tmp_path):
+    noise = np.random.default_rng(1).normal(size=500)
+    _, evidence, _ = run(tmp_path / "noise", series(noise), 400)
+    assert (
+        evidence["verdict"] == "stable but wrong" and "settles to a fixed point, as the best forecast of noise does" in evidence["sentence"]
+    )
+    config = json.loads((tmp_path / "noise" / "config.json").read_text())
+    (tmp_path / "noise" / "config.json").write_text(json.dumps({**config, "nonlinearity": 0.5}))  # the caller wanted a linear part
+    audit(tmp_path / "noise", series(noise), ahead=40, steps=STEPS)
+    assert "noise does" not in json.loads((tmp_path / "noise" / EVIDENCE).read_text())["sentence"]
+
+
 def test_small_units_are_named_and_one_origin_is_called_one(tmp_path):
     path, evidence, _ = run(tmp_path, series(1e-6 * WAVE[:440], channel_units=("A",), unit="year"), 400)
     page, numbers = path.read_text(), {n["name"]: n for n in evidence["numbers"]}

@@ -46,7 +46,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     escape = None if run.failed[0] is None else Escape(run.failed[0], _where(subject, observed, ranges, (observed - middles) / halves))
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
     spread = _spread(subject, run)
-    noise = "" if subject.model.linear is None else ", as the best forecast of noise does"
+    noise = ", as the best forecast of noise does" if subject.noisy else ""
     criterion = Criterion(
         "spread of the long run, model / data",
         spread,
