@@ -12,36 +12,23 @@ Cost     one fit of a forecaster for every model and seed.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from separatrix.data import Series, load
 from separatrix.tasks.baselines import Autoregression, seasonal
-from separatrix.tasks.rivals import parameters, rival
-from separatrix.training import Forecaster, Step
+from separatrix.tasks.rivals import rival
+from separatrix.tasks.score import Fits, News, Score
+from separatrix.training import Forecaster
 
 HEARD, STEPS = 1000, 100
 ORDER = 20
 MODELS = ("s4d", "lstm", "gru", "mlp")
-
-
-class Score(NamedTuple):
-    """How one method did: (1) for every seed; a method without seeds has one entry."""
-
-    name: str
-    nmse: tuple[float, ...]
-    parameters: int
-    seconds: float  # of one fit, the median
-
-    @property
-    def median(self) -> float:
-        return median(self.nmse)
 
 
 def nmse(forecast: NDArray, truth: NDArray) -> float:
@@ -56,32 +43,22 @@ def split() -> tuple[Series, NDArray]:
 
 
 def competition(
-    models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, steps: int | None = None,
-    members: int | None = None, on_step: Callable[[float, str, Step], None] | None = None,
+    models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, settings: Mapping[str, Any] = MappingProxyType({}),
+    news: News | None = None,
 ) -> Iterator[Score]:  # fmt: skip
     """One score after another: the yardsticks that cost nothing, then every model over all seeds.
 
-    steps    optimizer steps (None: the forecaster's own).
-    members  networks in each ensemble (None: the forecaster's own).
-    on_step  called as on_step(share of all fits that is done, what is fitted, step) after every optimizer step.
+    settings  arguments of the default `Forecaster`, which its rivals share, e.g. steps and members.
+    news      called after every optimizer step.
     """
     series, truth = split()
     heard = series.values[None, :, 0]
     fitted = Autoregression.fit(heard[0], ORDER)
-    yield Score(f"AR({ORDER})", (nmse(fitted.forecast(heard, STEPS)[0], truth),), ORDER + 1, 0.0)
+    yield Score(series.name, f"AR({ORDER})", (nmse(fitted.forecast(heard, STEPS)[0], truth),), ORDER + 1, 0.0)
     assert series.period is not None
-    yield Score("seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
-    chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
-    fits, done = len(models) * len(seeds), 0
+    yield Score(series.name, "seasonal", (nmse(seasonal(heard, STEPS, series.period)[0], truth),), 0, 0.0)
+    plans = [Forecaster(MODELS[0], random_state=seed, **settings).plan(series) for seed in seeds]
+    fits = Fits(len(models) * len(seeds), news)
     for name in models:
-        scores, seconds, forecaster = [], [], Forecaster(name)
-        for seed in seeds:
-            forecaster = rival(name, Forecaster(MODELS[0], random_state=seed, **chosen).plan(series), series)
-            began = time.perf_counter()
-            for step in forecaster.fitting(series):
-                if on_step is not None:
-                    on_step((done + step.done) / fits, f"{name}, seed {seed}", step)
-            done += 1
-            seconds.append(time.perf_counter() - began)
-            scores.append(nmse(forecaster.predict(STEPS)[:, 0], truth))
-        yield Score(name, tuple(scores), parameters(forecaster.model), median(seconds))
+        each = [rival(name, plan, series) for plan in plans]
+        yield fits.score(name, each, series, lambda forecaster: nmse(forecaster.predict(STEPS)[:, 0], truth))

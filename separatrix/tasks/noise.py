@@ -11,10 +11,9 @@ Cost     two fits of a forecaster for every series, model and seed.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +22,12 @@ from numpy.typing import NDArray
 
 from separatrix.data import Series, load
 from separatrix.tasks.baselines import Autoregression, bridged
-from separatrix.tasks.laser import Score
-from separatrix.tasks.rivals import parameters
-from separatrix.training import Forecaster, Step
+from separatrix.tasks.score import Fits, News, Score
+from separatrix.training import Forecaster
 
 ORDER = 20
 HEARD = 96  # rows before an origin
-ORIGINS = 60  # about
+ORIGINS = 60  # at least, where there are as many rows to start from
 MODELS = ("s4d",)
 
 
@@ -60,6 +58,12 @@ class Later(NamedTuple):
     heard: NDArray
     truth: NDArray
 
+    def score(self, forecaster: Forecaster) -> float:
+        """(1) of a fitted one."""
+        with torch.no_grad():
+            said, _ = forecaster.model.free_run(torch.tensor(self.heard)[:, :, None], self.truth.shape[1])
+        return self.nmse(said[:, :, 0].numpy())
+
     def nmse(self, forecast: NDArray) -> float:
         """(1), gaps left out.    forecast [O, leads]"""
         return float(np.nanmean((forecast - self.truth) ** 2) / np.nanvar(self.fitted.values))
@@ -78,34 +82,22 @@ def later(case: Case) -> Later:
 
 
 def competition(
-    models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, steps: int | None = None,
-    members: int | None = None, on_step: Callable[[float, str, Step], None] | None = None,
+    models: Sequence[str] = MODELS, seeds: Sequence[int] = (0, 1, 2), *, settings: Mapping[str, Any] = MappingProxyType({}),
+    news: News | None = None,
 ) -> Iterator[Score]:  # fmt: skip
-    """One score after another, series by series: the autoregression, then every model as it is and alone.
+    """One score after another, series by series: the mean of the fitted rows, the autoregression, every model as it is and alone.
 
-    steps    optimizer steps (None: the forecaster's own).
-    members  networks in each ensemble (None: the forecaster's own).
-    on_step  called as on_step(share of all fits that is done, what is fitted, step) after every optimizer step.
+    settings  arguments of the `Forecaster`, e.g. steps and members.
+    news      called after every optimizer step.
     """
-    chosen: dict[str, Any] = {name: value for name, value in (("steps", steps), ("members", members)) if value is not None}
-    fits, done = len(CASES) * len(models) * 2 * len(seeds), 0
+    fits = Fits(len(CASES) * len(models) * 2 * len(seeds), news)
     for case in CASES:
         found = later(case)
-        line = bridged(found.fitted.values.T)[0]
-        fitted = Autoregression.fit(line, ORDER)
-        yield Score(f"{case.name}: AR({ORDER})", (found.nmse(fitted.forecast(found.heard, case.leads)),), ORDER + 1, 0.0)
+        rows = found.fitted.values
+        yield Score(case.name, "mean", (found.nmse(np.full(found.truth.shape, np.nanmean(rows))),), 1, 0.0)
+        fitted = Autoregression.fit(bridged(rows.T)[0], ORDER)
+        yield Score(case.name, f"AR({ORDER})", (found.nmse(fitted.forecast(found.heard, case.leads)),), ORDER + 1, 0.0)
         for name in models:
             for linear, label in ((None, name), (False, f"{name} alone")):
-                scores, seconds = [], []
-                for seed in seeds:
-                    forecaster = Forecaster(name, linear=linear, random_state=seed, **chosen)
-                    began = time.perf_counter()
-                    for step in forecaster.fitting(found.fitted):
-                        if on_step is not None:
-                            on_step((done + step.done) / fits, f"{case.name}: {label}, seed {seed}", step)
-                    done += 1
-                    seconds.append(time.perf_counter() - began)
-                    with torch.no_grad():
-                        said, _ = forecaster.model.free_run(torch.tensor(found.heard)[:, :, None], case.leads)
-                    scores.append(found.nmse(said[:, :, 0].numpy()))
-                yield Score(f"{case.name}: {label}", tuple(scores), parameters(forecaster.model), median(seconds))
+                each = [Forecaster(name, linear=linear, random_state=seed, **settings) for seed in seeds]
+                yield fits.score(label, each, found.fitted, found.score)

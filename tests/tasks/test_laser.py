@@ -35,10 +35,12 @@ def test_a_rival_of_any_kind_is_as_large_as_its_heads_allow(name):
 
 def test_every_method_is_scored():
     seen = []
-    scores = {score.name: score for score in competition(("s4d", "mlp"), (0, 1), steps=3, on_step=lambda *news: seen.append(news[:2]))}
+    scores = {
+        score.name: score for score in competition(("s4d", "mlp"), (0, 1), settings=dict(steps=3), news=lambda *told: seen.append(told[:2]))
+    }
     assert list(scores) == ["AR(20)", "seasonal", "s4d", "mlp"]
     assert scores["AR(20)"].median == pytest.approx(0.925, abs=0.01) and scores["AR(20)"].parameters == 21
     assert all(len(scores[name].nmse) == 2 and np.isfinite(scores[name].nmse).all() for name in ("s4d", "mlp"))
-    assert [what for _, what in seen] == [f"{name}, seed {seed}" for name in ("s4d", "mlp") for seed in (0, 1) for _ in range(3)]
+    assert [what for _, what in seen] == [f"laser: {name}, seed {seed}" for name in ("s4d", "mlp") for seed in (0, 1) for _ in range(3)]
     done = [share for share, _ in seen]
     assert done == sorted(done) and done[-1] == 1

@@ -22,10 +22,9 @@ def test_what_is_asked_for_lies_after_what_was_fitted(case):
 
 def test_every_method_is_scored_and_the_linear_part_pays():
     shares = []
-    scores = {
-        score.name: score.median for score in competition(seeds=(0,), steps=20, members=1, on_step=lambda done, *_: shares.append(done))
-    }
-    assert len(scores) == 3 * len(CASES) and shares == sorted(shares) and shares[-1] == 1
+    found = competition(seeds=(0,), settings=dict(steps=20, members=1), news=lambda done, *_: shares.append(done))
+    scores = {(score.series, score.name): score.median for score in found}
+    assert len(scores) == 4 * len(CASES) and shares == sorted(shares) and shares[-1] == 1
     for case in CASES:
-        assert scores[f"{case.name}: s4d"] < 1.3 * scores[f"{case.name}: AR(20)"]
-        assert scores[f"{case.name}: s4d"] < 1.1 * scores[f"{case.name}: s4d alone"]
+        fitted, alone, linear, mean = (scores[case.name, name] for name in ("s4d", "s4d alone", "AR(20)", "mean"))
+        assert fitted < mean and fitted < 1.3 * linear and fitted < 1.1 * alone
