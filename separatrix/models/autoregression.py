@@ -20,7 +20,7 @@ RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where ev
 BEYOND = 4.0  # r, in multiples of the largest value measured
 
 
-class Autoregression(nn.Module):
+class RidgeAutoregression(nn.Module):
     """y = clip(A w + a, -r, r).    w [..., C L or more] -> y [..., C]
 
     A window holds L values of each channel, oldest first, and what follows them is not read.
@@ -44,7 +44,7 @@ class Autoregression(nn.Module):
         y = nn.functional.linear(w[..., : self.channels * self.lags], self.weight, self.bias)
         return torch.minimum(torch.maximum(y, -self.limit), self.limit)  # clamp's derivative is not recorded
 
-    def fit(self, z: Tensor) -> Autoregression:
+    def fit(self, z: Tensor) -> RidgeAutoregression:
         """Find (2) with (3).    z [T, C] of about unit variance
 
         A gap, NaN, is held at the last value in a window and is never a target.

@@ -30,7 +30,7 @@ from torch import Generator, Tensor, nn
 from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
-from separatrix.models.autoregression import Autoregression
+from separatrix.models.autoregression import RidgeAutoregression
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.free_run import SelfHearing
 from separatrix.recurrence import State
@@ -80,7 +80,7 @@ class ForecastModel(SelfHearing):
         self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
-        self.linear = Autoregression(channels, lags) if linear else None
+        self.linear = RidgeAutoregression(channels, lags) if linear else None
         inputs = channels * lags * (2 if mask else 1)
         backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
         self.members = nn.ModuleList(Member(inputs, backbone, channels, generator) for backbone in backbones)
@@ -99,14 +99,9 @@ class ForecastModel(SelfHearing):
 
     def measure_scale(self, x: Tensor) -> None:
         """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; the scale of a constant channel is its size, at most 1."""
-        x = x.to(self.mean)
-        moves = x.nan_to_num(-torch.inf).amax(0) > x.nan_to_num(torch.inf).amin(0)  # the mean of equal numbers is rounded
-        size = x.abs().nan_to_num(0.0).amax(0)  # in these units no square is too large or too small for a number
-        size = torch.where(size > 0, size, torch.ones_like(size))
-        mean = (x / size).nanmean(0)
-        scale = (x / size - mean).square().nanmean(0).sqrt() * size
-        self.mean.copy_(mean * size)
-        self.scale.copy_(torch.where(moves & (scale > 0), scale, size.clamp(max=1.0)))
+        mean, scale = mean_and_scale(x.to(self.mean))
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
 
     def start_linear(self, z: Tensor) -> None:
         """Fit `linear`, if there is one, to z [T, C] in the network's units, and let the networks begin by adding nothing to it."""
@@ -257,6 +252,16 @@ class ForecastModel(SelfHearing):
 def member_name(i: int) -> str:
     """The name of member i in states and visits."""
     return f"member{i}"
+
+
+def mean_and_scale(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every channel, gaps left out; of a constant channel its size, at most 1.    x [T, C] -> [C], [C]"""
+    moves = x.nan_to_num(-torch.inf).amax(0) > x.nan_to_num(torch.inf).amin(0)  # the mean of equal numbers is rounded
+    size = x.abs().nan_to_num(0.0).amax(0)  # in these units no square is too large or too small for a number
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    mean = (x / size).nanmean(0)
+    scale = (x / size - mean).square().nanmean(0).sqrt() * size
+    return mean * size, torch.where(moves & (scale > 0), scale, size.clamp(max=1.0))
 
 
 def mean_of(tensors: Sequence[Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from separatrix.files import save_tensors
-from separatrix.models.autoregression import Autoregression
+from separatrix.models.autoregression import RidgeAutoregression
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training.checkpoint import read_tensors
 from separatrix.training.loop import CHECKPOINT, Part, Step, train
@@ -79,7 +79,7 @@ def folds(length: int, heard: int) -> list[range]:
 def without(network: ForecastModel, scaled: Tensor, hidden: range) -> ForecastModel:
     """With an autoregression of its own, if there is one, fitted to the rows that are not hidden."""
     if network.linear is not None:
-        network.linear = Autoregression(network.channels, network.lags)
+        network.linear = RidgeAutoregression(network.channels, network.lags)
         shown = scaled.clone()
         shown[list(hidden)] = torch.nan
         network.start_linear(shown)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from separatrix.models import Autoregression
+from separatrix.models import RidgeAutoregression
 from separatrix.models.autoregression import BEYOND, RIDGES, carried
 from tests.agree import distance
 
@@ -24,7 +24,7 @@ def design(z, lags):
 @pytest.mark.parametrize("channels, lags", [(1, 1), (1, 5), (2, 3)])
 def test_it_is_the_ridge_regression_with_the_least_cross_validated_error(channels, lags):
     z = noisy(C=channels)
-    found = Autoregression(channels, lags).double().fit(z)
+    found = RidgeAutoregression(channels, lags).double().fit(z)
     w, y = design(z, lags)
     w0, y0, n = w - w.mean(0), y - y.mean(0), len(w)
     scores, fits = [], []
@@ -42,13 +42,13 @@ def test_without_noise_it_is_exact():
     t = torch.arange(100, dtype=torch.float64)
     z = torch.stack([torch.sin(0.6 * t), torch.cos(0.3 * t)], dim=1)
     w, y = design(z, 3)
-    assert distance(Autoregression(2, 3).double().fit(z)(w), y) < 1e-4
+    assert distance(RidgeAutoregression(2, 3).double().fit(z)(w), y) < 1e-4
 
 
 def test_a_gap_is_never_a_target_and_holds_the_last_value():
     z = noisy()
     z[[3, 50, 51, 120], [0, 0, 0, 1]] = torch.nan
-    found = Autoregression(2, 3).double().fit(z)
+    found = RidgeAutoregression(2, 3).double().fit(z)
     w, _ = design(carried(z), 3)
     assert distance(found.bias, (z[3:] - w @ found.weight.T).nanmean(0)) < 1e-9
     assert carried(z)[51, 0] == carried(z)[50, 0] == z[49, 0] and carried(z)[50, 1] == z[50, 1]
@@ -58,7 +58,7 @@ def test_a_gap_is_never_a_target_and_holds_the_last_value():
 
 def test_it_never_leaves_its_limits_and_reads_no_marks():
     z = noisy(C=1)
-    found = Autoregression(1, 4).double().fit(z)
+    found = RidgeAutoregression(1, 4).double().fit(z)
     assert float(found.limit) == BEYOND * float(z.abs().max())
     wild = 1e6 * torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert bool((found(wild).abs() <= found.limit).all())
@@ -67,5 +67,5 @@ def test_it_never_leaves_its_limits_and_reads_no_marks():
 
 @pytest.mark.parametrize("rows", [0, 1, 4, 5])
 def test_of_too_few_rows_it_says_nothing_or_something_finite(rows):
-    found = Autoregression(1, 4).fit(torch.ones(rows, 1))
+    found = RidgeAutoregression(1, 4).fit(torch.ones(rows, 1))
     assert torch.isfinite(found(torch.ones(3, 4))).all()
