@@ -16,7 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    working_dtype,
+)
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
@@ -52,8 +61,7 @@ def block_scan_recurrent(A: Tensor, x: Tensor, initial_state: Tensor | None = No
     blocks = A.expand(-1, x.shape[1], -1, -1, -1).unbind(1)
     steps = []
     for t, drive in enumerate(x.unbind(1)):
-        h = h if reset is None else h.masked_fill(reset[:, t, None, None], 0)
-        h = apply(blocks[t], h) + drive
+        h = apply(blocks[t], cleared(h, reset, t)) + drive
         steps.append(h)
     return along_time(steps, x).flatten(2).to(out), h.flatten(1)
 

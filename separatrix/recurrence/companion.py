@@ -30,6 +30,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_axes,
     expect_count,
     expect_numbers,
@@ -206,9 +207,7 @@ def companion_ssm_recurrent(
     u, a, b, c, h = _enter(u, a, b, c, initial_state)
     A, reads = Companion(a), []
     for t, drive in enumerate(u.unbind(1)):
-        if reset is not None:
-            h = h.masked_fill(reset[:, t, None, None], 0)
-        h = A.apply(h) + b * drive.unsqueeze(-1)
+        h = A.apply(cleared(h, reset, t)) + b * drive.unsqueeze(-1)
         reads.append((c * h).sum(-1))
     return along_time(reads, u).to(dtype), h
 

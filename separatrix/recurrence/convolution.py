@@ -20,6 +20,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -64,9 +65,7 @@ def long_convolution_recurrent(
         state = u.new_zeros(u.shape[0], kernel.shape[1] - 1, u.shape[2])
     weights, steps = kernel.flip(-1).T, []
     for t, x in enumerate(u.unbind(1)):
-        if reset is not None:
-            state = state.masked_fill(reset[:, t, None, None], 0)
-        window = torch.cat([state, x.unsqueeze(1)], dim=1)
+        window = torch.cat([cleared(state, reset, t), x.unsqueeze(1)], dim=1)
         steps.append((weights * window).sum(1))
         state = window[:, 1:]
     return along_time(steps, u).to(dtype), state
@@ -117,9 +116,7 @@ def in_stretches(
     cuts = {0, u.shape[1]} if reset is None else {0, u.shape[1], *(int(t) for t in reset.any(0).nonzero())}
     outputs = []
     for start, stop in pairwise(sorted(cuts)):
-        if reset is not None and state is not None:
-            state = state.masked_fill(reset[:, start, None, None], 0)
-        seen = x[:, start:stop] if state is None else torch.cat([state, x[:, start:stop]], dim=1)
+        seen = x[:, start:stop] if state is None else torch.cat([cleared(state, reset, start), x[:, start:stop]], dim=1)
         outputs.append(convolve(kernel, seen, 0 if state is None else state.shape[1]))
         state = latest(seen, kernel.shape[1] - 1)
     assert state is not None

@@ -19,10 +19,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_tensor
+from separatrix.recurrence.checks import along_time, cleared, expect_tensor
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
-from separatrix.recurrence.heads import cleared, enter, expect_heads
+from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 
 

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    complex_of,
+    expect_numbers,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    working_dtype,
+)
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
@@ -53,9 +62,7 @@ def dense_scan_recurrent(A: Tensor, b: Tensor, initial_state: Tensor | None = No
     matrices = A.expand(A.shape[0], b.shape[1], *A.shape[2:]).unbind(1)
     steps = []
     for t, drive in enumerate(b.unbind(1)):
-        if reset is not None:
-            h = h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
-        h = apply(matrices[t], h) + drive
+        h = apply(matrices[t], cleared(h, reset, t)) + drive
         steps.append(h)
     return along_time(steps, b).to(dtype), h
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -60,8 +61,7 @@ def dense_ssm_recurrent(
     dtype, (u, a, b, c, h) = u.dtype, _enter(u, a, b, c, initial_state)
     reads = []
     for t in range(u.shape[1]):
-        h = h if reset is None else h.masked_fill(reset[:, t, None, None], 0)
-        h = (a @ h.unsqueeze(-1)).squeeze(-1) + b * u[:, t].unsqueeze(-1)
+        h = (a @ cleared(h, reset, t).unsqueeze(-1)).squeeze(-1) + b * u[:, t].unsqueeze(-1)
         reads.append((c * h).sum(-1))
     return _leave(along_time(reads, u), u, skip, dtype), h
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -111,9 +112,7 @@ def dictionary_scan_recurrent(
     selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
     steps = []
     for t in range(b.shape[1]):
-        if reset is not None:
-            h = h.masked_fill(reset[:, t].unsqueeze(-1), 0)
-        h = dictionary_transition(selection[:, t], dictionary, p).apply(h) + b[:, t]
+        h = dictionary_transition(selection[:, t], dictionary, p).apply(cleared(h, reset, t)) + b[:, t]
         steps.append(h)
     return along_time(steps, b).to(dtype), h
 

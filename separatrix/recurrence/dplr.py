@@ -26,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, cleared, expect_numbers, expect_real, expect_shape, working_dtype
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
-from separatrix.recurrence.heads import cleared, enter, expect_heads
+from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size
 from separatrix.recurrence.twins import twin

@@ -65,11 +65,6 @@ def enter(
     return Heads(q, k, v, None if beta is None else beta.to(dtype).unsqueeze(-1), log_decay, state)
 
 
-def cleared(S: Tensor, reset: Tensor | None, t: int) -> Tensor:
-    """The state before step t, zeros where it is reset. Written, not multiplied: 0 times a NaN is a NaN.   S [B, ...]"""
-    return S if reset is None else S.masked_fill(reset[:, t].reshape(-1, *[1] * (S.ndim - 1)), 0)
-
-
 def expect_heads(
     q: Tensor,
     k: Tensor,

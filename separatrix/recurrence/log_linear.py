@@ -24,6 +24,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_at_least_zero,
     expect_axes,
     expect_numbers,
@@ -34,7 +35,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
-from separatrix.recurrence.heads import cleared, enter, expect_heads
+from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.twins import twin
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_at_least_zero,
     expect_axes,
     expect_numbers,
@@ -95,8 +96,7 @@ def longhorn_recurrent(
     q, k, x, step, S = prepare(q, k, x, beta, initial_state)
     reads = []
     for t in range(x.shape[1]):
-        if reset is not None:
-            S = S.masked_fill(reset[:, t, None, None], 0)
+        S = cleared(S, reset, t)
         miss = x[:, t] - (S @ k[:, t].unsqueeze(-1)).squeeze(-1)
         S = S + (step[:, t] * miss).unsqueeze(-1) * k[:, t].unsqueeze(-2)
         reads.append((S @ q[:, t].unsqueeze(-1)).squeeze(-1))
@@ -140,8 +140,7 @@ def longhorn_diagonal_recurrent(
     q, k, x, step, S = prepare(q, k, x, beta, initial_state)
     reads = []
     for t in range(x.shape[1]):
-        if reset is not None:
-            S = S.masked_fill(reset[:, t, None, None], 0)
+        S = cleared(S, reset, t)
         rate, key = step[:, t].unsqueeze(-1), k[:, t].unsqueeze(-2)
         S = (1 - rate * key * key) * S + rate * x[:, t].unsqueeze(-1) * key
         reads.append((S @ q[:, t].unsqueeze(-1)).squeeze(-1))

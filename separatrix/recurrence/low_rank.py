@@ -21,7 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    complex_of,
+    expect_numbers,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    working_dtype,
+)
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
 from separatrix.recurrence.dplr import DiagonalPlusLowRank
 from separatrix.recurrence.fused import operators, real
@@ -72,7 +81,7 @@ def low_rank_scan_recurrent(
     d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, None)
     multipliers, lefts, rights, steps = d.unbind(1), L.unbind(1), R.unbind(1), []
     for t, drive in enumerate(x.unbind(1)):
-        h = h if reset is None else h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
+        h = cleared(h, reset, t)
         h = multipliers[t] * h + (lefts[t] @ (rights[t].mT @ h.unsqueeze(-1))).squeeze(-1) + drive
         steps.append(h)
     return along_time(steps, x).to(dtype), h

@@ -30,7 +30,16 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, expect_tensor, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    working_dtype,
+)
 from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
@@ -68,9 +77,7 @@ def minmax_scan_recurrent(a: Tensor, b: Tensor, initial_state: Tensor | None = N
     a, b, h, dtype = enter(a, b, initial_state)
     caps, steps = a.unbind(1), []
     for t, floor in enumerate(b.unbind(1)):
-        if reset is not None:
-            h = h.masked_fill(_along(reset[:, t], h), 0)
-        low, _ = least(caps[t], h)
+        low, _ = least(caps[t], cleared(h, reset, t))
         h = torch.where(is_kept(low, floor), low, floor)
         steps.append(h)
     return along_time(steps, b).to(dtype), h

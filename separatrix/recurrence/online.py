@@ -19,6 +19,7 @@ from torch import Tensor
 from separatrix.recurrence.basis import legendre
 from separatrix.recurrence.checks import (
     along_time,
+    cleared,
     expect_axes,
     expect_count,
     expect_numbers,
@@ -60,9 +61,7 @@ def legs_online(
     expect_shape("initial_state's count", heard, (batch,), "batch")
     states = []
     for t in range(time):
-        if reset is not None:
-            c, heard = c.masked_fill(reset[:, t, None, None], 0), heard.masked_fill(reset[:, t], 0)
-        heard = heard + 1
+        c, heard = cleared(c, reset, t), cleared(heard, reset, t) + 1
         a, b = (x.to(dtype) for x in legs_step(n, heard, discretize))
         c = c @ a.mT + u[:, t].to(dtype).unsqueeze(-1) * b.unsqueeze(-2)
         states.append(c)

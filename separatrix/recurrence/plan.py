@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from separatrix.recurrence import cuda
-from separatrix.recurrence.checks import readable
+from separatrix.recurrence.checks import cleared, readable
 from separatrix.recurrence.transition import Transition
 
 OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -192,13 +192,12 @@ def restarted(operation: str, inputs: tuple) -> tuple:
         return inputs
 
     def clear(part: Tensor) -> Tensor:
-        return part.masked_fill(reset[:, 0].reshape(-1, *[1] * (part.ndim - 1)), 0)
+        return cleared(part, reset, 0)
 
-    if isinstance(state, tuple):
-        cleared: Any = type(state)(*map(clear, state))
-    else:
-        cleared = clear(state) if isinstance(state, Tensor) else state.map(clear)
-    return *inputs[:place], cleared, *inputs[place + 1 :]
+    if isinstance(state, Tensor):
+        return *inputs[:place], clear(state), *inputs[place + 1 :]
+    begun = type(state)(*map(clear, state)) if isinstance(state, tuple) else state.map(clear)
+    return *inputs[:place], begun, *inputs[place + 1 :]
 
 
 def full_precision(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_numbers, readable
+from separatrix.recurrence.checks import cleared, expect_axes, expect_numbers, readable
 from separatrix.recurrence.decay import between
 from separatrix.recurrence.diagonal import diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
@@ -43,7 +43,7 @@ from separatrix.recurrence.gram import (
     matrix_square,
     relative,
 )
-from separatrix.recurrence.heads import cleared, enter, expect_heads
+from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, outside_autocast, run
 from separatrix.recurrence.regression import ADAPTIVE, AdaptiveRidge, Ridge, expect_gram, expect_solver, matrices_of

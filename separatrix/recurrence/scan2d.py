@@ -22,7 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    complex_of,
+    expect_numbers,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    working_dtype,
+)
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
@@ -71,7 +80,7 @@ def scan2d_recurrent(
     a = a.expand(a.shape[0], T, V, *a.shape[3:])
     lines = []
     for t in range(T):
-        before = before if reset is None else before.masked_fill(reset[:, t].reshape(-1, *[1] * (before.ndim - 1)), 0)
+        before = cleared(before, reset, t)
         left, line, above = edge[:, t], [], before.unbind(1)
         for v in range(V):
             from_above, from_left = a[:, t, v, 0] * above[v], a[:, t, v, 1] * left

@@ -19,7 +19,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
+from separatrix.recurrence.checks import (
+    along_time,
+    cleared,
+    expect_axes,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    working_dtype,
+)
 from separatrix.recurrence.fused import operators, real_single, will_differentiate
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.scan2d import scan2d_chunked
@@ -67,8 +76,7 @@ def selective_scan2d_recurrent(
     kept, held = hold(delta.unsqueeze(-1), A[(0, 1), (0, 1)])  # [B, T, V, 2, D, N]
     write, rest, lines = B.unsqueeze(4) * u[:, :, :, None, :, None], before.new_zeros(before.shape[0], *before.shape[2:]), []
     for t in range(u.shape[1]):
-        if reset is not None:
-            before = before.masked_fill(reset[:, t, None, None, None, None], 0)
+        before = cleared(before, reset, t)
         left, line = rest, []
         for v in range(u.shape[2]):
             k, e, x, above = kept[:, t, v], held[:, t, v], write[:, t, v], before[:, v]
