@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 from separatrix.recurrence import OPERATIONS, choose, delta_product, delta_rule
+from separatrix.recurrence.kernels.chunk import CHUNK
+from separatrix.recurrence.kernels.matrix_state import DISTANT
 from tests.agree import agree, gradient
 from tests.recurrence.roads import decay, product, randn
 
@@ -69,6 +71,25 @@ def test_a_lone_head_of_ssd_is_cut_into_parts():
     fast, slow = (road("ssd", form, list(arguments)) for form in ("fused", "recurrent"))
     agree(fast, slow, tuple(arguments.values()), torch.float32, 8, ruler)
     agree(gradient(fast), gradient(slow), tuple(arguments.values()), torch.float32, 8, ruler)
+
+
+@pytest.mark.parametrize("factors", [1, 3])
+def test_rows_that_have_left_the_cache(factors: int):
+    """The kernel asks for them early; that changes no number."""
+    B, T, H, K, V = 1, DISTANT // factors // 44 + 100, 1, 20, 24
+    steps = {
+        "q": torch.randn(B, T, H, K),
+        "k": normalize(torch.randn(B, T, factors, H, K), dim=-1),
+        "v": torch.randn(B, T, factors, H, V),
+        "beta": torch.rand(B, T, factors, H),
+        "log_decay": -torch.rand(B, T, H),
+    }
+    whole, end = delta_product(**steps)
+    tokens = CHUNK // factors  # of a chunk
+    cut = T // 2 // tokens * tokens
+    first, middle = delta_product(**{name: x[:, :cut] for name, x in steps.items()})
+    second, final = delta_product(**{name: x[:, cut:] for name, x in steps.items()}, initial_state=middle)
+    assert torch.equal(whole, torch.cat([first, second], dim=1)) and torch.equal(end, final)
 
 
 def test_one_factor_is_the_delta_rule():

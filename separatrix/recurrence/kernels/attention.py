@@ -16,10 +16,11 @@ import math
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first, total
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.pairs import imag_twice, real_twice
 from separatrix.recurrence.kernels.parallel import spawn
 

@@ -16,7 +16,8 @@ product times (1); with one a key dimension the keys fade row by row and every r
 reset, and the state before a reset is written as zeros: what is not finite in one sequence meets no number of the next.
 
 A token has n steps, each with a key, and one query after the last; it decays before the first. n is 1 but for products of delta rules.
-Steps beyond the last token have zeros for keys and queries and do not decay.
+Steps beyond the last token have zeros for keys and queries and do not decay. What a whole head loses is a number (`head_decay`), what its
+key dimensions lose is a row.
 
 Cost     CHUNK K multiply-adds a step for (2), against K V for the state.
 """
@@ -27,17 +28,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp
+from separatrix.recurrence.kernels.head_decay import CHUNK, ONE, enter_decays, fade_each, left_at
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store, total
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, scratch, store
 from separatrix.recurrence.kernels.tile import LANES, ROWS, pack, store_rows, through, tile
 from separatrix.recurrence.kernels.transpose import transpose_squares
 
-CHUNK = 16
 HALF = CHUNK // 2
 SQUARE = CHUNK * CHUNK
-ONE = np.float32(1)
 
 # What decays: nothing, every state of a head alike, or each of its key dimensions.
 NOTHING, HEADS, KEYS = 0, 1, 2
@@ -51,10 +52,10 @@ class Chunk(NamedTuple):
     reads: np.ndarray
     sees: np.ndarray
     writes: np.ndarray
-    fade: np.ndarray  # a_t, a row a token
-    arrive: np.ndarray  # D[t, 0], a row a step
-    leave: np.ndarray  # D[end, s]
-    passed: np.ndarray  # D[end, 0], one row
+    fade: np.ndarray  # a_t, a number a step or a row a token
+    arrive: np.ndarray  # D[t, 0], a number or a row a step
+    leave: np.ndarray  # D[end, s], the same
+    passed: np.ndarray  # D[end, 0], a row in any case
     turned: np.ndarray  # keys, transposed
     faded: np.ndarray  # keys on their way through the chunk
     Dq: np.ndarray  # (1) for one decay a head
@@ -74,10 +75,10 @@ def zeros(n):
 @njit(cache=True, nogil=True)
 def new_chunk(width, n, kind, early):
     rows = (CHUNK + ROWS * n) * width  # a tile of queries may reach beyond the last
-    fading = rows if kind != NOTHING else 0
-    q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(rows), zeros(SQUARE), zeros(SQUARE)
+    by_key = rows if kind == KEYS else 0
+    q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(max(CHUNK, by_key)), zeros(SQUARE), zeros(SQUARE)
     fade[:] = 1
-    left_at(Dq, Dk, n, fade, width)
+    left_at(Dq, Dk, n, fade)
     reads, writes = (q, k) if kind == NOTHING else (zeros(rows), zeros(rows))
     return Chunk(
         q,
@@ -86,30 +87,17 @@ def new_chunk(width, n, kind, early):
         zeros(rows),
         writes,
         fade,
-        zeros(fading),
-        zeros(fading),
+        zeros(max(CHUNK, by_key)),
+        zeros(max(CHUNK, by_key)),
         zeros(width),
         zeros(width * CHUNK),
-        zeros(fading),
+        zeros(by_key),
         Dq,
         Dk,
         zeros(SQUARE),
         zeros(SQUARE),
         zeros(rows if early else 0),
     )
-
-
-@compiled
-def left_at(Dq, Dk, n, fade, width):
-    """(1) for one decay a head, among the steps of the chunk: zero where s has not been yet, negative for keys."""
-    row = fill(CHUNK, ZERO)
-    for t in range(CHUNK // n):
-        row = row * fade[t * width]
-        for s in range(t * n, t * n + n):
-            store(Dk, s * CHUNK, row * np.float32(-1))
-            store(Dq, t * CHUNK, row)
-            Dq[t * CHUNK + s] = 1
-            row = load(row, Dq, t * CHUNK)
 
 
 @compiled
@@ -126,32 +114,25 @@ def enter_keys(c, width, n, tokens, k, at, stride, K, kind, decay, decay_at, hea
     """Keys, decays and what they leave behind.  k[at :] is a row of K for every step, a stride apart; the decay of the first token stands
     at decay[decay_at] (a number or K of them), that of the next one `heads` further."""
     pack(k, at, stride, tokens * n, K, ONE, c.k, CHUNK, width)
-    if kind == NOTHING:
-        return
     if kind == HEADS:
-        numbers = c.passed  # room for whole lanes
-        for i in range(CHUNK // n):
-            numbers[i] = decay[decay_at + i * heads] if i < tokens else ZERO
-        store(numbers, 0, exp(load(fill(CHUNK, ZERO), numbers, 0)))
-    for d in range(0, width, LANES):
-        left = fill(LANES, ONE)
-        for i in range(CHUNK // n):
-            a = left
-            if i >= tokens:
-                a = fill(LANES, ONE)
-            elif kind == HEADS:
-                a = fill(LANES, c.passed[i])
-            else:
-                a = exp(load_first(left, decay, (decay_at + i * heads) * K + d, K - d))
-            store(c.fade, i * width + d, a)
-    for d in range(0, width, LANES):
-        left = fill(LANES, ONE)
-        for i in range(CHUNK // n - 1, -1, -1):
-            for s in range(i * n, i * n + n):
-                store(c.leave, s * width + d, left)
-                store(c.writes, s * width + d, left * load(left, c.k, s * width + d))
-            left = left * load(left, c.fade, i * width + d)
-        store(c.passed, d, left)
+        enter_decays(c.fade, c.arrive, c.leave, decay, decay_at, heads, tokens, n)
+        fade_each(c.writes, c.k, CHUNK // n * n, width, c.leave, 1, ONE)
+        for d in range(0, width, LANES):
+            store(c.passed, d, fill(LANES, c.arrive[CHUNK - 1]))
+    elif kind == KEYS:
+        for d in range(0, width, LANES):
+            left = fill(LANES, ONE)
+            for i in range(CHUNK // n):
+                a = left
+                if i < tokens:
+                    a = exp(load_first(left, decay, (decay_at + i * heads) * K + d, K - d))
+                store(c.fade, i * width + d, a)
+            for i in range(CHUNK // n - 1, -1, -1):
+                for s in range(i * n, i * n + n):
+                    store(c.leave, s * width + d, left)
+                    store(c.writes, s * width + d, left * load(left, c.k, s * width + d))
+                left = left * load(left, c.fade, i * width + d)
+            store(c.passed, d, left)
 
 
 @compiled
@@ -159,7 +140,11 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
     """Queries, what they and the keys see, and the scores; after `enter_keys`. Early ones are for decays of the kind KEYS and tokens of
     one step, with c.own in place."""
     pack(q, at, stride, tokens, K, np.float32(scale), c.q, CHUNK, width)
-    if kind != NOTHING:
+    if kind == HEADS:
+        fade_each(c.reads, c.q, CHUNK // n, width, c.arrive, n, ONE)
+        if delta:
+            fade_each(c.sees, c.k, CHUNK // n * n, width, c.arrive, 1, -ONE)
+    elif kind == KEYS:
         for d in range(0, width, LANES):
             left = fill(LANES, ONE)
             for i in range(CHUNK // n):
@@ -177,7 +162,7 @@ def enter_queries(c, width, n, tokens, q, at, stride, K, scale, kind, delta, ear
         _scores_of_fading_keys(c, width, n, tokens, delta, early)
     else:
         if kind == HEADS:
-            left_at(c.Dq, c.Dk, n, c.fade, width)
+            left_at(c.Dq, c.Dk, n, c.fade)
         transpose_squares(c.k, 0, width, CHUNK, width, c.turned, CHUNK)
         scores(c.q, width, c.turned, K, tokens, n, c.Mq)
         weigh(c.Mq, c.Dq)

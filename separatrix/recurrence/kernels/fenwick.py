@@ -22,9 +22,9 @@ import numpy as np
 
 from separatrix.recurrence.kernels.chunk import CHUNK, ONE, SQUARE, scores, weigh, zeros
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.exponential import exp
+from separatrix.recurrence.kernels.head_decay import enter_decays, fade_each
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store, with_lane
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, plus, store_rows, through, tile
 from separatrix.recurrence.kernels.transpose import transpose_squares
 
@@ -48,6 +48,7 @@ class Steps(NamedTuple):
     left: np.ndarray  # of the steps that a new digit takes up, 0 for others
     seen: np.ndarray  # D[t, 0] f_b of one digit
     weight: np.ndarray  # λ_t of one digit
+    factor: np.ndarray  # both
     D: np.ndarray
     W: np.ndarray  # λ_t[level(t, s)]
     N: np.ndarray
@@ -63,6 +64,7 @@ def new_steps(width):
         zeros(rows),
         zeros(rows),
         zeros(rows),
+        zeros(CHUNK),
         zeros(CHUNK),
         zeros(CHUNK),
         zeros(CHUNK),
@@ -125,29 +127,16 @@ def level_of(P, b, i, levels):
 def enter_keys(c, width, n, k, at, stride, K, decay, decay_at, heads):
     """Keys and decays of n steps. k[at :] is a row of K for every step, a stride apart; decay, of `heads` a step, may be empty."""
     pack(k, at, stride, n, K, ONE, c.k, CHUNK, width)
-    for i in range(CHUNK):
-        c.fade[i] = decay[decay_at + i * heads] if i < n and decay.size > 0 else ZERO
-    store(c.fade, 0, exp(load(fill(CHUNK, ZERO), c.fade, 0)))
-    left = ONE
-    for i in range(CHUNK - 1, -1, -1):
-        c.leave[i] = left
-        left = left * c.fade[i]
-    left = ONE
-    for i in range(CHUNK):
-        left = left * c.fade[i]
-        c.arrive[i] = left
+    enter_decays(c.fade, c.arrive, c.leave, decay, decay_at, heads, n, 1)
 
 
 @compiled
 def enter_queries(c, width, P, n, q, at, stride, K, scale, scale_at, scale_stride, levels):
     """Queries, (1) and what is made of it; after `enter_keys`. scale[scale_at :] is a row of `levels` for every step, a stride apart."""
     pack(q, at, stride, n, K, ONE, c.q, CHUNK, width)
-    row, one = fill(CHUNK, ZERO), c.seen
-    one[:] = 0
+    row = fill(CHUNK, ZERO)
     for t in range(CHUNK):
-        one[t] = 1
-        row = row * c.fade[t] + load(row, one, 0)
-        one[t] = 0
+        row = with_lane(row * c.fade[t], t, ONE)
         store(c.D, t * CHUNK, row)
         store(c.W, t * CHUNK, fill(CHUNK, ZERO))
         if t >= n:
@@ -172,7 +161,8 @@ def enter_digit(c, width, P, n, b, f, scale, scale_at, scale_stride, levels):
     for i in range(n):
         c.seen[i] = c.arrive[i] * f
         c.weight[i] = scale[scale_at + i * scale_stride + level_of(P, b, i, levels)]
-    scale_rows(c.reads, c.q, c.seen, c.weight, n, width)
+        c.factor[i] = c.seen[i] * c.weight[i]
+    fade_each(c.reads, c.q, n, width, c.factor, 1, ONE)
 
 
 @compiled
@@ -181,17 +171,7 @@ def enter_writes(c, width, P, n, after, m):
     first = first_of(after, m)
     for i in range(CHUNK):
         c.left[i] = c.leave[i] if first <= P + i < first + (1 << m) and i < n else ZERO
-    c.weight[:] = 1
-    scale_rows(c.writes, c.k, c.left, c.weight, CHUNK, width)
-
-
-@compiled
-def scale_rows(into, x, a, b, n, width):
-    """Row i of `into` = a[i] b[i] times that of x."""
-    for i in range(n):
-        factor = a[i] * b[i]
-        for d in range(i * width, i * width + width, LANES):
-            store(into, d, load(fill(LANES, ZERO), x, d) * factor)
+    fade_each(c.writes, c.k, CHUNK, width, c.left, 1, ONE)
 
 
 @compiled

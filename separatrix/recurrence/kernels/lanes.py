@@ -7,9 +7,9 @@ memory. A `Lanes` value is an LLVM vector: `a * load(S, i) + b` on it is one fus
     x = load(x, array, i)                   lanes from array[i:], unaligned; load_first(x, array, i, n) reads n of them, the rest are 0
     store(array, i, x)                      and store_first(array, i, x, n)
     + - * /                                 lanes with lanes or with a float; multiply-adds are fused where the machine can (`contract`)
-    total(x), dot(sums, x, y), pair_sums(a, b)          sums of lanes
 
-More of them are in `exponential`, `gates`, `pairs` (complex numbers), `tile` (rows of lanes) and `transpose`.
+More of them are in `across` (sums and products of lanes), `exponential`, `gates`, `pairs` (complex numbers), `tile` (rows of lanes) and
+`transpose`.
 
 WIDTH spans several registers on purpose: independent multiply-adds hide each other's latency. LLVM splits the vector into whatever the
 machine has (four zmm, eight ymm), so the same kernel runs on every CPU that Numba knows.
@@ -36,8 +36,6 @@ from separatrix.recurrence.kernels.vectors import (
     first_lanes,
     llvm_call,
     number_at,
-    pick,
-    pieces,
     suffix,
 )
 
@@ -250,19 +248,6 @@ _arithmetic(operator.truediv, "fdiv")
 
 
 @intrinsic
-def total(typingctx, x):
-    """The sum over lanes, as a float; a fixed tree, so the same on every call."""
-
-    def build(context, builder, sig, args):
-        value = args[0]
-        while value.type.count > 1:
-            value = builder.fadd(*pieces(builder, value, value.type.count // 2))  # halves on top of each other
-        return builder.extract_element(value, ir.Constant(INT, 0))
-
-    return x.element(x), build
-
-
-@intrinsic
 def magnitude(typingctx, x):
     """|x|"""
     return x(x), lambda context, builder, sig, args: llvm_call(builder, f"llvm.fabs.{suffix(args[0].type)}", args[0].type, args[0])
@@ -279,24 +264,13 @@ def where_negative(typingctx, x, a, b):
 
 
 @intrinsic
-def dot(typingctx, sums, x, y):
-    """sums + x y, where sums has fewer lanes: those of x y that lie `count(sums)` apart are added up."""
+def with_lane(typingctx, x, i, value):
+    """x with lane i replaced. By a mask: a number written to memory and read back as lanes waits for the store."""
 
     def build(context, builder, sig, args):
-        sums, x, y = args
-        for a, b in zip(pieces(builder, x, sums.type.count), pieces(builder, y, sums.type.count)):
-            sums = builder.fadd(builder.fmul(a, b, flags=CONTRACT), sums, flags=CONTRACT)
-        return sums
+        x, i, value = args
+        ints = ir.VectorType(INT, x.type.count)
+        here = builder.icmp_signed("==", ir.Constant(ints, list(range(x.type.count))), broadcast(builder, ints, builder.trunc(i, INT)))
+        return builder.select(here, broadcast(builder, x.type, value), x)
 
-    return sums(sums, x, y), build
-
-
-@intrinsic
-def pair_sums(typingctx, a, b):
-    """(a_0 + a_1, a_2 + a_3, ..., b_0 + b_1, ...): log2(n) rounds of it turn n values of n lanes into their n totals, in order."""
-
-    def build(context, builder, sig, args):
-        even, odd = (pick(builder, *args, list(range(start, 2 * a.count, 2))) for start in (0, 1))
-        return builder.fadd(even, odd)
-
-    return a(a, b), build
+    return x(x, types.intp, x.element), build

@@ -39,10 +39,11 @@ from separatrix.recurrence.kernels.fenwick import (
     parts_of,
     start_before,
 )
+from separatrix.recurrence.kernels.head_decay import crossing, decay_gradients
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
-from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers
+from separatrix.recurrence.kernels.scores_backward import to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
     ROWS,
@@ -211,13 +212,7 @@ def backward(
                     for m in range(L):
                         grad_scale[((p * B * T + t + i) * H + h) * L + m] = dscale[i * L + m]
                 if decay.size > 0:
-                    for i in range(n - 1, -1, -1):
-                        passed += reading[i]
-                        among[i] += passed
-                    passed = ZERO
-                    for i in range(n):
-                        grad_decay[(p * B * T + t + i) * H + h] = among[i] + passed
-                        passed += writing[i]
+                    decay_gradients(grad_decay, (p * B * T + t) * H + h, H, n, among, passed, reading, writing)
                 if now == begin:
                     break
                 stop, j = now, j - 1

@@ -20,8 +20,9 @@ Cost     3 multiply-adds a state and step forward, about 12 backward and two sum
 
 from __future__ import annotations
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first, total
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
 LANES = WIDTH

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.dense import BYTES, line
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import get, load_first, splat, store_first, total
+from separatrix.recurrence.kernels.lanes import get, load_first, splat, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 
 

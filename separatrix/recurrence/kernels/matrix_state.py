@@ -25,12 +25,15 @@ import numpy as np
 from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys, enter_queries, new_chunk, together, weigh_keys, zeros
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
+from separatrix.recurrence.kernels.lanes import ZERO, fetch, fill, load, store
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
 
 # The backward starts again from the state before every STRETCH-th chunk: the first, which is known, and the marks.
 STRETCH = 16
+
+# Keys and values of so many numbers have left the cache when their turn comes. Rows of one head lie too far apart for a processor to guess.
+DISTANT = 1 << 21
 
 
 @njit(cache=True, nogil=True)
@@ -45,6 +48,8 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
     width, wide, stretch = padded(K, LANES), padded(part, LANES), whole * STRETCH
     c, S, u, e, out = new_chunk(width, n, kind, early), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
     values, weight, own = e if weighted else u, np.zeros(CHUNK, np.float32), zeros(width)
+    distant = k.size + v.size > DISTANT
+    at_once = ROWS if distant else K
     for unit in range(first, last):
         b, h, left = unit // (H * parts), unit // parts % H, unit % parts * part
         group, lanes = h // (H // G), min(part, V - left)
@@ -77,8 +82,18 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
             if skip.size > 0:
                 add(out, skip[h], values, tokens * wide)
             unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
-            move(S, wide, K, kind != NOTHING, c.passed, c.writes, width, u, steps)
-            now += tokens
+            # Meanwhile the memory is asked for the next chunk, a few rows at a time: all of them at once would wait for each other.
+            now, t = now + tokens, t + tokens
+            key, query, row, out_row = (t * n * G + group) * K, (t * G + group) * K, (t * n * H + h) * V + left, (t * H + h) * V + left
+            for r in range(0, K, at_once):
+                if distant:
+                    for s in range(r * CHUNK // K, min((T - now) * n, (r + at_once) * CHUNK // K)):
+                        fetch(k, key + s * G * K, K)
+                        fetch(v, row + s * H * V, lanes)
+                        if s % n == 0:
+                            fetch(q, query + s // n * G * K, K)
+                            fetch(o, out_row + s // n * H * V, lanes)
+                move(S, wide, r, min(r + at_once, K), kind != NOTHING, c.passed, c.writes, width, u, steps)
         unpack(S, wide, K, lanes, ONE, final, (b * H + h) * K * V + left, V)
 
 
@@ -130,11 +145,11 @@ def observe(out, wide, tokens, reads, width, K, S, Mq, u, n, steps):
 
 
 @compiled
-def move(S, wide, K, fading, passed, writes, width, u, steps):
-    """S <- passed ⊙ S + writesᵀ u"""
+def move(S, wide, first, last, fading, passed, writes, width, u, steps):
+    """Rows of keys, from the first to the last, of S <- passed ⊙ S + writesᵀ u"""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, wide, LANES):
-        for r in range(0, K, ROWS):
+        for r in range(first, last, ROWS):
             rows = load_rows(none, S, r * wide + d, wide)
             if fading:
                 rows = scaled(rows, passed, r, 1)

@@ -42,11 +42,12 @@ from separatrix.recurrence.kernels.chunk import (
 )
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.fading import among_fading, own_pairs
+from separatrix.recurrence.kernels.head_decay import crossing, decay_gradients
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store, total
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
 from separatrix.recurrence.kernels.parallel import spawn
-from separatrix.recurrence.kernels.scores_backward import crossing, to_readers, to_writers
+from separatrix.recurrence.kernels.scores_backward import to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
     ROWS,
@@ -104,7 +105,8 @@ def backward(
     c, X, turned_X, states, rest = new_chunk(width, n, kind, early), zeros(size), zeros(size), zeros(STRETCH * size), zeros(size)
     u, e, g, w, y = zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide), zeros(rows * wide)
     turned_u, Pq, Pk, own, down = zeros(wide * CHUNK), zeros(SQUARE), zeros(SQUARE), zeros(width), zeros(width)
-    dq, dk, seen, ddecay, pairs = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(CHUNK)
+    dq, dk, seen, ddecay = zeros(rows * width), zeros(rows * width), zeros(rows * width), zeros(rows * width if kind == KEYS else 0)
+    pairs, reading, writing = zeros(CHUNK), zeros(CHUNK), zeros(CHUNK)
     came, values, weight = error if delta else v, e if weighted else u, np.ones(CHUNK, np.float32)
     for unit in range(first, last):
         b, h, p = unit // (H * parts), unit // parts % H, unit % parts
@@ -158,12 +160,25 @@ def backward(
                     scores(g, wide, turned_u, wide, whole, n, Pq)
                     if delta:
                         scores(y, wide, turned_u, wide, steps, 1, Pk)
-                    look(dq, width, whole, g, wide, ONE, before, at, kind != NOTHING, c.arrive, n)
-                    look(dk, width, steps, u, wide, ONE, turned_X, 0, kind != NOTHING, c.leave, 1)
+                    look(dq, width, whole, g, wide, ONE, before, at, kind, c.arrive, n)
+                    look(dk, width, steps, u, wide, ONE, turned_X, 0, kind, c.leave, 1)
                     if delta:
-                        look(seen, width, steps, y, wide, -ONE, before, at, kind != NOTHING, c.arrive, 1)
-                    if kind != NOTHING:
-                        decay_gradients(ddecay, c, width, n, wide, before, at, turned_X, dq, dk, seen, delta, early)
+                        look(seen, width, steps, y, wide, -ONE, before, at, kind, c.arrive, 1)
+                    if kind == KEYS:
+                        decay_rows(ddecay, c, width, n, wide, before, at, turned_X, dq, dk, seen, delta, early)
+                    elif kind == HEADS:
+                        passing = c.passed[0] * product(before, at, turned_X, 0, size)
+                        for i in range(tokens):
+                            reading[i], writing[i] = product(c.q, i * width, dq, i * width, width), ZERO
+                            for s in range(i * n * width, (i + 1) * n * width, width):
+                                writing[i] += product(c.k, s, dk, s, width)
+                                if delta:
+                                    reading[i] += product(c.k, s, seen, s, width)
+                        pairs[:] = 0
+                        crossing(pairs, c.Mq, Pq, n, 1)
+                        if delta:
+                            crossing(pairs, c.Mk, Pk, n, n)
+                        decay_gradients(grad_decay, grads, H, tokens, pairs, passing, reading, writing)
                     if delta:
                         for d in range(0, steps * width, LANES):
                             store(dk, d, load(fill(LANES, ZERO), dk, d) + load(fill(LANES, ZERO), seen, d))
@@ -172,11 +187,6 @@ def backward(
                     if kind == KEYS:
                         among_fading(ddecay, c, width, n, delta, early, Pq, Pk, dq, dk)
                     else:
-                        if kind == HEADS:
-                            pairs[:] = 0
-                            crossing(pairs, c.Mq, Pq, n, 1)
-                            if delta:
-                                crossing(pairs, c.Mk, Pk, n, n)
                         weigh(Pq, c.Dq)
                         to_readers(dq, width, whole, Pq, c.k, n)
                         to_writers(dk, width, steps, Pq, c.q, whole, n)
@@ -188,17 +198,14 @@ def backward(
                     unpack(dk, width, tokens * n, K, ONE, grad_k, writes * K, H * K)
                     if kind == KEYS:
                         unpack(ddecay, width, tokens, K, ONE, grad_decay, grads * K, H * K)
-                    elif kind == HEADS:
-                        for i in range(tokens):
-                            grad_decay[grads + i * H] = sum_of(ddecay, i * width, width) + pairs[i]
                     stop = now
                     if reset[t]:
                         X[:] = ZERO
                         continue
                     # The adjoint before the chunk.
-                    move(X, wide, K, kind != NOTHING, c.passed, c.reads, width, g, whole)
+                    move(X, wide, 0, K, kind != NOTHING, c.passed, c.reads, width, g, whole)
                     if delta:
-                        move(X, wide, K, False, c.passed, c.sees, width, y, steps)
+                        move(X, wide, 0, K, False, c.passed, c.sees, width, y, steps)
         if skip.size > 0:
             grad_skip[unit] = skipped
         if early:
@@ -247,19 +254,21 @@ def value_gradients(w, y, wide, steps, writes, width, K, X, Mq, g, n, tokens, de
 
 
 @compiled
-def look(into, width, rows, a, wide, sign, B, b, fading, D, apart):
-    """into = sign (a B) ⊙ D, with every `apart`-th row of D.   a [rows, wide], B [wide, width] from B[b :]"""
+def look(into, width, rows, a, wide, sign, B, b, kind, D, apart):
+    """into = sign (a B) ⊙ D, with every `apart`-th number or row of D, as `kind` says.   a [rows, wide], B [wide, width] from B[b :]"""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, width, LANES):
         for r in range(0, rows, ROWS):
             found = times(through(none, a, r * wide, wide, 1, B, b + d, width, wide), fill(LANES, sign))
-            if fading:
+            if kind == HEADS:
+                found = scaled(found, D, r * apart, apart)
+            elif kind == KEYS:
                 found = times(found, load_rows(none, D, r * apart * width + d, apart * width))
             store_rows(into, r * width + d, width, found)
 
 
 @compiled
-def decay_gradients(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
+def decay_rows(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, delta, early):
     """What passes through each token's decay on its way from S or to X: all but the pairs inside the chunk."""
     zero = fill(LANES, ZERO)
     for d in range(0, width, LANES):
@@ -278,14 +287,6 @@ def decay_gradients(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, see
             store(ddecay, i * width + d, load(zero, ddecay, i * width + d) + passing)
             for s in range(i * n, i * n + n):
                 passing = passing + load(zero, c.k, s * width + d) * load(zero, dk, s * width + d)
-
-
-@compiled
-def sum_of(x, at, n):
-    sums = fill(LANES, ZERO)
-    for d in range(at, at + n, LANES):
-        sums = sums + load(sums, x, d)
-    return total(sums)
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,7 @@ consists of. Here are the loop and what moves, adds up and multiplies rows; `poi
 
 from __future__ import annotations
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.instructions import (
     ADD,
@@ -20,7 +21,7 @@ from separatrix.recurrence.kernels.instructions import (
     WORDS,
 )
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import count, get, load, load_first, rest, store_first, total
+from separatrix.recurrence.kernels.lanes import count, get, load, load_first, rest, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.pointwise import choice, one_operand, two_operands, two_products
 

@@ -18,10 +18,11 @@ from math import sqrt
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first, total
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.tile import LANES
 

@@ -3,7 +3,6 @@
 With P[t, s] = dL/dM[t, s] and the letters of `chunk`, a pair of a reader z (a query, or minus a key) and the key k, the writer, gives
 
     dz_t += sum_s P[t, s] D[t, s] k_s,    dk_s += sum_t P[t, s] D[t, s] z_t                                       (1)
-    dL/dlog a_r += P[t, s] M[t, s]        for every decay on the way, s < r <= t                                  (2)
 
 Readers are tokens or steps: row r of P is a reader that sees the writers of its first n (r + 1) columns. In (1) P comes with D in it.
 
@@ -12,12 +11,9 @@ Cost     CHUNK K multiply-adds a step for (1), for each set of scores.
 
 from __future__ import annotations
 
-import numpy as np
-
 from separatrix.recurrence.kernels.chunk import CHUNK
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, total
+from separatrix.recurrence.kernels.lanes import ZERO, fill
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, store_rows, through, tile
 
 
@@ -41,15 +37,3 @@ def to_writers(into, width, steps, P, z, rows, n):
             found, r = load_rows(none, into, s * width + d, width), s // n
             found = through(found, P, r * CHUNK + s, 1, CHUNK, z, r * width + d, width, rows - r)
             store_rows(into, s * width + d, width, found)
-
-
-@njit(cache=True, nogil=True)
-def crossing(pairs, M, P, n, each):
-    """(2): add to pairs[t] all M P of readers at token t or later and writers before it; `each` readers are a token, n writers too."""
-    zero = fill(CHUNK, ZERO)
-    sums, found = zero, np.zeros(CHUNK, np.float32)
-    for t in range(CHUNK // n - 1, -1, -1):
-        for r in range(t * each, t * each + each):
-            sums = sums + load(zero, M, r * CHUNK) * load(zero, P, r * CHUNK)
-        store(found, 0, sums)
-        pairs[t] += total(load_first(zero, found, 0, t * n))

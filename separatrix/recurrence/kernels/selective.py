@@ -27,23 +27,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import dot, pair_sums
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import exp2_of
 from separatrix.recurrence.kernels.gates import sigmoid, softplus
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import (
-    WIDTH,
-    ZERO,
-    dot,
-    fill,
-    get,
-    load,
-    load_first,
-    pair_sums,
-    scratch,
-    store,
-    store_first,
-)
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.parallel import spawn
 from separatrix.recurrence.kernels.transpose import transpose
 

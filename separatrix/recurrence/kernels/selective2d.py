@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.exponential import EXP2, exp2_of
 from separatrix.recurrence.kernels.kept import njit
@@ -40,7 +41,6 @@ from separatrix.recurrence.kernels.lanes import (
     splat,
     store,
     store_first,
-    total,
     where_negative,
 )
 from separatrix.recurrence.kernels.parallel import spawn

@@ -11,6 +11,7 @@ from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
 from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.pages import blank
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
@@ -38,7 +39,7 @@ def matrix_state(
 
     q [B,T,G,K], k [B,T,n,G,K], v [B,T,n,H,V]; beta [B,T,n,H], skip [H], bonus [H,K] or None; state [B,H,K,V] or None: at rest.
     """
-    o, final, error, marks = _results(q, v, delta, keep)
+    o, final, error, marks = (blank(v, size) for size in _results(q, v, delta, keep))
     shape, work = _shape(q, v)
     share(
         kernel.forward_shared,
@@ -54,12 +55,11 @@ def matrix_state(
     return o, final, error, marks
 
 
-def _results(q: Tensor, v: Tensor, delta: bool, keep: bool) -> tuple[Tensor, ...]:
-    B, T, n, H, V = v.shape
+def _results(q: Tensor, v: Tensor, delta: bool, keep: bool) -> tuple[tuple[int, ...], ...]:
+    """The shapes of what the operator returns."""
+    (B, T, n, H, V), K = v.shape, q.shape[3]
     marked = max(T - 1, 0) // (kernel.STRETCH * (CHUNK // n))
-    error = v.new_empty(v.shape if keep and delta else 0)
-    marks = v.new_empty((B, H, marked, q.shape[3], V) if keep else 0)
-    return v.new_empty(B, T, H, V), v.new_empty(B, H, q.shape[3], V), error, marks
+    return (B, T, H, V), (B, H, K, V), tuple(v.shape) if keep and delta else (0,), (B, H, marked, K, V) if keep else (0,)
 
 
 def _shape(q: Tensor, v: Tensor) -> tuple[tuple[int, ...], float]:
@@ -93,7 +93,7 @@ def _numbers(x: Tensor | None) -> np.ndarray:
 
 @matrix_state.register_fake
 def _(q, k, v, beta, log_decay, skip, bonus, scale, state, reset, delta, keep):
-    return _results(q, v, delta, keep)
+    return tuple(v.new_empty(size) for size in _results(q, v, delta, keep))
 
 
 @operator(
@@ -124,10 +124,10 @@ def matrix_state_backward(
     parts = blocks(V, shape[-1])
     *inputs, kind, decay, resets = _inputs(q, k, v, beta, delta, skip, bonus, log_decay, reset)
     several = (parts,) if parts > 1 else ()
-    grad_q, grad_k = v.new_empty(*several, B, T, H, K), v.new_empty(*several, B, T, n, H, K)
-    grad_v, grad_state = v.new_empty(v.shape), v.new_empty(B, H, K, V)
+    grad_q, grad_k = blank(v, (*several, B, T, H, K)), blank(v, (*several, B, T, n, H, K))
+    grad_v, grad_state = blank(v), blank(v, (B, H, K, V))
     grad_beta = v.new_empty((*several, *beta.shape) if beta is not None else 0)
-    grad_decay = v.new_empty((*several, B, T, H, K)[: len(several) + 2 + kind] if kind else 0)
+    grad_decay = blank(v, (*several, B, T, H, K)[: len(several) + 2 + kind] if kind else (0,))
     grad_skip = v.new_empty((B, H, parts) if skip is not None else 0)
     grad_bonus = v.new_empty((B, H, parts, K) if bonus is not None else 0)
     share(
