@@ -64,7 +64,7 @@ class LRU(nn.Module):
         self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def eigenvalues(self) -> tuple[Tensor, Tensor]:
-        """λ complex and γ real, equation (1).    [N]"""
+        """λ complex and γ = sqrt(1 - |λ|²) real, the same for all channels.    [N]"""
         return self.remembered(self.work_out, self.nu_log, self.theta_log)
 
     def work_out(self) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ class LRU(nn.Module):
         return torch.complex(modulus * torch.cos(angle), modulus * torch.sin(angle)), lru_gain(-rate)
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The linear system (2) alone.    x [B, T, D] -> y [B, T, D], h [B, N]"""
+        """The linear system alone, y = Re(C h) + D x.    x [B, T, D] -> y [B, T, D], h [B, N]"""
         eigenvalues, gain = self.eigenvalues()
         return mimo_ssm(x, eigenvalues, gain, self.B, self.C, self.D, h, reset, conjugate=False)
 

@@ -76,11 +76,11 @@ class Mamba(nn.Module):
         self.remembered: Remembered[tuple[Tensor]] = Remembered()
 
     def rates(self) -> Tensor:
-        """A of (2), negative whatever its parameter is.    [E, N]"""
+        """A, negative whatever its parameter is.    [E, N]"""
         return self.remembered(lambda: (-torch.exp(self.A_log),), self.A_log)[0]
 
     def select(self, x: Tensor, tail: Tensor | None, reset: Tensor | None) -> tuple[Tensor, ...]:
-        """Equation (1), the step before its bias and softplus.    u, delta, z [B, T, E], B, C [B, T, N], tail [B, d_conv - 1, E]"""
+        """What x chooses; the step before its bias and softplus.    u, delta, z [B, T, E], B, C [B, T, N], tail [B, d_conv - 1, E]"""
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u, tail = self.conv1d(u, tail, reset)
         r, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)

@@ -67,7 +67,7 @@ class Mamba2(nn.Module):
         self.out_proj = linear(inner, d_model, generator=generator)
 
     def select(self, x: Tensor, tail: Tensor | None, reset: Tensor | None) -> tuple[Tensor, ...]:
-        """Equation (1), Δ before bias and softplus.    x, z [B, T, H, P], dt [B, T, H], B, C [B, T, G, N], tail [B, d_conv - 1, :]"""
+        """What x chooses, Δ before bias and softplus.    x, z [B, T, H, P], dt [B, T, H], B, C [B, T, G, N], tail [B, d_conv - 1, :]"""
         shared = self.n_groups * self.d_state
         z, xBC, dt = self.in_proj(x).split([self.d_inner, self.d_inner + 2 * shared, self.n_heads], dim=-1)
         xBC, tail = self.conv1d(xBC, tail, reset)

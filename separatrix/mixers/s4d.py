@@ -71,7 +71,7 @@ class S4D(nn.Module):
         self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """a and c of (1).    [D, N/2]"""
+        """The discrete system of every channel: a, and c = b C.    [D, N/2]"""
         return self.remembered(self.work_out, self.log_dt, self.log_A_real, self.A_imag, self.C)
 
     def work_out(self) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class S4D(nn.Module):
         return self.discretize(torch.complex(-torch.exp(log_A_real), A_imag), torch.view_as_complex(C), torch.exp(log_dt)[:, None])
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The linear system (1) alone.    x [B, T, D] -> y [B, T, D], h [B, D, N/2]"""
+        """The linear system alone, y = 2 Re(c . h) + D x.    x [B, T, D] -> y [B, T, D], h [B, D, N/2]"""
         a, c = self.step()
         return diagonal_ssm(x, a, c, self.D, h, reset)
 

@@ -71,7 +71,7 @@ class S5(nn.Module):
         self.remembered: Remembered[tuple[Tensor, Tensor]] = Remembered()
 
     def step(self) -> tuple[Tensor, Tensor]:
-        """a and b of (1).    [N/2]"""
+        """The discrete system, (a, b) = zoh(Λ, Δ) or bilinear(Λ, Δ).    [N/2]"""
         return self.remembered(self.work_out, self.log_dt, self.log_A_real, self.A_imag)
 
     def work_out(self) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class S5(nn.Module):
         return self.discretize(torch.complex(-torch.exp(log_A_real), A_imag), torch.ones_like(dt), dt)
 
     def respond(self, x: Tensor, h: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The linear system (1) alone.    x [B, T, D] -> y [B, T, D], h [B, N/2]"""
+        """The linear system alone, y = 2 Re(C h) + D x.    x [B, T, D] -> y [B, T, D], h [B, N/2]"""
         a, b = self.step()
         return mimo_ssm(x, a, b, self.B, self.C, self.D, h, reset)
 

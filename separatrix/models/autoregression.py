@@ -21,7 +21,7 @@ BEYOND = 4.0  # r, in multiples of the largest value measured
 
 
 class RidgeAutoregression(nn.Module):
-    """y = clip(A w + a, -r, r).    w [..., C L or more] -> y [..., C]
+    """y = clip(A w + a, -r, r), a ridge regression on delay windows.    w [..., C L or more] -> y [..., C]
 
     A window holds L values of each channel, oldest first, and what follows them is not read.
 
@@ -41,11 +41,12 @@ class RidgeAutoregression(nn.Module):
         self.register_buffer("limit", torch.zeros(channels))
 
     def forward(self, w: Tensor) -> Tensor:
+        """The forecast of the row after the window."""
         y = nn.functional.linear(w[..., : self.channels * self.lags], self.weight, self.bias)
         return torch.minimum(torch.maximum(y, -self.limit), self.limit)  # clamp's derivative is not recorded
 
     def fit(self, z: Tensor) -> RidgeAutoregression:
-        """Find (2) with (3).    z [T, C] of about unit variance
+        """Find A and a by least squares with a penalty λ |A|², λ by generalized cross-validation.    z [T, C] of about unit variance
 
         A gap, NaN, is held at the last value in a window and is never a target.
         """

@@ -94,6 +94,7 @@ class Backbone(nn.Module):
         self.norm = RMSNorm(d_model, eps=eps)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
+        """Any length, from `state` or from rest; true in reset [B, T] clears the state before that step."""
         check_input(x, self.d_model, self.norm.weight, reset)
         before = parts_of_layers(state, len(self.layers))
         after: dict[str, State] = {}
@@ -111,6 +112,7 @@ class Backbone(nn.Module):
             x = block.onward(x, y)
 
     def blocks(self) -> list[Block]:
+        """The layers with their norms, in order."""
         return cast("list[Block]", list(self.layers))
 
     def transitions(self, x: Tensor, state: State | None = None) -> Iterator[tuple[str, Transition]]:

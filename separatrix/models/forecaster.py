@@ -62,9 +62,14 @@ class Member(nn.Module):
 class ForecastModel(SelfHearing):
     """Hears x_t, says x_{t+1}.    x [B, T, C] with NaN for gaps -> y [B, T, C], y_t the forecast of x_{t+1}
 
+        z_t = (x_t - mean) / scale,   w_t = (z_{t-L+1}, ..., z_t)
+        e_t, h_t = backbone(W w_t + b, h_{t-1}),   ẑ_{t+1} = V e_t + c,   y_t = mean + scale ẑ_{t+1}
+
+    Where x_t is missing, and in free run, z_t is the model's own ẑ_t. Of an ensemble ẑ is the mean, and all members hear it.
+
     channels  C, values in a row.
     backbone  anything with `d_model` and the mixers' call: y, state = backbone(x, state). Several of them make an ensemble.
-    lags      L of (2), rows.
+    lags      L, rows of the delay window w.
     mask      whether the network is told which of the values it hears are its own, filled into gaps: L C inputs more.
     linear    whether an autoregression on the delay window is added, which `start_linear` fits.
     """
@@ -88,6 +93,7 @@ class ForecastModel(SelfHearing):
             raise ValueError("backbone is an empty list, or two in it share weights. Build one for every member of the ensemble.")
 
     def each(self) -> list[Member]:
+        """The networks of the ensemble, in order."""
         return cast("list[Member]", list(self.members))
 
     def alone(self, i: int) -> ForecastModel:
@@ -98,7 +104,7 @@ class ForecastModel(SelfHearing):
         return model.train(self.training)
 
     def measure_scale(self, x: Tensor) -> None:
-        """Set `mean` and `scale` of (1) to those of x [T, C], gaps left out; the scale of a constant channel is its size, at most 1."""
+        """Set `mean` and `scale` to those of x [T, C], gaps left out; the scale of a constant channel is its size, at most 1."""
         mean, scale = mean_and_scale(x.to(self.mean))
         self.mean.copy_(mean)
         self.scale.copy_(scale)
@@ -171,9 +177,11 @@ class ForecastModel(SelfHearing):
     # -- in the network's own units ------------------------------------------------------------------------------------------------
 
     def scaled(self, x: Tensor) -> Tensor:
+        """z = (x - mean) / scale, in the precision of the networks."""
         return ((x.to(self.mean.dtype) - self.mean) / self.scale).to(self.dtype)
 
     def unscaled(self, z: Tensor) -> Tensor:
+        """mean + scale z, in float64."""
         return z.to(self.mean.dtype) * self.scale + self.mean
 
     def rest(self, batch: int) -> Tensor:
@@ -202,7 +210,7 @@ class ForecastModel(SelfHearing):
         return torch.cat(guesses, dim=1), cast(State, state)
 
     def hear(self, z: Tensor, state: State | None, gap: Tensor | None = None) -> tuple[Tensor, State]:
-        """(2) and (3) along z [B, T, C] without NaN; `gap` marks the values that are the model's own.    -> ẑ [B, T, C], state"""
+        """What the networks say along z [B, T, C] without NaN; `gap` marks values that are the model's own.    -> ẑ [B, T, C], state"""
         marks = (torch.zeros_like(z) if gap is None else gap.to(z.dtype)) if self.mask else None
         windows, kept = self.delays(z, marks, state)
         said, inner = [], {}
@@ -215,7 +223,7 @@ class ForecastModel(SelfHearing):
         return guesses, State(**kept, guess=last, **inner)
 
     def delays(self, z: Tensor, marks: Tensor | None, state: State | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """The windows (2) along z, [B, T, C L], and what the next step needs of them."""
+        """The delay windows w along z, [B, T, C L], and what the next step needs of them."""
         past = {} if state is None else state.parts
         signals = {"recent": z} if not self.mask else {"recent": z, "filled": torch.zeros_like(z) if marks is None else marks}
         windows, kept = [], {}
@@ -240,6 +248,7 @@ class ForecastModel(SelfHearing):
         return torch.stack(said, dim=1) if said else guess.new_empty(guess.shape[0], 0, self.channels), state
 
     def check(self, x: Tensor) -> None:
+        """Refuse what is no [batch, time, channels] of real numbers; NaN is a gap and is welcome."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             came = f"{x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"x is a {came} but this model hears real floating point numbers. Convert it: torch.as_tensor(x).double().")

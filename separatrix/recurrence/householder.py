@@ -157,7 +157,7 @@ class HouseholderProduct(Transition):
         return decay, left, decay.unsqueeze(-1) * right
 
     def reflections(self) -> tuple[Tensor, Tensor]:
-        """L, R [..., N, n] with (2) = (I + L Rᵀ) diag(exp g): every key goes back through the reflections before it."""
+        """L, R [..., N, n] of the transition (I + L Rᵀ) diag(exp g): every key goes back through the reflections before it."""
         written = -(self.beta.unsqueeze(-1) * self.k)
         keys = self.k.expand(written.shape).unbind(-2)
         left, right = written.unbind(-2), list[Tensor]()

@@ -25,6 +25,8 @@ ENOUGH = 100_000  # free-running steps that "bounded" asks for
 
 
 class Standing(Enum):
+    """The verdict on a run, from green to red."""
+
     HOLDS = "holds"
     MARGINAL = "marginal"
     WRONG = "stable but wrong"

@@ -58,7 +58,7 @@ class Flow(Ruled):
         return self.apply_rule(state)
 
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
-        """One Runge-Kutta step, (1).    [..., n] -> [..., n]; `input`, if any, is a force [..., n] held over the step"""
+        """One classical Runge-Kutta step.    [..., n] -> [..., n]; `input`, if any, is a force [..., n] held over the step"""
         force = 0.0 if input is None else input
         k1 = self.vector_field(state) + force
         k2 = self.vector_field(state + 0.5 * self.dt * k1) + force

@@ -33,7 +33,12 @@ NONLINEAR = 0.9  # a ratio below this is nonlinearity
 
 
 def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
-    """The ratio (2) of all channels together; 1 where the series is too short to tell.    values [T] or [T, C], NaN for gaps
+    """How much better local maps forecast left out rows than one linear map.    values [T] or [T, C], NaN for gaps -> a ratio, at most 1
+
+        ratio = min over h and θ > 0 of  e_{h,θ} / e_{h,0}
+
+    e_{h,θ} is the root mean square error of forecasts over h rows by Sugihara's S-map with weights exp(-θ distance), of all channels
+    together: below 0.9 counts as nonlinear, near 1 a linear map is as good. 1 where the series is too short to tell.
 
     lags     rows that a window w spans; up to eight of them, evenly spaced, are its coordinates. A gap in it is held at the last value.
     horizon  forecasts are over one row, an eighth of these and half of them.

@@ -28,10 +28,15 @@ from separatrix.training.recipe import Recipe
 
 
 class Rollout:
-    """(1) over random windows of measured stretches, for one network.
+    """The loss of free runs over random windows of measured stretches, for one network.
+
+        loss = mean over windows of  r log(1 + e / r) + weight * o
+
+    e is the mean square error of K steps in which the network hears itself after a context, o that of its one-step forecasts inside the
+    context, each over measured values.
 
     stretches  each [T_i, C] in the network's units, NaN for gaps; a window never crosses from one into another.
-    recipe     context, horizon, batch, noise and the weight of (1).
+    recipe     context, horizon (K grows to it), batch, noise, `lost` (r) and `teacher_weight`.
     hidden     rows, counted over all stretches, that are heard and are never a target.
     """
 
@@ -65,6 +70,7 @@ class Rollout:
         return {"heard": heard, "truth": truth}
 
     def loss(self, model: ForecastModel, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss on what `sample` drew, and the numbers that a log keeps of it."""
         heard, truth = batch["heard"], batch["truth"]
         context = heard.shape[1]
         if self.played is None or self.played.model is not model:
