@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and no two writers meet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors.torch import save
 from torch import Tensor
+
+
+@contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Nobody else writes the run in this folder, which is made, meanwhile. A process that is killed lets go of it."""
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0, thread_local=False)  # an iterator may be closed on another thread
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"{folder} is being written by another fit. Wait until that one ends, or stop it, or choose another folder."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
 from separatrix.data import Series
-from separatrix.files import save_tensors, write_text
+from separatrix.files import alone_in, save_tensors, write_text
 from separatrix.mixers import MIXERS
 from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
@@ -134,21 +134,24 @@ class Forecaster:
         series, flat = as_series(series)
         config = self.plan(series, flat=flat)
         where = None if folder is None else Path(folder)
-        if where is not None:
-            self._open(where, config, resume)
-        elif resume:
+        if resume and where is None:
             raise ValueError("resume needs the folder of the run to go on with. Pass folder.")
-        model = build(config.network, Generator().manual_seed(self.random_state))
-        values = torch.tensor(series.values)
-        model.measure_scale(values)
-        scaled = model.scaled(values)
-        model.start_linear(scaled)
-        parts = [Part(model.alone(i), Rollout([scaled], config.recipe)) for i in range(self.members)]
-        yield from train(model, parts, config.recipe, seed=self.random_state, folder=where, resume=resume)
-        self.config, self._model, self._state, self.errors = config, model.eval(), None, None
-        self.update(series.values)
-        if where is not None:
-            self.save(where)
+        if resume and where is not None and not (where / CHECKPOINT).is_file():
+            raise ValueError(f"{where} has no checkpoint to go on from. Start the fit without resume.")
+        with alone_in(where):
+            if where is not None:
+                self._open(where, config, resume)
+            model = build(config.network, Generator().manual_seed(self.random_state))
+            values = torch.tensor(series.values)
+            model.measure_scale(values)
+            scaled = model.scaled(values)
+            model.start_linear(scaled)
+            parts = [Part(model.alone(i), Rollout([scaled], config.recipe)) for i in range(self.members)]
+            yield from train(model, parts, config.recipe, seed=self.random_state, folder=where, resume=resume)
+            self.config, self._model, self._state, self.errors = config, model.eval(), None, None
+            self.update(series.values)
+            if where is not None:
+                self.save(where)
 
     @torch.inference_mode(False)
     def calibrate(
@@ -171,7 +174,9 @@ class Forecaster:
         series, _ = as_series(series)
         if series.fingerprint != config.data.sha256:
             raise ValueError(f"series is not the {config.data.rows:,} rows of {config.data.name!r} that were fitted. Pass those.")
-        self.errors = yield from calibrating(config, torch.tensor(series.values), None if folder is None else Path(folder))
+        where = None if folder is None else Path(folder)
+        with alone_in(where):
+            self.errors = yield from calibrating(config, torch.tensor(series.values), where)
 
     def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
         """Everything that `fit` would do with this series, before it does it."""
@@ -207,14 +212,11 @@ class Forecaster:
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""
         if resume:
-            if not (folder / CHECKPOINT).is_file():
-                raise ValueError(f"{folder} has no checkpoint to go on from. Start the fit without resume.")
             if changed := read_config(folder).differences(config):
                 raise ValueError(
                     f"{folder} holds another run: {'; '.join(changed[:4])} (there and here). Resume with the settings it began with."
                 )
             return
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / CHECKPOINT).unlink(missing_ok=True)
         forget_errors(folder)
         write_text(folder / CONFIG, config.model_dump_json(indent=2) + "\n")

@@ -118,6 +118,30 @@ def test_a_cut_run_goes_on(tmp_path):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
+def test_a_run_has_one_writer(tmp_path):
+    """The other one hears so at once, writes nothing, and may go on when the first is gone."""
+    first = Forecaster("gru", **TINY).fitting(signal(), folder=tmp_path)
+    next(first)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for other in (Forecaster("gru", **TINY), Forecaster("lstm", **TINY)):
+        with pytest.raises(ValueError, match="being written by another fit"):
+            other.fit(signal(), folder=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    first.close()
+    assert np.isfinite(Forecaster("lstm", **TINY).fit(signal(), folder=tmp_path).predict(3)).all()
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_killed_writer_lets_go(tmp_path):
+    code = (
+        "import numpy as np, os, signal, separatrix as sx\n"
+        f"steps = sx.Forecaster('gru', **{TINY}).fitting(np.sin(np.arange(60.0)), folder={str(tmp_path)!r})\n"
+        "next(steps)\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode != 0
+    assert np.isfinite(Forecaster("gru", **TINY).fit(signal(), folder=tmp_path).predict(3)).all()
+
+
 def test_another_run_is_not_gone_on_with(tmp_path):
     x = signal()
     Forecaster("s4d", **TINY).fit(x, folder=tmp_path)
