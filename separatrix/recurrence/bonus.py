@@ -43,10 +43,10 @@ def with_bonus(attention: Attention) -> Attention:
         shifted = torch.cat([q[:, 1:], q[:, :1]], dim=1)
         if reset is not None:  # or what is masked below would have a gradient: 0 times the state before
             shifted = shifted.masked_fill(torch.cat([reset[:, 1:], reset[:, :1]], dim=1)[:, :, None, None], 0)
-        early, final = attention(shifted, k, v, log_decay, scale, initial_state, reset)
         query, key, value, _, _, S = enter(q, k, v, None, None, scale, initial_state, None)
-        first = (query[:, :1].transpose(1, 2) @ S.to(query.dtype)).transpose(1, 2)
-        held = torch.cat([first, early[:, :-1].to(first.dtype)], dim=1)
+        early, final = attention(shifted, k, value, log_decay, scale, initial_state, reset)
+        first = (query[:, :1].transpose(1, 2) @ S).transpose(1, 2)
+        held = torch.cat([first, early[:, :-1]], dim=1)
         if reset is not None:
             held = held.masked_fill(reset[:, :, None, None], 0)
         own = (query * bonus.to(query.dtype) * key).sum(-1, keepdim=True)

@@ -129,7 +129,7 @@ def readable(tensor: Tensor) -> bool:
 
 
 def working_dtype(*tensors: Tensor | None) -> torch.dtype:
-    """States are kept in float32 (bfloat16 and float16 inputs too), or in float64 as soon as one input is."""
+    """States are kept in float32 (bfloat16 and float16 inputs too), or in float64 as soon as one input or the initial state is."""
     for tensor in tensors:
         if tensor is not None and tensor.dtype in (torch.float64, torch.complex128):
             return torch.float64

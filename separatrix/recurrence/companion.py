@@ -291,7 +291,7 @@ def _to(p: Tensor, length: int) -> Tensor:
 
 
 def _enter(u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    working = working_dtype(u, a, b, c)
+    working = working_dtype(u, a, b, c, initial_state)
     u, a, b, c = (x.to(working) for x in (u, a, b, c))
     return u, a, b, c, u.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(working)
 

@@ -121,7 +121,7 @@ def apply(A: Tensor, h: Tensor) -> Tensor:
 
 def enter(A: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     """A, b and the first state in the working precision, and the dtype of the states that go out."""
-    out, working = b.dtype, working_dtype(A, b)
+    out, working = b.dtype, working_dtype(A, b, initial_state)
     if A.is_complex() or b.is_complex() or (initial_state is not None and initial_state.is_complex()):
         out = working = complex_of(working)
     A, b = A.to(working), b.to(working)

@@ -144,7 +144,7 @@ def parted(reset: Tensor) -> Tensor:
 
 def enter(a: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:
     """a with axes [B or 1, T or 1, ...], x, the first state, and the dtype of the states that go out."""
-    out, real = x.dtype, working_dtype(a, x)
+    out, real = x.dtype, working_dtype(a, x, initial_state)
     working = real
     if a.is_complex() or x.is_complex() or (initial_state is not None and initial_state.is_complex()):
         out = working = complex_of(real)

@@ -176,7 +176,7 @@ def powers_of(a: Tensor, count: int) -> Tensor:
 
 def enter(u: Tensor, a: Tensor, c: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u, a, c and the first state in the working precision."""
-    real = working_dtype(u, a, c)
+    real = working_dtype(u, a, c, initial_state)
     a, c = a.to(complex_of(real)), c.to(complex_of(real))
     h = a.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(a.dtype)
     return u.to(real), a, c, h

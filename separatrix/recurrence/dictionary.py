@@ -154,7 +154,7 @@ def dictionary_scan_fused(
 
 def enter(selection: Tensor, dictionary: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The arguments in the working precision, and the first state."""
-    working = working_dtype(selection, dictionary, b)
+    working = working_dtype(selection, dictionary, b, initial_state)
     b = b.to(working)
     h = b.new_zeros(b.shape[0], b.shape[2]) if initial_state is None else initial_state.to(working)
     return selection.to(working), dictionary.to(working), b, h

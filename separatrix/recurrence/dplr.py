@@ -133,7 +133,7 @@ def prepare(
     reset: Tensor | None,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(r, w, k, v, a, b, S) in working precision; what `a` reads at a reset is nothing."""
-    dtype = working_dtype(r, log_decay, k, v, a, b)
+    dtype = working_dtype(r, log_decay, k, v, a, b, initial_state)
     a, b = a.to(dtype), b.to(dtype)
     if reset is not None:
         a = a.masked_fill(reset[:, :, None, None], 0)

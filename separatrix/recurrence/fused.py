@@ -34,9 +34,11 @@ def will_differentiate(*inputs: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
 
 
-def double(*inputs: Tensor | None) -> str | None:
-    """A kernel whose state is float32 would throw away half of what these tensors hold."""
+def double(*inputs: Tensor | tuple | None) -> str | None:
+    """A kernel whose state is float32 would throw away half of what these tensors hold. A tuple is a state of several."""
     for x in inputs:
+        if isinstance(x, tuple) and (why := double(*x)):
+            return why
         if isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128):
             return "the kernels keep their state in float32"
     return None

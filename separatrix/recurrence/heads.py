@@ -47,7 +47,7 @@ def enter(
     reset: Tensor | None,
 ) -> Heads:
     """The arguments of an operation in its working precision, one query and key per value head."""
-    dtype = working_dtype(q, k, v, beta, log_decay)
+    dtype = working_dtype(q, k, v, beta, log_decay, initial_state)
     batch, _, heads, key = q.shape
     value_heads, value = v.shape[2:]
     q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)

@@ -150,8 +150,8 @@ def log_linear_attention_recurrent(
     """Counting: read every digit with its λ, then add one."""
     dtype = v.dtype
     S, position = start(q, v, level_scale, initial_state)
-    q, k, v, _, g, _ = enter(q, k, v, None, log_decay, 1.0, None, None)
-    S, scale = S.to(v.dtype), level_scale.to(v.dtype)
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, 1.0, S, None)
+    scale = level_scale.to(v.dtype)
     steps = positions(v.shape[1], position, reset)
     digits = torch.arange(S.shape[2], device=v.device)
     reads = []
@@ -184,8 +184,7 @@ def log_linear_attention_chunked(
     """Inside a chunk, (1) for all pairs; between chunks, the digits: read by every query at its own levels, then counted on by a chunk."""
     dtype, time = v.dtype, v.shape[1]
     S, position = start(q, v, level_scale, initial_state)
-    q, k, v, _, g, _ = enter(q, k, v, None, log_decay, 1.0, None, reset)
-    S = S.to(v.dtype)
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, 1.0, S, reset)
     if time == 0:
         return v.to(dtype), Fenwick(S, position)
     levels, chunk = S.shape[2], min(CHUNK, time)
@@ -255,8 +254,7 @@ def log_linear_attention_dense(
     """Equation (1): the attention matrix of all pairs of steps, and of all queries with the digits of the initial state."""
     dtype, time = v.dtype, v.shape[1]
     S, position = start(q, v, level_scale, initial_state)
-    q, k, v, _, g, _ = enter(q, k, v, None, log_decay, 1.0, None, reset)
-    S = S.to(v.dtype)
+    q, k, v, _, g, S = enter(q, k, v, None, log_decay, 1.0, S, reset)
     if time == 0:
         return v.to(dtype), Fenwick(S, position)
     levels, steps = S.shape[2], positions(time, position, reset)

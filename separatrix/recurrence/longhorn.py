@@ -81,7 +81,7 @@ def expect_arguments(q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_stat
 
 def prepare(q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(q, k, x, ε, S) in working precision."""
-    dtype = working_dtype(q, k, x, beta)
+    dtype = working_dtype(q, k, x, beta, initial_state)
     q, k, x, beta = (y.to(dtype) for y in (q, k, x, beta))
     S = x.new_zeros(x.shape[0], x.shape[2], q.shape[2]) if initial_state is None else initial_state.to(dtype)
     return q, k, x, beta / (1 + beta * k.square().sum(-1, keepdim=True)), S

@@ -155,7 +155,7 @@ def enter(
     d: Tensor, L: Tensor, R: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, torch.dtype]:
     """The arguments of every step in the working precision, 0 for a transition that is reset, and the dtype of the states that go out."""
-    out, working = x.dtype, working_dtype(d, L, R, x)
+    out, working = x.dtype, working_dtype(d, L, R, x, initial_state)
     if any(y is not None and y.is_complex() for y in (d, L, R, x, initial_state)):
         out = working = complex_of(working)
     d, L, R, x = (y.to(working) for y in (d, L, R, x))

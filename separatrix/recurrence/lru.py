@@ -54,7 +54,7 @@ def rg_lru(
     if lam.ndim > 3 or any(own not in (1, size) for own, size in zip(lam.shape[::-1], x.shape[::-1])):
         raise ValueError(f"lam is {list(lam.shape)}, expected [channels] or another shape that broadcasts to x's {list(x.shape)}")
     expect_reset(reset, *x.shape[:2])
-    working, dtype = working_dtype(x, r, i, lam), x.dtype
+    working, dtype = working_dtype(x, r, i, lam, initial_state), x.dtype
     x, r, i, lam = (y.to(working) for y in (x, r, i, lam))
     log_a = -c * F.softplus(lam) * r
     gain = lru_gain(log_a)

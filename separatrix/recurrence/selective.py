@@ -196,7 +196,7 @@ def enter(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, delta_bias: Tensor | None, delta_softplus: bool, initial_state: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """u, Δ, A, B, C and the first state in the working precision."""
-    real = working_dtype(u, delta, A, B, C, delta_bias)
+    real = working_dtype(u, delta, A, B, C, delta_bias, initial_state)
     any_complex = A.is_complex() or B.is_complex() or C.is_complex()
     working = complex_of(real) if any_complex else real
     u, delta = u.to(real), delta.to(real)

@@ -147,7 +147,7 @@ def enter(
     initial_state: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """x, Δ and Δ A in the working precision, and the state as linear attention keeps it."""
-    working = working_dtype(x, dt, A, B, C, D, z, dt_bias)
+    working = working_dtype(x, dt, A, B, C, D, z, dt_bias, initial_state)
     step = dt.to(working)
     if dt_bias is not None:
         step = step + dt_bias.to(working)

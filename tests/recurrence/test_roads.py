@@ -224,6 +224,19 @@ def test_short_numbers_in_short_numbers_out_and_a_float32_state(name: str, form:
         assert grad is None or (grad.dtype is arguments[key].dtype and grad.isfinite().all())
 
 
+@pytest.mark.parametrize("T", [0, 1, 20])
+@every_row
+def test_a_double_state_stays_one(row: Row, T: int):
+    """Beside single inputs too: half of what it holds would be lost, and nobody would hear of it."""
+    exact = row.example(T)
+    single = {key: x if key == "initial_state" else cast(x, torch.float32) for key, x in exact.items()}
+    operation = public(row)
+    y, final = operation(**single)
+    assert final.dtype in (torch.float64, torch.complex128)
+    want, state = operation(**{key: x if key == "initial_state" else cast(x, torch.float64) for key, x in single.items()})
+    assert torch.equal(y, want.to(y.dtype)) and torch.equal(final, state)
+
+
 @pytest.mark.parametrize("T", [1, 20])
 @every_form
 def test_nobody_writes_into_the_state_of_another(name: str, form: str, dtype: torch.dtype, T: int):
