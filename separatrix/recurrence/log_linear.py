@@ -83,7 +83,8 @@ def log_linear_attention(
         expect_shape("position", position, (batch,), "batch")
         expect_at_least_zero("position", position)
     if time:
-        expect_room(levels, positions(time, *start(q, v, level_scale, initial_state)[1:], reset))
+        position = begun(v, initial_state)
+        expect_room(levels, position + (time - 1) if reset is None else positions(time, position, reset))
     return run("log_linear_attention", time, q, k, v, log_decay, level_scale, initial_state, reset)
 
 
@@ -101,8 +102,12 @@ def start(q: Tensor, v: Tensor, level_scale: Tensor, initial_state: Fenwick | No
         S, position = initial_state
         digits = position.unsqueeze(-1) >> torch.arange(S.shape[2], device=S.device) & 1
         return Fenwick(S.masked_fill(digits[:, None, :, None, None] == 0, 0), position)
-    empty = v.new_zeros(v.shape[0], v.shape[2], level_scale.shape[-1], q.shape[3], v.shape[3])
-    return Fenwick(empty, torch.zeros(v.shape[0], dtype=torch.int64, device=v.device))
+    return Fenwick(v.new_zeros(v.shape[0], v.shape[2], level_scale.shape[-1], q.shape[3], v.shape[3]), begun(v, None))
+
+
+def begun(v: Tensor, initial_state: Fenwick | None) -> Tensor:
+    """How many steps are behind the first.   [B]"""
+    return v.new_zeros(v.shape[0], dtype=torch.int64) if initial_state is None else initial_state[1]
 
 
 def positions(time: int, position: Tensor, reset: Tensor | None) -> Tensor:
@@ -221,11 +226,10 @@ def log_linear_attention_fused(
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Fenwick]:
     """The chunks are cut where digits carry, each row of the batch by itself."""
-    state, position = (None, v.new_zeros(v.shape[0], dtype=torch.int64)) if initial_state is None else initial_state
     if v.shape[1] == 0:
         S, position = start(q, v, level_scale, initial_state)
         return v, Fenwick(S.float(), position)
-    steps = positions(v.shape[1], position, reset)
+    state, steps = None if initial_state is None else initial_state[0], positions(v.shape[1], begun(v, initial_state), reset)
     inputs = float32(q, k, v, log_decay, level_scale, state)
     o, S, *_ = operators().log_linear(*inputs, steps, will_differentiate(*inputs))
     return o.to(v.dtype), Fenwick(S, steps[:, -1] + 1)
