@@ -74,9 +74,9 @@ def zeros(n):
 
 @njit(cache=True, nogil=True)
 def new_chunk(width, n, kind, early):
-    rows = (CHUNK + ROWS * n) * width  # a tile of queries may reach beyond the last
-    by_key = rows if kind == KEYS else 0
-    q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(max(CHUNK, by_key)), zeros(SQUARE), zeros(SQUARE)
+    steps = CHUNK + ROWS * n  # a tile of queries may reach beyond the last
+    rows, by_key = steps * width, steps * width if kind == KEYS else 0
+    q, k, fade, Dq, Dk = zeros(rows), zeros(rows), zeros(max(steps, by_key)), zeros(SQUARE), zeros(SQUARE)
     fade[:] = 1
     left_at(Dq, Dk, n, fade)
     reads, writes = (q, k) if kind == NOTHING else (zeros(rows), zeros(rows))
@@ -87,8 +87,8 @@ def new_chunk(width, n, kind, early):
         zeros(rows),
         writes,
         fade,
-        zeros(max(CHUNK, by_key)),
-        zeros(max(CHUNK, by_key)),
+        zeros(max(steps, by_key)),
+        zeros(max(steps, by_key)),
         zeros(width),
         zeros(width * CHUNK),
         zeros(by_key),

@@ -27,7 +27,7 @@ ONE = np.float32(1)
 def enter_decays(fade, arrive, leave, decay, at, heads, tokens, n):
     """a_t, D[t, 0] and D[end, s], a number a step; a token decays at the first of its n steps. log a of the first of `tokens` stands at
     decay[at], the next one `heads` further; beyond them, and where decay is empty, nothing fades."""
-    fade[:] = ZERO
+    store(fade, 0, fill(CHUNK, ZERO))
     if decay.size > 0:
         for i in range(tokens):
             fade[i * n] = decay[at + i * heads]
