@@ -19,6 +19,7 @@ REQUIRED = (
     "numba",
     "llvmlite",
     "safetensors",
+    "filelock",
     "pydantic",
     "typer",
     "rich",
