@@ -12,6 +12,7 @@ from benchmarks.operation import OURS, rivals
 from benchmarks.run import ROWS, measure
 
 SMALL = {"B": 2, "T": 64, "D": 32, "N": 4, "H": 2, "K": 8, "V": 8, "M": 2, "R": 4}
+INEXACT = {"fla naive_mesa_net_CG"}  # stops iterating when 4e-4 of its outputs are still missing, so the benchmark does not time it
 LIMITS = Limits(1e11, "assumed", {"768 MB": 1e10})
 PAIRS = [(name, rival.name) for name, row in ROWS.items() for rival in rivals(row) if not rival.name.startswith((OURS, "PyTorch"))]
 
@@ -25,4 +26,4 @@ def test_a_rival_computes_the_same_function(name: str, rival: str):
     ]
     if said["state"] == "absent":
         pytest.skip(said["why"])
-    assert said["state"] == "timed", said
+    assert said["state"] == ("wrong" if rival in INEXACT else "timed"), said
