@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,8 +31,9 @@ def alone_in(folder: Path | None) -> Iterator[None]:
     try:
         yield
     finally:
+        with suppress(PermissionError):  # Windows: filelock deletes the file when it lets go
+            (folder / ".lock").unlink(missing_ok=True)  # while it is held: afterwards it could be the next writer's
         lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager

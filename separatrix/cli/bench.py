@@ -13,7 +13,10 @@ from separatrix.cli.screen import out, polite, progress, threads
 
 WORDS = {
     "laser": "Free-running NMSE over 100 rows from row 1,000, measured; the mean scores 1, the winner of 1991 about 0.03.",
-    "noise": "NMSE of free runs from many origins after the fitted rows, measured, against the variance of the fitted rows.",
+    "noise": (
+        "NMSE of free runs from many origins after the fitted rows, measured, against the variance of the fitted rows. "
+        "mean: that of the fitted rows; alone: the networks without the linear autoregression that the forecaster gives them to correct."
+    ),
 }
 Name = typer.Argument(
     metavar="TASK", help="laser: continue the Santa Fe laser for 100 rows. noise: five series of weather and nature.", show_default=False
