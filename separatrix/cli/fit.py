@@ -42,7 +42,9 @@ Seed = typer.Option(help="Seed of the weights and of the training windows.", sho
 Out = typer.Option("--out", help="Where the run is kept.", show_default="runs/NAME-MODEL")
 Resume = typer.Option(metavar="RUN", help="Go on with the interrupted run in this folder, to the same losses.", show_default=False)
 Intervals = typer.Option(
-    "--intervals", help="Find out how far off forecasts are, for the report and `forecast --coverage`; takes as long as the fit again."
+    "--intervals",
+    help="Find out how far off forecasts are, for the report and `forecast --coverage`; takes as long as the fit again, or "
+    "nothing where the networks correct a linear autoregression.",
 )
 Page = typer.Option("--report/--no-report", help="Measure the fitted model and write report.html.")
 
@@ -135,10 +137,11 @@ def _train(forecaster: Forecaster, task: Task, series: Series, where: Path, adva
     from separatrix.data.drift import drifts
 
     rows = task.fitted(series)
-    for remark in (*series.remarks, *([] if forecaster.plan(rows).network.linear else drifts(rows))):
+    config = forecaster.plan(rows)
+    for remark in (*series.remarks, *([] if config.network.linear else drifts(rows))):
         err().print(f"note: {remark}", markup=False)
     try:
-        for step in forecaster.fitting(rows, folder=where, resume=resumed):
+        for step in forecaster.fitting(rows, folder=where, resume=resumed, config=config):
             advance(step.done, step.loss, f"step {step.step}")
     except KeyboardInterrupt:
         raise Stopped(_what_is_kept(where)) from None

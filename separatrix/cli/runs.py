@@ -61,7 +61,7 @@ def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], ad
 
 def calibrate(where: Path, forecaster: Forecaster, rows: Series, advance: Advance, cores: int | None) -> None:
     """Find out how far off forecasts of a run are; stopped, it goes on from there the next time."""
-    from separatrix.training.calibration import FOLDS
+    from separatrix.training.folds import FOLDS
 
     try:
         with threads(cores, FOLDS):

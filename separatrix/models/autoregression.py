@@ -16,6 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from separatrix.recurrence import Companion, Dense, State, Transition
+
 RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1
 BEYOND = 4.0  # r, in multiples of the largest value measured
 
@@ -61,6 +63,26 @@ class RidgeAutoregression(nn.Module):
                 weight, bias = ridge_regression(windows[known], target[known])
                 self.weight[channel], self.bias[channel] = weight.to(self.weight), bias.to(self.bias)
         return self
+
+    def transition(self, w: Tensor, before: State | None = None) -> Transition:
+        """How its windows move in free run, inside the clip: the same at every step, whatever `w` is.    -> [1, 1] of size C L
+
+        Of one channel it is a Companion, whose eigenvalues are the roots of the characteristic polynomial.
+        """
+        A = self.weight.double()
+        if self.channels == 1:
+            return Companion(A[None])
+        shift = torch.diag(A.new_ones(self.lags - 1), 1).repeat(self.channels, 1, 1)
+        step = torch.block_diag(*shift)
+        step[self.lags - 1 :: self.lags] = A
+        return Dense(step[None, None])
+
+    def free_run(self, rows: Tensor, steps: int) -> Tensor:
+        """Fed with its own output.    rows [B, L, C], the last ones -> y [B, steps, C]"""
+        line = list(rows.unbind(1))
+        for _ in range(steps):
+            line.append(self(torch.stack(line[len(line) - self.lags :], dim=2).flatten(1)))
+        return torch.stack(line[rows.shape[1] :], dim=1)
 
 
 def ridge_regression(w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

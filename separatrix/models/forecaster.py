@@ -117,6 +117,14 @@ class ForecastModel(SelfHearing):
                 nn.init.zeros_(member.head.weight)
                 nn.init.zeros_(member.head.bias)
 
+    @torch.no_grad()
+    def keep_share(self, share: float) -> ForecastModel:
+        """Let the networks say this share of what they say, 0 to 1; meant for those that correct `linear`."""
+        for member in self.each():
+            member.head.weight.mul_(share)
+            member.head.bias.mul_(share)
+        return self
+
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Teacher forced along x; gaps are run through in closed loop."""
         self.check(x)
@@ -147,13 +155,16 @@ class ForecastModel(SelfHearing):
         return torch.where(torch.isnan(x), torch.cat([first[:, None], y[:, :-1]], dim=1), x)
 
     def walk(self, x: Tensor) -> Iterator[Visit]:
-        """Every layer of every member along x [B, T, C], teacher forced from rest: see `Backbone.walk`."""
+        """Every layer along x [B, T, C], teacher forced from rest: see `Backbone.walk`. The linear part, if there is one, comes first, and
+        of networks none of whose correction is kept nothing is shown: nobody hears them."""
         self.check(x)
         gap = torch.isnan(x)
         z = self.scaled(self.fill(x))
         windows, _ = self.delays(z, gap.to(z.dtype), None)
+        if self.linear is not None:
+            yield Visit("linear", self.linear, windows, None, self.linear(windows), State())
         for i, member in enumerate(self.each()):
-            if hasattr(member.backbone, "walk"):
+            if hasattr(member.backbone, "walk") and bool(member.head.weight.any()):
                 for visit in cast(Backbone, member.backbone).walk(member.embed(windows)):
                     yield visit if len(self.members) == 1 else visit._replace(name=f"{member_name(i)}.{visit.name}")
 

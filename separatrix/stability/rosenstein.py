@@ -160,6 +160,8 @@ def _growth(x: np.ndarray, m: int, delay: int, theiler: int, horizon: int, rng: 
     for k in range(horizon + 1):
         distance = np.sqrt(np.square(points[here + k] - points[there + k]).sum(1))
         apart = distance > 0  # quantised series meet exactly now and then: a logarithm cannot use that
+        if not apart.any():
+            raise ValueError(f"{k} samples later all that was near each other is equal: the series settles, or repeats itself exactly.")
         total[:, k] = np.bincount(block[apart], np.log(distance[apart]), BLOCKS)
         count[:, k] = np.bincount(block[apart], minlength=BLOCKS)
     one, other = rng.integers(0, len(points), (2, 20_000))

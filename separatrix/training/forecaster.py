@@ -15,7 +15,6 @@ Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the task); Gu et al
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,23 +31,16 @@ from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.training.calibration import calibrating, forget_errors, half_widths, load_errors, save_errors
 from separatrix.training.checkpoint import fill, read_tensors
-from separatrix.training.loop import CHECKPOINT, Part, Step, train
+from separatrix.training.correction import share_kept
+from separatrix.training.ensemble import Ensemble
+from separatrix.training.loop import CHECKPOINT, Step, train
 from separatrix.training.networks import MEMORYLESS, build
-from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
-from separatrix.training.recipe import CONFIG, Data, Network, Recipe, RunConfig, machine, read_config, versions
-from separatrix.training.rollout import Rollout
+from separatrix.training.planning import plan
+from separatrix.training.recipe import CONFIG, RunConfig, read_config
 from separatrix.training.rows import as_rows, as_series
 
 MODEL, STATE = "model.safetensors", "state.safetensors"
 STEPPED = 1_000  # rows of a forecast made step by step; those after them play a record of the step, which takes half a second a network
-
-# What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
-# that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
-SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_range": (0.05, 1.0)}}
-
-# Where networks correct a linear autoregression, the weight decay is this over the number of rows, 20 to 200: what fewer rows seem to say
-# beyond it is noise more often.
-CORRECTION = 20_000.0
 
 
 class Interval(NamedTuple):
@@ -63,20 +55,21 @@ class Forecaster:
 
     mixer         a name of MIXERS ("s4d", "mamba", "gru", ...), or "mlp" for a network whose only memory is the delay window.
     horizon       free-running steps in the loss; None: 40, less where the series is short.
-    lags          rows in the delay window; None: 16, less where the series is short.
-    steps         optimizer steps.
+    lags          rows in the delay window; None: 16, less where the series is short, more where a linear autoregression needs them
+                  (`order.py`).
+    steps         optimizer steps; None: 1,600, or 400 where the networks only correct a linear autoregression.
     d_model       width of the network.
     layers        mixers, one after another.
     members       networks in the ensemble, each with its own weights and windows. They are fitted side by side on as many threads as torch
                   may use, one a member, and a forecast takes as long as all of them.
-    linear        whether the networks only correct a linear autoregression, and are held back by a strong weight decay; None: where the
-                  series shows nothing that is not linear (`nonlinearity.py`).
+    linear        whether the networks only correct a linear autoregression, as far as rows left out bear them out (`correction.py`);
+                  None: where the series shows nothing that is not linear (`nonlinearity.py`).
     settings      arguments of the mixer's constructor that differ from this library's choice for forecasting.
     random_state  seed of the weights and of the windows; the same seed on the same machine gives the same forecaster.
     """
 
     def __init__(
-        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int = 1600, d_model: int = 32,
+        self, mixer: str = "s4d", *, horizon: int | None = None, lags: int | None = None, steps: int | None = None, d_model: int = 32,
         layers: int = 1, members: int = 4, linear: bool | None = None, settings: dict[str, Any] | None = None, random_state: int = 0,
     ):  # fmt: skip
         if mixer != MEMORYLESS and mixer not in MIXERS:
@@ -92,20 +85,21 @@ class Forecaster:
         if settings is not None and not isinstance(settings, dict):
             raise TypeError(f"settings is {settings!r} but must be a dict of arguments of the mixer's constructor.")
         self.mixer, self.linear, self.settings, self.random_state = mixer, linear, settings, int(random_state)
-        self.horizon, self.lags = (None if value is None else int(value) for value in (horizon, lags))
-        self.steps, self.d_model, self.layers, self.members = int(steps), int(d_model), int(layers), int(members)
+        self.horizon, self.lags, self.steps = (None if value is None else int(value) for value in (horizon, lags, steps))
+        self.d_model, self.layers, self.members = int(d_model), int(layers), int(members)
         self.config: RunConfig | None = None
         self._model: ForecastModel | None = None
         self._state: State | None = None
-        self.errors: Tensor | None = None  # [n, H, C], of networks on rows they were not fitted to; None before `calibrate`
+        self.errors: Tensor | None = None  # [F, n, H, C], of networks on rows they were not fitted to; None: not known
 
     @classmethod
     def of(cls, config: RunConfig) -> Forecaster:
         """A forecaster with the settings of a run, not fitted."""
         network, recipe = config.network, config.recipe
         return cls(
-            network.mixer, horizon=recipe.horizon, lags=network.lags, steps=recipe.steps, d_model=network.d_model, layers=network.layers,
-            members=network.members, linear=network.linear, settings=network.settings, random_state=config.seed,
+            network.mixer, horizon=recipe.horizon, lags=network.lags, steps=recipe.steps,
+            d_model=network.d_model, layers=network.layers, members=network.members, linear=network.linear, settings=network.settings,
+            random_state=config.seed,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -129,10 +123,18 @@ class Forecaster:
                 on_step(step)
         return self
 
-    def fitting(self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, resume: bool = False) -> Iterator[Step]:
-        """`fit`, one optimizer step an item; the forecaster is fitted when the iterator is exhausted."""
+    def fitting(
+        self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, resume: bool = False,
+        config: RunConfig | None = None,
+    ) -> Iterator[Step]:  # fmt: skip
+        """`fit`, one optimizer step an item; the forecaster is fitted when the iterator is exhausted.
+
+        config  what `plan` says of this series, for who has asked already.
+        """
         series, flat = as_series(series)
-        config = self.plan(series, flat=flat)
+        config = self.plan(series, flat=flat) if config is None else config
+        if config.data.sha256 != series.fingerprint:
+            raise ValueError(f"config is a plan for {config.data.rows:,} other rows ({config.data.name!r}). Pass what plan(series) gives.")
         where = None if folder is None else Path(folder)
         if resume and where is None:
             raise ValueError("resume needs the folder of the run to go on with. Pass folder.")
@@ -141,14 +143,16 @@ class Forecaster:
         with alone_in(where):
             if where is not None:
                 self._open(where, config, resume)
-            model = build(config.network, Generator().manual_seed(self.random_state))
-            values = torch.tensor(series.values)
-            model.measure_scale(values)
-            scaled = model.scaled(values)
-            model.start_linear(scaled)
-            parts = [Part(model.alone(i), Rollout([scaled], config.recipe)) for i in range(self.members)]
-            yield from train(model, parts, config.recipe, seed=self.random_state, folder=where, resume=resume)
-            self.config, self._model, self._state, self.errors = config, model.eval(), None, None
+            recipe = config.recipe
+            ensemble = Ensemble.of(config, torch.tensor(series.values))
+            yield from train(ensemble.model, ensemble.parts(recipe), recipe, seed=config.seed, folder=where, resume=resume)
+            self.errors = None
+            if recipe.left_out:
+                share = share_kept(ensemble, recipe)
+                self.errors = ensemble.errors(share, recipe.context)
+                ensemble.model.keep_share(share)
+                config = config.model_copy(update=dict(correction=share))
+            self.config, self._model, self._state = config, ensemble.model.eval(), None
             self.update(series.values)
             if where is not None:
                 self.save(where)
@@ -158,6 +162,8 @@ class Forecaster:
         self, series: Series | ArrayLike | Tensor, *, folder: str | Path | None = None, on_step: Callable[[Step], None] | None = None
     ) -> Forecaster:  # fmt: skip
         """Find out how far off forecasts are, by fitting networks that each leave out a part of `series` (`calibration.py`).
+
+        Nothing is left to do where networks correct a linear autoregression: they were fitted like that (`correction.py`).
 
         series   the one that was fitted.
         folder   the run, where the errors are kept; a calibration that was stopped goes on from there.
@@ -175,39 +181,13 @@ class Forecaster:
         if series.fingerprint != config.data.sha256:
             raise ValueError(f"series is not the {config.data.rows:,} rows of {config.data.name!r} that were fitted. Pass those.")
         where = None if folder is None else Path(folder)
-        with alone_in(where):
-            self.errors = yield from calibrating(config, torch.tensor(series.values), where)
+        if self.errors is None:
+            with alone_in(where):
+                self.errors = yield from calibrating(config, torch.tensor(series.values), where)
 
     def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
         """Everything that `fit` would do with this series, before it does it."""
-        T, C = series.values.shape
-        if T < 8:
-            raise ValueError(f"{series.name!r} has {T} rows but a fit needs at least 8. Pass a longer series.")
-        lags = self.lags or max(1, min(16, T // 8))
-        context = max(2, min(lags + 80, T // 3))
-        horizon = self.horizon or max(1, min(40, T // 4))
-        found = nonlinearity(series.values, lags, horizon)
-        linear = found > NONLINEAR if self.linear is None else self.linear
-        held_back = dict(weight_decay=min(max(CORRECTION / T, 20.0), 200.0)) if linear else {}
-        recipe = Recipe(steps=self.steps, horizon=horizon, context=context, teacher_steps=self.steps * 35 // 100, **held_back)
-        settings = {**SETTINGS.get(self.mixer, {}), **(self.settings or {})}
-        if self.mixer == MEMORYLESS and settings:
-            raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
-        try:
-            settings = json.loads(json.dumps(settings))
-        except TypeError:
-            raise TypeError(
-                f"settings is {settings} but a run keeps numbers and words. Where a setting is a function, give its name."
-            ) from None
-        network = Network(mixer=self.mixer, channels=C, d_model=self.d_model, layers=self.layers, d_ff=2 * self.d_model,
-                          members=self.members, lags=lags, mask=series.gaps > 0, linear=linear, settings=settings)  # fmt: skip
-        data = Data(
-            name=series.name, sha256=series.fingerprint, rows=T, names=series.names, step=series.step, unit=series.unit, gaps=series.gaps
-        )
-        return RunConfig(
-            seed=self.random_state, network=network, recipe=recipe, data=data, flat=flat, nonlinearity=found, versions=versions(),
-            machine=machine(),
-        )  # fmt: skip
+        return plan(self, series, flat=flat)
 
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""

@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from separatrix.models.autoregression import carried
 from separatrix.models.forecaster import mean_and_scale
+from separatrix.training.folds import SMALL
 
 THETAS = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 RIDGE = 1e-5  # λ
-SMALL = 0.01  # s.d.; an error this small cannot be told from none, so that an exact sine is linear
 COORDINATES = 8  # of a window, at most
 FOLDS, LEARNED, PROBED = 4, 1500, 80
 SHORTEST = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
@@ -95,7 +95,7 @@ def _local(w: NDArray, y: NDArray, asked: NDArray, truth: NDArray) -> NDArray:
         weight /= weight.sum(1, keepdims=True)
         gram = (weight @ products).reshape(-1, size, size) + ridge
         b = np.linalg.solve(gram, (weight @ (design * y[:, None]))[:, :, None])[:, :, 0]
-        found.append((np.square((b * one).sum(1) - truth) + SMALL**2).sum())
+        found.append((np.square((b * one).sum(1) - truth) + SMALL**2).sum())  # SMALL: an exact sine is linear
     return np.array(found)
 
 

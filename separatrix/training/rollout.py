@@ -4,10 +4,9 @@
     loss = mean over windows of  r log(1 + e / r) + weight * o                                                    (1)
 
 After a context that ends at t the network hears itself for K steps; e is over those, o over the one-step forecasts inside the context.
-Means are over measured values only: a gap is never a target, nor is a row that is hidden to find out later how wrong forecasts of it are
-(`calibration.py`). K grows during the fit, since a network that cannot forecast one step
-learns nothing from its fortieth. The logarithm keeps a window that has lost the data (e far above r) from drowning the gradient of those
-that have not: in a chaotic series some always have.
+Means are over measured values only: a gap is never a target, nor is a row that is left out to find out later how wrong forecasts of it are
+(`folds.py`). K grows during the fit, since a network that cannot forecast one step learns nothing from its fortieth. The logarithm keeps a
+window that has lost the data (e far above r) from drowning the gradient of those that have not: in a chaotic series some always have.
 
 Paper    Bengio et al. 2015, arXiv:1506.03099 (why one's own outputs must be heard in training); Mikhaeil et al. 2022, arXiv:2110.07238
          (why the gradient through a chaotic free run must be cut at about the predictability time).

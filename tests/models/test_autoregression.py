@@ -1,5 +1,6 @@
 """The linear part of a forecaster: ridge regression on the delay window, its ridge chosen as if every row had been left out once."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,23 @@ def test_a_gap_is_never_a_target_and_holds_the_last_value():
     assert carried(z)[51, 0] == carried(z)[50, 0] == z[49, 0] and carried(z)[50, 1] == z[50, 1]
     assert carried(torch.tensor([[torch.nan], [2.0], [torch.nan]])).flatten().tolist() == [0.0, 2.0, 2.0]
     assert torch.isfinite(found.weight).all() and torch.isfinite(found.limit).all()
+
+
+@pytest.mark.parametrize("channels, lags", [(1, 1), (1, 5), (2, 1), (2, 3)])
+def test_its_transition_is_how_windows_move(channels, lags):
+    z = noisy(C=channels)
+    linear = RidgeAutoregression(channels, lags).double().fit(z)
+    rows = z[40 : 40 + lags]
+    after = torch.cat([rows, linear.free_run(rows[None], 7)[0]])[-lags:]
+    still = torch.linalg.solve(torch.eye(channels, dtype=z.dtype) - linear.weight.view(channels, channels, lags).sum(2), linear.bias)
+    transition, h = linear.transition(rows), rows.T.flatten() - still.repeat_interleave(lags)
+    if channels == 1:  # a companion matrix holds the same numbers in another basis
+        roots = torch.tensor(np.roots([1, *(-linear.weight[0].flip(0)).tolist()]))
+        assert distance(transition.spectrum().flatten().abs().sort().values, roots.abs().sort().values) < 1e-9
+    else:
+        for _ in range(7):
+            h = transition.apply(h[None, None])[0, 0]
+        assert distance(h + still.repeat_interleave(lags), after.T.flatten()) < 1e-9
 
 
 def test_it_never_leaves_its_limits_and_reads_no_marks():

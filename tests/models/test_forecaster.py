@@ -280,6 +280,13 @@ def test_walk_visits_the_layers_along_the_data():
     assert [visit.name for visit in network("ensemble").walk(x)] == ["member0.layer0", "member1.layer0", "member2.layer0"]
 
 
+def test_a_walk_shows_the_linear_part_and_no_network_that_nobody_hears():
+    model, x = network("linear"), series()
+    seen = [visit.name for visit in model.walk(x)]
+    assert seen[0] == "linear" and len(seen) > 1
+    assert [visit.name for visit in model.keep_share(0.0).walk(x)] == ["linear"]
+
+
 def test_scale_leaves_gaps_out_and_keeps_constants():
     model = ForecastModel(2, Pointwise(8))
     model.measure_scale(torch.tensor([[1.0, 5.0], [torch.nan, 5.0], [3.0, 5.0]]))

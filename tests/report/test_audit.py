@@ -13,7 +13,6 @@ from separatrix.data import Series
 from separatrix.report.audit import EVIDENCE, REPORT, audit
 from separatrix.report.measure import longrun
 from separatrix.training import Forecaster
-from separatrix.training.calibration import FOLDS
 
 STEPS = 2000
 rng = np.random.default_rng(0)
@@ -99,7 +98,7 @@ def test_the_interval_is_counted_against_what_came(plain):
     inside = numbers["rows inside the 90% interval"]
     assert inside["kind"] == "measured" and inside["value"] == ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
     hidden = numbers["NMSE over 40 steps on hidden rows"]
-    each = forecaster.errors[:, :40, 0].reshape(FOLDS, -1).square().mean(1) / WAVE[:400].var()
+    each = forecaster.errors[:, :, :40, 0].square().mean((1, 2)) / WAVE[:400].var()
     assert hidden["value"] == pytest.approx(float(each.mean()), rel=1e-6)
     assert (hidden["low"], hidden["high"]) == pytest.approx((float(each.min()), float(each.max())), rel=1e-6)
     assert "the interval that should hold 90% of the rows" in path.read_text()

@@ -10,7 +10,8 @@ from torch import Generator
 from separatrix.data import Series
 from separatrix.files import save_tensors
 from separatrix.training import Forecaster
-from separatrix.training.calibration import ERRORS, FOLDS, LEADS, ORIGINS, folds, half_widths, out_of_fold, without
+from separatrix.training.calibration import ERRORS, half_widths
+from separatrix.training.folds import FOLDS, LEADS, ORIGINS, folds, out_of_fold, without
 from separatrix.training.networks import build
 
 TINY = dict(steps=6, horizon=4, lags=3, d_model=8, members=2)
@@ -51,14 +52,14 @@ def test_an_error_is_that_of_a_network_that_left_the_fold_out():
     model.measure_scale(values)
     networks = [model.alone(i) for i in range(FOLDS)]
     found = out_of_fold(networks, values, hidden, config.recipe.context)
-    assert found.shape == (FOLDS * count, leads, 1) and leads <= LEADS
+    assert found.shape == (FOLDS, count, leads, 1) and leads <= LEADS
     for i, rows in enumerate(hidden):
         for row, start in ((0, rows.start), (count - 1, rows.stop - leads)):
             heard = values[None, start - config.recipe.context : start]
             with torch.no_grad():
                 said, _ = networks[i].free_run(heard, leads)
             expected = (values[start : start + leads] - said[0]).abs()
-            torch.testing.assert_close(found[i * count + row], expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+            torch.testing.assert_close(found[i, row], expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 def test_the_linear_part_of_a_fold_leaves_it_out_too():
@@ -83,7 +84,7 @@ def test_every_model_has_an_interval_and_keeps_its_forecast(mixer, members):
 
 
 def test_without_a_calibration_there_is_no_interval():
-    forecaster = Forecaster("gru", **TINY)
+    forecaster = Forecaster("gru", **TINY, linear=False)
     for call in (lambda: forecaster.predict_interval(3), lambda: forecaster.calibrate(wave())):
         with pytest.raises(ValueError, match="not fitted"):
             call()
@@ -134,7 +135,7 @@ def test_intervals_hold_where_the_fitted_rows_flatter():
     networks, values = [forecaster.model.alone(i) for i in range(2)], torch.tensor(x[:, None])
 
     def first_error(errors):
-        return float(errors[:, 0].square().mean().sqrt())
+        return float(errors[:, :, 0].square().mean().sqrt())
 
     fitted, new = (first_error(out_of_fold(networks, values, [rows, rows], 40)) for rows in (range(40, 249), range(260, 480)))
     assert fitted < 0.75 * new and abs(first_error(forecaster.errors) - new) < 0.25 * new
@@ -148,7 +149,7 @@ def test_intervals_hold_where_the_fitted_rows_flatter():
 
 def test_errors_are_kept_with_the_run_until_it_is_fitted_anew(tmp_path):
     x = wave()
-    forecaster = Forecaster("gru", **TINY).fit(x, folder=tmp_path)
+    forecaster = Forecaster("gru", **TINY, linear=False).fit(x, folder=tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
     forecaster.calibrate(x, folder=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == before | {ERRORS}
@@ -157,15 +158,15 @@ def test_errors_are_kept_with_the_run_until_it_is_fitted_anew(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(loaded.predict_interval(9), forecaster.predict_interval(9)))
     forecaster.fit(x, folder=tmp_path)
     assert Forecaster.load(tmp_path).errors is None
-    save_tensors(tmp_path / ERRORS, {"errors": torch.ones(3, 2)}, {})
+    save_tensors(tmp_path / ERRORS, {"errors": torch.ones(3, 2, 1)}, {})
     with pytest.raises(ValueError, match="does not hold the errors of this run"):
         Forecaster.load(tmp_path)
 
 
 def test_a_calibration_that_was_stopped_goes_on(tmp_path):
     x, steps = wave(), 60
-    forecaster = Forecaster("mlp", **{**TINY, "steps": steps}).fit(x, folder=tmp_path)
-    whole = forecaster.calibrate(x).errors
+    forecaster = Forecaster("mlp", **{**TINY, "steps": steps}, linear=False).fit(x, folder=tmp_path)
+    whole = Forecaster.load(tmp_path).calibrate(x).errors
     for step in forecaster.calibrating(x, folder=tmp_path):
         if step.step == 55:
             break
@@ -178,11 +179,11 @@ def test_a_calibration_that_was_stopped_goes_on(tmp_path):
 
 def test_a_fit_forgets_the_calibration_under_way_of_the_one_before(tmp_path):
     x = wave()
-    forecaster = Forecaster("mlp", **{**TINY, "steps": 60}).fit(x, folder=tmp_path)
+    forecaster = Forecaster("mlp", **{**TINY, "steps": 60}, linear=False).fit(x, folder=tmp_path)
     for step in forecaster.calibrating(x, folder=tmp_path):
         if step.step == 55:
             break
-    other = Forecaster("mlp", **{**TINY, "steps": 60, "lags": 4}).fit(x, folder=tmp_path)
+    other = Forecaster("mlp", **{**TINY, "steps": 60, "lags": 4}, linear=False).fit(x, folder=tmp_path)
     seen = []
     other.calibrate(x, folder=tmp_path, on_step=lambda step: seen.append(step.step))
     assert seen[0] == 1

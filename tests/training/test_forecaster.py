@@ -246,3 +246,13 @@ def test_it_is_the_package_s_forecaster_and_says_nothing():
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}, check=True
     )
     assert done.stdout == "" and done.stderr == ""
+
+
+def test_a_plan_is_for_one_series():
+    forecaster = Forecaster("gru", **TINY)
+    config = forecaster.plan(Series.from_array(signal()))
+    for _ in forecaster.fitting(signal(), config=config):
+        pass
+    assert np.array_equal(forecaster.predict(3), Forecaster("gru", **TINY).fit(signal()).predict(3))
+    with pytest.raises(ValueError, match="config is a plan for 60 other rows"):
+        next(forecaster.fitting(signal(70), config=config))

@@ -27,7 +27,7 @@ from separatrix.report.verdict import Horizon
 from separatrix.stability import Horizon as MeasuredHorizon
 from separatrix.stability import Number, forecast_horizon
 from separatrix.tasks.baselines import Autoregression, seasonal
-from separatrix.training.calibration import FOLDS, half_widths
+from separatrix.training.calibration import half_widths
 
 COVERAGE = 0.9  # of the interval that is drawn
 LOST = 0.5  # standard deviations: a forecast farther off is lost
@@ -182,8 +182,7 @@ def hidden(subject: Subject, steps: int) -> Hidden | None:
         width = half_widths(errors, COVERAGE, steps)[:, subject.channel].numpy()
     except ValueError:
         return None
-    each = errors[..., subject.channel].reshape(FOLDS, -1, errors.shape[1])
-    return Hidden(each.numpy(), width, COVERAGE)
+    return Hidden(errors[..., subject.channel].numpy(), width, COVERAGE)
 
 
 def states_at(model: ForecastModel, values: Tensor, origins: Sequence[int]) -> list[State]:
