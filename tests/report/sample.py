@@ -69,8 +69,8 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     run = lorenz(100, model_rho, path[last - 1])[:, 0]
     long = lorenz(4000, model_rho, path[last - 1])[:, 0]
     variance = float(data.var())
-    made = Made("Lorenz x, 4000 samples every 0.05", steps=4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
     call = "separatrix.stability.something(model.as_system())"
+    made = Made("Lorenz x, 4000 samples every 0.05", call, 4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
     reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"))
     rivals = [
         Rival("AR(20)", autoregression(data[:last], 100), 0.1),
@@ -83,14 +83,13 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         run,
         data[last - 30 : last],
         rivals,
-        variance=variance,
+        variance=float(data[last : last + 100].var()),
         spread=variance**0.5,
         horizon=reach,
         origin=last,
         name="x",
         unit="sample",
         made=made,
-        call=call,
     )
     shared, own = overlaps(data, long, 2)
     rng = np.random.default_rng(0)
@@ -98,7 +97,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     gates = np.exp(-np.exp(rng.normal(-2.5, 1.2, (500, 32)))) + 0j
     layers = [Layer("block 0: S4D", rings, False), Layer("block 1: Mamba", gates, True)]
     longest = Number(float(max(lasting(layer.values).max() for layer in layers)), "measured", unit="sample")
-    eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made, call=call)
+    eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made)
     curves = [parting(data), parting(long)]
     a, b = (Number(float(np.polyfit(np.arange(5, 30), c[5:30], 1)[0]), "estimated", 0.03, 0.06, "per sample") for c in curves)
     growth = divergence(
@@ -106,7 +105,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         numbers={"largest exponent of the data": a, "largest exponent of the model": b},
         unit="sample",
         made=made,
-        call=call,
     )
     ends = np.unique(np.geomspace(20, len(long), 60).astype(int))
     starts = np.r_[0, ends[:-1]]
@@ -122,7 +120,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         name="x",
         unit="step",
         made=made,
-        call=call,
     )
     edges = np.linspace(-20, 20, 41)
     bars = [np.histogram(s, edges, density=True)[0] for s in (data, long)]
@@ -133,7 +130,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         title="The long run takes the values of the data as often",
         name="x",
         made=made,
-        call=call,
     )
     from scipy.signal import welch
 
@@ -148,7 +144,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         unit="sample",
         cycle=(PERIOD, "turn"),
         made=made,
-        call=call,
     )
     leads = np.arange(1, 101)
     curve = 1.4 * (1 - np.exp(-leads / 60)) ** 1.5
@@ -162,7 +157,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         origins=20,
         unit="sample",
         made=made,
-        call=call,
     )
     spans = memory(
         [layer.name for layer in layers],
@@ -170,7 +164,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         numbers={"longest": longest},
         unit="sample",
         made=made,
-        call=call,
         cycle=(PERIOD, "turn"),
     )
     spectrum_of_exponents = exponents(
@@ -180,7 +173,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         settled=True,
         unit="sample",
         made=made,
-        call=call,
     )
     steps = np.arange(1, 401)
     loss = np.exp(-steps / 120) * (1 + 0.2 * rng.normal(size=400)).clip(0.4) + 0.02
@@ -190,7 +182,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         turn=140,
         numbers={"final loss": Number(float(loss[-1]), "measured")},
         made=made,
-        call=call,
     )
     criteria = [
         Criterion(
@@ -224,7 +215,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         free,
         holds,
         bound,
-        portrait(data, long, 2, shared=shared, own=own, name="x", unit="sample", made=made, call=call),
+        portrait(data, long, 2, shared=shared, own=own, name="x", unit="sample", made=made),
         hist,
         spec,
         growth,

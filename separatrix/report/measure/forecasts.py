@@ -63,8 +63,11 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         reach = Horizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
     if len(kept) > 1:
         where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
-        made = Made(f"{inputs}; {where}", steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
+        call = "separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)"
+        made = Made(f"{inputs}; {where}", call, steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
         extra.append(_over_origins(subject, reach, lasting, made))
+    call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
+    made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
     first = free_run(
         truth[0],
         ours[0],
@@ -76,8 +79,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         origin=origins[0],
         name=subject.name,
         unit=subject.unit,
-        made=Made(inputs, steps, subject.seed, subject.dtype, seconds, f"from row {origins[0]:,}, fed with its own output"),
-        call="separatrix.Forecaster.load(RUN).predict(steps)",
+        made=made,
         alone=alone(subject.model, subject.values[: origins[0]], steps, subject.channel),
         hidden=hidden(subject, steps),
     )
@@ -160,7 +162,6 @@ def _over_origins(subject: Subject, reach: Horizon, lasting: dict[str, MeasuredH
         origins=len(error),
         unit=subject.unit,
         made=made,
-        call="separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)",
     )
 
 

@@ -33,7 +33,8 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
         raise ValueError(f"the longest stretch without a gap has {len(data)} rows: too few for a portrait, which takes {FEWEST}.")
     delay = 1 if subject.cycle is None else max(1, round(subject.cycle[0] / 4))
     shared, own = overlaps(data, run, delay)
-    made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)
+    call = "separatrix.report.sections.portrait.overlaps(data, run, delay)"
+    made = Made(subject.inputs, call, len(run), subject.seed, "float64", time.perf_counter() - began)
     finding = portrait(
         data,
         run,
@@ -43,7 +44,6 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
         name=subject.name,
         unit=subject.unit,
         made=made,
-        call="separatrix.report.sections.portrait.overlaps(data, run, delay)",
     )
     how = f"{shared.how}; over the overlap of the data's own halves"
     ratio = None if own.value < TELLING else replace(shared.scaled(1 / own.value, ""), how=how)
@@ -63,13 +63,13 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
     found = character(subject.data, torch.from_numpy(run))
     made = Made(
         subject.inputs,
+        "separatrix.stability.character(data, run)",
         len(run),
         subject.seed,
         "float64",
         time.perf_counter() - began,
         "the data in 4 pieces, the run in up to 16 of the same length",
     )
-    call = "separatrix.stability.character(data, run)"
     values, rhythm, remembered = against(found.values), against(found.rhythm), against(found.memory)
     same, other, far = "are the data's", "are not quite the data's", "as far from the data as its own pieces are"
     one = histogram(
@@ -78,7 +78,6 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         found.histogram_run.numpy(),
         name=subject.name,
         made=made,
-        call=call,
         title=f"The values of the long run {same if values.value <= NEAR else other}: {_times(values)} {far}",
         numbers={
             "distance of values, run to data": found.values.distance,
@@ -93,7 +92,6 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         unit=subject.unit,
         cycle=subject.cycle,
         made=made,
-        call=call,
         title=f"The rhythms of the long run {same if rhythm.value <= NEAR else other}: {_times(rhythm)} {far}",
         numbers={
             "distance of spectra, run to data": found.rhythm.distance,

@@ -64,6 +64,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         numbers["spread of the long run, model / data"] = spread
     made = Made(
         subject.inputs,
+        f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
         steps,
         subject.seed,
         "float32",
@@ -78,7 +79,6 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         name=subject.name,
         unit="step",
         made=made,
-        call=f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
         text=text,
     )
     return LongRun(finding, finite, criterion, escape, steps)

@@ -28,7 +28,6 @@ def bounded(
     name: str,
     unit: str,
     made: Made,
-    call: str,
     text: str = "",
 ) -> Finding:
     """The envelope of the long run.    low, high [blocks] extremes of each block, steps [blocks] where it ends, data (lowest, highest)"""
@@ -76,7 +75,6 @@ def bounded(
         numbers,
         made,
         "A measurement from one start, not a proof: another start or a longer run may still leave.",
-        call,
         Picture(
             (draw("bounded", paint, height=190, right=66),),
             alt,

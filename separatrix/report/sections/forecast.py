@@ -70,7 +70,6 @@ def free_run(
     name: str,
     unit: str,
     made: Made,
-    call: str,
     alone: NDArray | None = None,
     hidden: Hidden | None = None,
 ) -> Finding:
@@ -161,7 +160,6 @@ def free_run(
         made,
         "One stretch from one origin: a lucky or an unlucky place moves these numbers."
         + (" The section on the horizon repeats it from other origins." if several else ""),
-        call,
         Picture((trace, grown), alt, caption, switches),
         text,
     )

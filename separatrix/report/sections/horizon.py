@@ -31,7 +31,6 @@ def horizon(
     origins: int,
     unit: str,
     made: Made,
-    call: str,
 ) -> Finding:
     """Error against lead time over many origins.
 
@@ -83,7 +82,6 @@ def horizon(
         numbers,
         made,
         "The horizon belongs to this series and this error limit. Origins close to each other are not independent.",
-        call,
         Picture(
             (draw("horizon", paint, height=220, right=66),),
             alt,

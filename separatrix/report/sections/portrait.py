@@ -65,9 +65,7 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]
     )
 
 
-def portrait(
-    data: NDArray, model: NDArray, delay: int, *, shared: Number, own: Number, name: str, unit: str, made: Made, call: str
-) -> Finding:
+def portrait(data: NDArray, model: NDArray, delay: int, *, shared: Number, own: Number, name: str, unit: str, made: Made) -> Finding:
     """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units"""
     count = min(len(data), len(model))
     known = data[np.isfinite(data)]
@@ -115,7 +113,6 @@ def portrait(
         {"overlap of delay portraits, model and data": shared, "overlap of delay portraits, two halves of the data": own},
         made,
         "A portrait shows where a system is, not when: two different clocks can draw the same picture. The spectrum tells them apart.",
-        call,
         Picture(
             panels,
             alt,

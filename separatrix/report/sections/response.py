@@ -28,7 +28,6 @@ def response(
     numbers: Mapping[str, Number],
     unit: str,
     made: Made,
-    call: str,
 ) -> Finding:
     """influence [lags] of a value that long ago on the next forecast; faded: the lag after which less than one percent is left"""
     unfinished = faded.low is not None and faded.value == faded.low
@@ -57,7 +56,6 @@ def response(
         numbers,
         made,
         "Derivatives at the data say nothing about large changes, and the gain is the largest found, not the largest there is.",
-        call,
         Picture(
             (draw("response", paint, height=180, right=72),),
             f"Influence of a past value on the next forecast against its age, on a logarithmic axis. {title}.",

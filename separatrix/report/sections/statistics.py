@@ -15,7 +15,7 @@ from separatrix.stability.number import Number
 
 
 def histogram(
-    edges: NDArray, data: NDArray, model: NDArray, *, numbers: Mapping[str, Number], title: str, name: str, made: Made, call: str
+    edges: NDArray, data: NDArray, model: NDArray, *, numbers: Mapping[str, Number], title: str, name: str, made: Made
 ) -> Finding:
     """Densities on shared bins.    edges [n+1], data, model [n]"""
 
@@ -38,7 +38,6 @@ def histogram(
         numbers,
         made,
         "The order of the values plays no role here: a shuffled series has the same histogram.",
-        call,
         Picture(
             (draw("histogram", paint, height=150, left=14, top=6),),
             f"Histogram of the long run over that of the data. {title}.",
@@ -64,7 +63,6 @@ def spectrum(
     unit: str,
     cycle: tuple[float, str] | None,
     made: Made,
-    call: str,
 ) -> Finding:
     """Power spectra, as a share of the variance.    frequency [n] in cycles per `unit`, data, model [n]"""
 
@@ -109,7 +107,6 @@ def spectrum(
         numbers,
         made,
         "A spectrum sees linear correlations only: a noise with the same spectrum would pass here and fail elsewhere.",
-        call,
         Picture(
             (draw("spectrum", paint, height=210, right=52),),
             f"Power spectra of data and long run on a logarithmic axis. {title}.",

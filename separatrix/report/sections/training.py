@@ -14,7 +14,7 @@ from separatrix.report.labels import axis_names, beside, powers
 from separatrix.stability.number import Number
 
 
-def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers: Mapping[str, Number], made: Made, call: str) -> Finding:
+def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers: Mapping[str, Number], made: Made) -> Finding:
     """Loss against step.    steps, loss [n]; turn: the step from which the loss runs free"""
     title = f"Training ended after {int(steps[-1]):,} steps"
     scale = "log" if (loss > 0).all() else "linear"  # a constant series is learnt to the last digit
@@ -42,7 +42,6 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
         numbers,
         made,
         "A low training loss is no promise for the free run: that is what the other sections measure.",
-        call,
         Picture(
             (draw("training", paint, height=190, right=66),),
             f"Training loss against step on a {'logarithmic' if scale == 'log' else 'linear'} axis. {title}.",
