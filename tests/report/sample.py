@@ -7,14 +7,14 @@ import torch
 
 from separatrix.report import Criterion, Evidence, Horizon, Made, Run, judge
 from separatrix.report.finding import Finding
-from separatrix.report.sections.bound import bounded
+from separatrix.report.sections.bound import Envelope, bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.forecast import Rival, free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps, portrait
-from separatrix.report.sections.statistics import histogram, spectrum
+from separatrix.report.sections.statistics import Pair, histogram, spectrum
 from separatrix.report.sections.training import training
 from separatrix.stability import Number, memory_steps
 
@@ -71,7 +71,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     variance = float(data.var())
     call = "separatrix.stability.something(model.as_system())"
     made = Made("Lorenz x, 4000 samples every 0.05", call, 4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
-    reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"))
+    reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"), 20)
     rivals = [
         Rival("AR(20)", autoregression(data[:last], 100), 0.1),
         Rival("seasonal naive", np.resize(data[last - 15 : last], 100), 0.0),
@@ -91,7 +91,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         unit="sample",
         made=made,
     )
-    shared, own = overlaps(data, long, 2)
+    overlap = overlaps(data, long, 2)
     rng = np.random.default_rng(0)
     rings = np.exp(-np.exp(rng.uniform(-7, 0.5, (1, 64)))) * np.exp(1j * np.pi * rng.random((1, 64)) ** 2)
     gates = np.exp(-np.exp(rng.normal(-2.5, 1.2, (500, 32)))) + 0j
@@ -111,21 +111,17 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     extremes = [(long[i:j].min(), long[i:j].max()) for i, j in zip(starts, ends)]
     lows, highs = (np.array(e) for e in zip(*extremes))
     bound = bounded(
-        lows,
-        highs,
-        ends.astype(float) * 25,
+        Envelope(lows, highs, ends.astype(float) * 25),
         (float(data.min()), float(data.max())),
         numbers={"largest excursion": Number(1.02, "measured")},
-        escaped=None if escape is None else (escape.step, escape.where),
+        escape=escape,
         name="x",
-        unit="step",
         made=made,
     )
     edges = np.linspace(-20, 20, 41)
     bars = [np.histogram(s, edges, density=True)[0] for s in (data, long)]
     hist = histogram(
-        edges,
-        *bars,
+        Pair(edges, *bars),
         numbers={"distance": Number(0.04, "measured")},
         title="The long run takes the values of the data as often",
         name="x",
@@ -136,9 +132,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     f, p = welch(data, nperseg=256)
     _, q = welch(long, nperseg=256)
     spec = spectrum(
-        f,
-        p / p.sum(),
-        q / q.sum(),
+        Pair(f, p / p.sum(), q / q.sum()),
         numbers={"distance": Number(0.1, "measured")},
         title="The long run keeps the broad spectrum of the data",
         unit="sample",
@@ -150,12 +144,9 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     holds = horizon(
         reach,
         {"model": curve, "AR(20)": np.minimum(1.0, curve * 3)},
-        leads,
-        spread=(curve * 0.6, np.minimum(curve * 1.5, 1.6)),
+        quartiles=(curve * 0.6, np.minimum(curve * 1.5, 1.6)),
         rivals={"AR(20)": Number(12.0, "estimated", 10, 14, "samples")},
         limit=0.5,
-        origins=20,
-        unit="sample",
         made=made,
     )
     spans = memory(
@@ -196,7 +187,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         ),
         Criterion(
             "overlap of portraits, model / data's own halves",
-            Number(shared.value / own.value, "measured"),
+            Number(overlap.shared.value / overlap.own.value, "measured"),
             "its portrait shares {} times what the data share",
             low=0.7,
             below="it lives elsewhere",
@@ -215,7 +206,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         free,
         holds,
         bound,
-        portrait(data, long, 2, shared=shared, own=own, name="x", unit="sample", made=made),
+        portrait(data, long, 2, overlap, name="x", unit="sample", made=made),
         hist,
         spec,
         growth,

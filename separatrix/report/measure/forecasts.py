@@ -65,7 +65,7 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
         call = "separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)"
         made = Made(f"{inputs}; {where}", call, steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
-        extra.append(_over_origins(subject, reach, lasting, made))
+        extra.append(_over_origins(reach, lasting, made))
     call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
     made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
     first = free_run(
@@ -148,19 +148,16 @@ def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, ori
     return found
 
 
-def _over_origins(subject: Subject, reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
+def _over_origins(reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
     """The section on the horizon: median errors, and the model's quartiles."""
     error = lasting["model"].error.numpy()
-    quartiles = np.quantile(error, [0.25, 0.75], axis=0)
+    low, high = np.quantile(error, [0.25, 0.75], axis=0)
     return horizon(
         reach,
         {who: np.median(np.nan_to_num(found.error.numpy(), posinf=1e9), axis=0) for who, found in lasting.items()},
-        np.arange(1, error.shape[1] + 1),
-        spread=(quartiles[0], quartiles[1]),
+        quartiles=(low, high),
         rivals={who: found.steps for who, found in lasting.items() if who != "model"},
         limit=LOST,
-        origins=len(error),
-        unit=subject.unit,
         made=made,
     )
 
