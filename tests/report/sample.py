@@ -10,12 +10,13 @@ from separatrix.report.finding import Finding
 from separatrix.report.sections.bound import Envelope, bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
-from separatrix.report.sections.forecast import Rival, free_run
+from separatrix.report.sections.forecast import free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps, portrait
 from separatrix.report.sections.statistics import Pair, histogram, spectrum
 from separatrix.report.sections.training import training
+from separatrix.report.stretch import Forecast, Rival, Stretch
 from separatrix.stability import Number, memory_steps
 
 STEP, PERIOD = 0.05, 15.0
@@ -68,7 +69,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     data, last = path[:, 0], 3000
     run = lorenz(100, model_rho, path[last - 1])[:, 0]
     long = lorenz(4000, model_rho, path[last - 1])[:, 0]
-    variance = float(data.var())
     call = "separatrix.stability.something(model.as_system())"
     made = Made("Lorenz x, 4000 samples every 0.05", call, 4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
     reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"), 20)
@@ -78,19 +78,8 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Rival("GRU", lorenz(100, 20.0, path[last - 1])[:, 0], 3.2),
         Rival("MLP", lorenz(100, 26.0, path[last - 1])[:, 0], 2.2),
     ]
-    free = free_run(
-        data[last : last + 100],
-        run,
-        data[last - 30 : last],
-        rivals,
-        variance=float(data[last : last + 100].var()),
-        spread=variance**0.5,
-        horizon=reach,
-        origin=last,
-        name="x",
-        unit="sample",
-        made=made,
-    )
+    stretch = Stretch(data[last - 30 : last], data[last : last + 100], last, "x", "sample", float(data.std()))
+    free = free_run(stretch, Forecast(run), rivals, horizon=reach, made=made)
     overlap = overlaps(data, long, 2)
     rng = np.random.default_rng(0)
     rings = np.exp(-np.exp(rng.uniform(-7, 0.5, (1, 64)))) * np.exp(1j * np.pi * rng.random((1, 64)) ** 2)

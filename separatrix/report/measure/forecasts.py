@@ -20,8 +20,9 @@ from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.measure.rivals import Peer
-from separatrix.report.sections.forecast import Hidden, Rival, free_run
+from separatrix.report.sections.forecast import free_run
 from separatrix.report.sections.horizon import horizon
+from separatrix.report.stretch import LOST, Forecast, Hidden, Rival, Stretch
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Horizon
 from separatrix.stability import Horizon as MeasuredHorizon
@@ -30,7 +31,6 @@ from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.training.calibration import FOLDS, half_widths
 
 COVERAGE = 0.9  # of the interval that is drawn
-LOST = 0.5  # standard deviations: a forecast farther off is lost
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,13 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         extra.append(_over_origins(reach, lasting, made))
     call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
     made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
+    heard = subject.line[: origins[0]]
     first = free_run(
-        truth[0],
-        ours[0],
-        subject.line[max(0, origins[0] - max(10, steps // 3)) : origins[0]],
+        Stretch(heard[-max(10, steps // 3) :], truth[0], origins[0], subject.name, subject.unit, subject.spread),
+        Forecast(ours[0], alone(subject.model, subject.values[: origins[0]], steps, subject.channel), hidden(subject, steps)),
         [Rival(rival.name, rival.forecasts[0], note=rival.note) for rival in rivals],
-        variance=float(np.nanvar(truth[0])) or 1.0 if np.isfinite(truth[0]).any() else 1.0,
-        spread=subject.spread,
         horizon=reach if kept else None,
-        origin=origins[0],
-        name=subject.name,
-        unit=subject.unit,
         made=made,
-        alone=alone(subject.model, subject.values[: origins[0]], steps, subject.channel),
-        hidden=hidden(subject, steps),
     )
     nmse = next(iter(first.numbers.values()))
     scored = [(rival.name, first.numbers[f"NMSE of {rival.name}"].value) for rival in rivals]
