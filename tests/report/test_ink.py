@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from separatrix.report.ink import DATA, Panel, cells, draw, reading
-from separatrix.report.labels import axis_names, beside, power, powers, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, power, powers, whole_steps
 from separatrix.report.stretch import Stretch
 
 
@@ -97,7 +97,7 @@ def test_names_at_line_ends_do_not_touch():
     def paint(axes) -> None:
         axes.set_ylim(0, 1)
         axes.set_xlim(0, 1)
-        beside(axes, 1.0, [(name, 0.5, DATA, "halo") for name in "abcd"])
+        beside(axes, 1.0, [Label(name, 0.5, DATA) for name in "abcd"])
         places.extend(text.get_position()[1] for text in axes.texts)
 
     draw("names", paint, height=200)

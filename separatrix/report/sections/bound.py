@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain
 from separatrix.report.ink import DATA, INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers, room
+from separatrix.report.labels import Label, axis_names, beside, powers, room
 from separatrix.report.verdict import Escape
 from separatrix.stability.number import Number
 
@@ -66,9 +66,9 @@ def bounded(
             axes,
             float(steps[-1]),
             [
-                ("of data", sum(data) / 2, DATA, "halo-data2"),  # from below; equal heights keep this order
-                ("range", sum(data) / 2, DATA, "halo-data"),
-                ("model", float(highs[-1]), MODEL, "halo-model"),
+                Label("of data", sum(data) / 2, DATA, "halo-data2"),  # from below; equal heights keep this order
+                Label("range", sum(data) / 2, DATA, "halo-data"),
+                Label("model", float(highs[-1]), MODEL, "halo-model"),
             ],
         )
         powers(axes, "x")

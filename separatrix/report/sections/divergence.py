@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside
+from separatrix.report.labels import Label, axis_names, beside
 from separatrix.stability.number import Number
 
 
@@ -64,7 +64,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
             axes,
             last,
             [
-                (f"{who} {_brief(g.exponent)}", float(g.log_distance[-1]), DATA if who == "data" else MODEL, f"halo-{who}")
+                Label(f"{who} {_brief(g.exponent)}", float(g.log_distance[-1]), DATA if who == "data" else MODEL, f"halo-{who}")
                 for who, g in named.items()
             ],
         )

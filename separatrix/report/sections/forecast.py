@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DASHES, DATA, FAINT, INK, MODEL, RIVAL, draw, reading
-from separatrix.report.labels import axis_names, beside, name_line, powers, room, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, name_line, powers, room, whole_steps
 from separatrix.report.stretch import Forecast, Rival, Stretch
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
@@ -134,28 +134,18 @@ def _trace(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[Ri
     elif forecast.alone is not None:
         axes.plot(after, np.clip(forecast.alone, *axes.get_ylim()).T, color=MODEL, lw=0.7, alpha=0.35)
     axes.plot(after, guess, color=MODEL, lw=1.4)
-    ends = [
-        ("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),
-        ("model", guess[-1], MODEL, "halo-model"),
-    ]
-    ends += [
-        (r.name, float(np.clip(r.forecast[-1], *axes.get_ylim())), RIVAL, f"rival-{i}-name" + ("" if r.name == shown else "-off"))
+    names = [
+        Label(r.name, float(np.clip(r.forecast[-1], *axes.get_ylim())), RIVAL, f"rival-{i}-name" + ("" if r.name == shown else "-off"))
         for i, r in enumerate(rivals)
-        if r.name == shown
     ]
-    beside(axes, n, ends)
-    for i, rival in enumerate(rivals):
-        if rival.name != shown:
-            name_line(
-                axes,
-                n,
-                float(np.clip(rival.forecast[-1], *axes.get_ylim())),
-                rival.name,
-                RIVAL,
-                dx=6,
-                bold=False,
-                gid=f"rival-{i}-name-off",
-            )
+    ends = [
+        Label("data", truth[np.isfinite(truth)][-1] if np.isfinite(truth).any() else 0.0, DATA, "halo-data"),
+        Label("model", guess[-1], MODEL, "halo-model"),
+    ]
+    beside(axes, n, [*ends, *(label for label in names if label.text == shown)])
+    for label in names:
+        if label.text != shown:
+            name_line(axes, n, label, dx=6, bold=False)
     whole_steps(axes)
     axis_names(axes, f"{plural(stretch.unit)} after the last value seen", stretch.name, rise=22)  # above "on its own"
     return {"data": reading(np.concatenate([before, after]), np.concatenate([past, truth])), "model": reading(after, guess)} | {
@@ -180,6 +170,6 @@ def _errors(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[R
         axes.plot(steps[: len(expected)], np.clip(expected, 1e-5, 1e3), color=MODEL, lw=1.1, ls=(0, (3, 2)))
     powers(axes, "y")
     whole_steps(axes)
-    beside(axes, n, [(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())])
+    beside(axes, n, [Label(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())])
     axis_names(axes, f"{plural(stretch.unit)} after the last value seen", "NMSE up to there")
     return {who: reading(steps, line) for who, line in lines.items()}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DASHES, INK, MODEL, RIVAL, draw, reading
-from separatrix.report.labels import axis_names, beside, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 
@@ -68,7 +68,7 @@ def horizon(
             axes,
             float(steps[-1]),
             [
-                (who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
+                Label(who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
                 for i, (who, line) in enumerate(curves.items())
             ],
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain
 from separatrix.report.ink import INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, powers, whole_steps
 from separatrix.stability.number import Number
 
 
@@ -43,7 +43,7 @@ def response(
         axes.set_xlim(1, float(lags[seen][-1]) + 1)
         axes.axhline(0.01, color=INK, lw=0.7, ls=(0, (2, 2)))
         axes.set_ylim(max(1e-6, 0.5 * float(share[seen].min())), 2)
-        beside(axes, float(lags[seen][-1]) + 1, [("1 percent", 0.01, INK, "halo-line")])
+        beside(axes, float(lags[seen][-1]) + 1, [Label("1 percent", 0.01, INK, "halo-line")])
         powers(axes, "y")
         whole_steps(axes)
         axis_names(axes, f"{unit}s back".replace("ss ", "s "), "influence on the next forecast")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, name_line, powers
+from separatrix.report.labels import Label, axis_names, beside, name_line, powers
 from separatrix.stability.number import Number
 
 
@@ -75,23 +75,15 @@ def spectrum(shares: Pair, *, numbers: Mapping[str, Number], title: str, unit: s
         axes.set_ylim(max(floor, 1e-5 * top), 4 * top)
         if cycle:
             axes.axvline(1 / cycle[0], color=FAINT, lw=0.8, zorder=0)
-            name_line(
-                axes,
-                1 / cycle[0],
-                2.2 * top,
-                f"one {cycle[1]}, {plain(round(cycle[0], 2))} {plural(unit)}",
-                INK,
-                dx=4,
-                bold=False,
-                gid="halo-cycle",
-            )
+            said = f"one {cycle[1]}, {plain(round(cycle[0], 2))} {plural(unit)}"
+            name_line(axes, 1 / cycle[0], Label(said, 2.2 * top, INK, "halo-cycle"), dx=4, bold=False)
         powers(axes, "y")
         beside(
             axes,
             float(f[-1]),
             [
-                ("data", float(max(d[-1], axes.get_ylim()[0])), DATA, "halo-data"),
-                ("model", float(max(m[-1], axes.get_ylim()[0])), MODEL, "halo-model"),
+                Label("data", float(max(d[-1], axes.get_ylim()[0])), DATA, "halo-data"),
+                Label("model", float(max(m[-1], axes.get_ylim()[0])), MODEL, "halo-model"),
             ],
         )
         axis_names(axes, f"frequency, cycles per {unit}", "power")

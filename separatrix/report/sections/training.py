@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture
 from separatrix.report.ink import INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers
+from separatrix.report.labels import Label, axis_names, beside, powers
 from separatrix.stability.number import Number
 
 
@@ -31,7 +31,7 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
             axes.text(turn, 1.0, " free running", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-after")
         if scale == "log":
             powers(axes, "y")
-        beside(axes, float(steps[-1]), [("loss", float(smooth[-1]), MODEL, "halo-loss")])
+        beside(axes, float(steps[-1]), [Label("loss", float(smooth[-1]), MODEL, "halo-loss")])
         axis_names(axes, "training step", "loss")
         return {"loss": reading(steps, loss)}
 
