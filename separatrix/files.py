@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -39,30 +39,61 @@ def alone_in(folder: Path | None) -> Iterator[None]:
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path` that becomes `path` when the block ends well, and vanishes when it does not."""
+    with _draft(path) as temporary, _named(path):
+        yield temporary
+        _settle(temporary)
+        os.replace(temporary, path)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[str | Path, str]) -> None:
+    """Files that belong together: each is whole on the disk before the first, in this order, takes its name.
+
+    A full disk leaves all as they were; only a process that ends between two names leaves new beside old.
+    """
+    with ExitStack() as stack:
+        drafts = {path: stack.enter_context(_draft(path)) for path in texts}
+        for path, draft in drafts.items():
+            with _named(path):
+                draft.write_text(texts[path], encoding="utf-8")
+                _settle(draft)
+        for path, draft in drafts.items():
+            with _named(path):
+                os.replace(draft, path)
+
+
+@contextmanager
+def _draft(path: str | Path) -> Iterator[Path]:
+    """An empty file beside `path`, gone when the block ends unless it got another name."""
     path = Path(path)
-    try:
+    with _named(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None  # in the caller's words, not by the temporary name
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _settle(temporary: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o644)
+
+
+@contextmanager
+def _named(path: str | Path) -> Iterator[None]:
+    """Errors in the caller's words, not by the temporary name."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

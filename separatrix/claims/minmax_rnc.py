@@ -28,7 +28,7 @@ from separatrix.mixers.initial import linear
 from separatrix.mixers.recurrent import LSTM
 from separatrix.recurrence import OPERATIONS, minmax_scan
 from separatrix.report.ink import DATA, MODEL
-from separatrix.report.labels import axis_names, name_line
+from separatrix.report.labels import Label, axis_names, name_line
 
 WIDTH, SYMBOLS, ASK = 32, 5, 4  # write 0, write 1, ignore 0, ignore 1, ask
 TRAINED, COUNTS, LENGTHS = 64, 4096, (64, 256, 1024, 4096, 65_536)
@@ -145,7 +145,7 @@ def draw(minmax: list[list[float]], lstm: list[list[float]], figure: Figure) -> 
     for runs, colour, name, dy in ((lstm, DATA, "LSTM", -6), (minmax, MODEL, "min-max", 6)):
         for found in runs:
             axes.plot(LENGTHS, found, color=colour, linewidth=1.4, marker="o", markersize=3)
-        name_line(axes, LENGTHS[-1], sum(found[-1] for found in runs) / len(runs), name, colour, dx=6, dy=dy)
+        name_line(axes, LENGTHS[-1], Label(name, sum(found[-1] for found in runs) / len(runs), colour), dx=6, dy=dy)
     axes.set_xscale("log", base=2)
     axes.set_xticks(LENGTHS, [str(length) for length in LENGTHS])
     axes.set_ylim(0.45, 1.03)

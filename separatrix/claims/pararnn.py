@@ -29,7 +29,7 @@ from separatrix.claims.claim import Claim
 from separatrix.data import load
 from separatrix.recurrence import OPERATIONS, Cell, DiagonalGRU, DiagonalLSTM, Solution, cell_scan, newton_scan
 from separatrix.report.ink import DATA, MODEL
-from separatrix.report.labels import axis_names, name_line
+from separatrix.report.labels import Label, axis_names, name_line
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def draw(histories: dict[str, list[float]], figure: Figure) -> None:
         colour = MODEL if "GRU" in name else DATA
         axes.semilogy(range(len(history)), history, dash, color=colour, linewidth=1.4)
         before = name == "LSTM, initialised"  # it ends where the other cell does
-        name_line(axes, len(history) - 1, history[-1], name, colour, ha="right" if before else "left", dx=-6 if before else 4)
+        name_line(axes, len(history) - 1, Label(name, history[-1], colour), ha="right" if before else "left", dx=-6 if before else 4)
     axes.axvline(10, color=DATA, linewidth=0.7)  # the bar
     axes.set_xlim(0, 12)
     axis_names(axes, "iteration", "largest residual")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from separatrix.data import Series
-from separatrix.files import write_text
+from separatrix.files import write_texts
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Run, counted, plain, show
 from separatrix.report.measure.exponents import divergences, own_exponents
@@ -77,9 +77,8 @@ def audit(
         against=fitted,
         progress=lambda done, what: say(share + (1 - share) * done, what),
     )
-    page = build(evidence)
-    write_text(folder / EVIDENCE, json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
-    write_text(folder / REPORT, page)
+    record = json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    write_texts({folder / REPORT: build(evidence), folder / EVIDENCE: record})
     return folder / REPORT
 
 

@@ -34,9 +34,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Made:
-    """How numbers were made: from what, over how many steps, from which seed, in which arithmetic, in how many seconds."""
+    """How numbers were made: from what, by which call, over how many steps, from which seed, in which arithmetic, in how many seconds."""
 
     inputs: str
+    call: str
     steps: int | None = None
     seed: int | None = None
     dtype: str = ""
@@ -54,14 +55,14 @@ class Finding:
     numbers: Mapping[str, Number]
     made: Made
     does_not_say: str
-    call: str
     picture: Picture | None = None
     text: str = ""
 
     def __post_init__(self) -> None:
         if not self.slug or not all(c.isascii() and (c.isalnum() or c == "-") for c in self.slug):
             raise ValueError(f"slug is {self.slug!r}: use letters, digits and hyphens, it becomes an address inside the page.")
-        for name, text in (("title", self.title), ("question", self.question), ("does_not_say", self.does_not_say), ("call", self.call)):
+        words = {"title": self.title, "question": self.question, "does_not_say": self.does_not_say, "call": self.made.call}
+        for name, text in words.items():
             if not text.strip():
                 raise ValueError(f"finding {self.slug!r} has no {name}. Say it: a reader cannot judge a number without it.")
         for name, number in self.numbers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +12,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from matplotlib.transforms import ScaledTranslation
 
 from separatrix.report.ink import RIVAL
+
+
+class Label(NamedTuple):
+    """The name of a line, in its colour, at a height; the page knows it as `gid`."""
+
+    text: str
+    y: float
+    colour: str
+    gid: str = "halo"
 
 
 def room(low: float, high: float, below: float = 0.08, above: float = 0.08) -> tuple[float, float]:
@@ -42,31 +52,18 @@ def whole_steps(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
 
 
-def name_line(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    colour: str,
-    *,
-    ha: str = "left",
-    va: str = "center",
-    bold: bool = True,
-    dx: float = 0,
-    dy: float = 0,
-    gid: str = "halo",
-) -> None:
-    """A direct label: the name of a line, in its colour, beside it, with a rim of paper so that it reads on top of lines."""
+def name_line(axes: Axes, x: float, label: Label, *, ha: str = "left", bold: bool = True, dx: float = 0, dy: float = 0) -> None:
+    """A direct label: the name of a line beside it, with a rim of paper so that it reads on top of lines."""
     axes.annotate(
-        text,
-        (x, y),
+        label.text,
+        (x, label.y),
         (dx, dy),
         textcoords="offset points",
-        color=colour,
+        color=label.colour,
         ha=ha,
-        va=va,
+        va="center",
         weight="bold" if bold else "normal",
-        gid=gid,
+        gid=label.gid,
         annotation_clip=False,
     )
 
@@ -96,15 +93,15 @@ def _ten(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], apart: float = 14) -> None:
-    """Names at the right end of lines, pushed apart where lines end close together.    ends: (name, y, colour, id)"""
+def beside(axes: Axes, x: float, ends: Sequence[Label], apart: float = 14) -> None:
+    """Names at the right end of lines, pushed apart where lines end close together."""
     if not ends:
         return
     axes.get_xlim(), axes.get_ylim()  # matplotlib settles its limits only when asked
     to_units = axes.transData.transform
     bottom, top = axes.bbox.y0 * 72 / axes.figure.dpi, axes.bbox.y1 * 72 / axes.figure.dpi
-    order = sorted(ends, key=lambda end: end[1])
-    wanted = np.array([to_units((x, y))[1] * 72 / axes.figure.dpi for _, y, _, _ in order])
+    order = sorted(ends, key=lambda end: end.y)
+    wanted = np.array([to_units((x, end.y))[1] * 72 / axes.figure.dpi for end in order])
     placed = np.clip(wanted, bottom, top)
     for _ in range(200):  # neighbours push each other apart until nobody touches
         gaps = np.diff(placed)
@@ -114,8 +111,8 @@ def beside(axes: Axes, x: float, ends: Sequence[tuple[str, float, str, str]], ap
             push = (apart - gaps[i]) / 2
             placed[i], placed[i + 1] = placed[i] - push, placed[i + 1] + push
         placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
-    for (text, y, colour, gid), at, want in zip(order, placed, wanted):
-        name_line(axes, x, y, text, colour, dx=6, dy=float(at - want), bold=colour != RIVAL, gid=gid)
+    for end, at, want in zip(order, placed, wanted):
+        name_line(axes, x, end, dx=6, dy=float(at - want), bold=end.colour != RIVAL)
 
 
 def _shift(axes: Axes, dx: float, dy: float) -> ScaledTranslation:

@@ -94,14 +94,6 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
     if np.isfinite(free).any():
         numbers["free-running part, median of the last tenth"] = Number(float(np.nanmedian(free[-max(1, len(free) // 10) :])), "measured")
     network = config.network
-    made = Made(f"{config.data.rows:,} rows of {config.data.name}", int(steps[-1]), config.seed, "float32")
-    return [
-        training(
-            steps,
-            loss,
-            turn=config.recipe.teacher_steps or None,
-            numbers=numbers,
-            made=made,
-            call=f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)",
-        )
-    ]
+    call = f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)"
+    made = Made(f"{config.data.rows:,} rows of {config.data.name}", call, int(steps[-1]), config.seed, "float32")
+    return [training(steps, loss, turn=config.recipe.teacher_steps or None, numbers=numbers, made=made)]

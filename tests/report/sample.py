@@ -7,15 +7,16 @@ import torch
 
 from separatrix.report import Criterion, Evidence, Horizon, Made, Run, judge
 from separatrix.report.finding import Finding
-from separatrix.report.sections.bound import bounded
+from separatrix.report.sections.bound import Envelope, bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
-from separatrix.report.sections.forecast import Rival, free_run
+from separatrix.report.sections.forecast import free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps, portrait
-from separatrix.report.sections.statistics import histogram, spectrum
+from separatrix.report.sections.statistics import Pair, histogram, spectrum
 from separatrix.report.sections.training import training
+from separatrix.report.stretch import Forecast, Rival, Stretch
 from separatrix.stability import Number, memory_steps
 
 STEP, PERIOD = 0.05, 15.0
@@ -68,37 +69,24 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     data, last = path[:, 0], 3000
     run = lorenz(100, model_rho, path[last - 1])[:, 0]
     long = lorenz(4000, model_rho, path[last - 1])[:, 0]
-    variance = float(data.var())
-    made = Made("Lorenz x, 4000 samples every 0.05", steps=4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
     call = "separatrix.stability.something(model.as_system())"
-    reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"))
+    made = Made("Lorenz x, 4000 samples every 0.05", call, 4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
+    reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"), 20)
     rivals = [
         Rival("AR(20)", autoregression(data[:last], 100), 0.1),
         Rival("seasonal naive", np.resize(data[last - 15 : last], 100), 0.0),
         Rival("GRU", lorenz(100, 20.0, path[last - 1])[:, 0], 3.2),
         Rival("MLP", lorenz(100, 26.0, path[last - 1])[:, 0], 2.2),
     ]
-    free = free_run(
-        data[last : last + 100],
-        run,
-        data[last - 30 : last],
-        rivals,
-        variance=variance,
-        spread=variance**0.5,
-        horizon=reach,
-        origin=last,
-        name="x",
-        unit="sample",
-        made=made,
-        call=call,
-    )
-    shared, own = overlaps(data, long, 2)
+    stretch = Stretch(data[last - 30 : last], data[last : last + 100], last, "x", "sample", float(data.std()))
+    free = free_run(stretch, Forecast(run), rivals, horizon=reach, made=made)
+    overlap = overlaps(data, long, 2)
     rng = np.random.default_rng(0)
     rings = np.exp(-np.exp(rng.uniform(-7, 0.5, (1, 64)))) * np.exp(1j * np.pi * rng.random((1, 64)) ** 2)
     gates = np.exp(-np.exp(rng.normal(-2.5, 1.2, (500, 32)))) + 0j
     layers = [Layer("block 0: S4D", rings, False), Layer("block 1: Mamba", gates, True)]
     longest = Number(float(max(lasting(layer.values).max() for layer in layers)), "measured", unit="sample")
-    eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made, call=call)
+    eigen = eigenvalues(layers, numbers={"longest memory": longest}, unit="sample", made=made)
     curves = [parting(data), parting(long)]
     a, b = (Number(float(np.polyfit(np.arange(5, 30), c[5:30], 1)[0]), "estimated", 0.03, 0.06, "per sample") for c in curves)
     growth = divergence(
@@ -106,63 +94,49 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         numbers={"largest exponent of the data": a, "largest exponent of the model": b},
         unit="sample",
         made=made,
-        call=call,
     )
     ends = np.unique(np.geomspace(20, len(long), 60).astype(int))
     starts = np.r_[0, ends[:-1]]
     extremes = [(long[i:j].min(), long[i:j].max()) for i, j in zip(starts, ends)]
     lows, highs = (np.array(e) for e in zip(*extremes))
     bound = bounded(
-        lows,
-        highs,
-        ends.astype(float) * 25,
+        Envelope(lows, highs, ends.astype(float) * 25),
         (float(data.min()), float(data.max())),
         numbers={"largest excursion": Number(1.02, "measured")},
-        escaped=None if escape is None else (escape.step, escape.where),
+        escape=escape,
         name="x",
-        unit="step",
         made=made,
-        call=call,
     )
     edges = np.linspace(-20, 20, 41)
     bars = [np.histogram(s, edges, density=True)[0] for s in (data, long)]
     hist = histogram(
-        edges,
-        *bars,
+        Pair(edges, *bars),
         numbers={"distance": Number(0.04, "measured")},
         title="The long run takes the values of the data as often",
         name="x",
         made=made,
-        call=call,
     )
     from scipy.signal import welch
 
     f, p = welch(data, nperseg=256)
     _, q = welch(long, nperseg=256)
     spec = spectrum(
-        f,
-        p / p.sum(),
-        q / q.sum(),
+        Pair(f, p / p.sum(), q / q.sum()),
         numbers={"distance": Number(0.1, "measured")},
         title="The long run keeps the broad spectrum of the data",
         unit="sample",
         cycle=(PERIOD, "turn"),
         made=made,
-        call=call,
     )
     leads = np.arange(1, 101)
     curve = 1.4 * (1 - np.exp(-leads / 60)) ** 1.5
     holds = horizon(
         reach,
         {"model": curve, "AR(20)": np.minimum(1.0, curve * 3)},
-        leads,
-        spread=(curve * 0.6, np.minimum(curve * 1.5, 1.6)),
+        quartiles=(curve * 0.6, np.minimum(curve * 1.5, 1.6)),
         rivals={"AR(20)": Number(12.0, "estimated", 10, 14, "samples")},
         limit=0.5,
-        origins=20,
-        unit="sample",
         made=made,
-        call=call,
     )
     spans = memory(
         [layer.name for layer in layers],
@@ -170,7 +144,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         numbers={"longest": longest},
         unit="sample",
         made=made,
-        call=call,
         cycle=(PERIOD, "turn"),
     )
     spectrum_of_exponents = exponents(
@@ -180,7 +153,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         settled=True,
         unit="sample",
         made=made,
-        call=call,
     )
     steps = np.arange(1, 401)
     loss = np.exp(-steps / 120) * (1 + 0.2 * rng.normal(size=400)).clip(0.4) + 0.02
@@ -190,7 +162,6 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         turn=140,
         numbers={"final loss": Number(float(loss[-1]), "measured")},
         made=made,
-        call=call,
     )
     criteria = [
         Criterion(
@@ -205,7 +176,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         ),
         Criterion(
             "overlap of portraits, model / data's own halves",
-            Number(shared.value / own.value, "measured"),
+            Number(overlap.shared.value / overlap.own.value, "measured"),
             "its portrait shares {} times what the data share",
             low=0.7,
             below="it lives elsewhere",
@@ -224,7 +195,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         free,
         holds,
         bound,
-        portrait(data, long, 2, shared=shared, own=own, name="x", unit="sample", made=made, call=call),
+        portrait(data, long, 2, overlap, name="x", unit="sample", made=made),
         hist,
         spec,
         growth,

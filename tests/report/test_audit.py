@@ -1,6 +1,7 @@
 """From a run folder to its report, on runs that take a second to make: every kind of data and of layer gets a page."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from html import unescape
@@ -69,6 +70,22 @@ def test_an_audit_is_the_same_twice(plain):
     path, first, _ = plain
     audit(path.parent, series(), ahead=40, steps=STEPS)
     assert json.loads((path.parent / EVIDENCE).read_text())["numbers"] == first["numbers"]
+
+
+def test_a_full_disk_leaves_the_old_page_beside_the_old_record(plain, monkeypatch, tmp_path):
+    folder = shutil.copytree(plain[0].parent, tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    room, sync = iter([True]), os.fsync
+
+    def full(handle):
+        if not next(room, False):
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=EVIDENCE):
+        audit(folder, series(), ahead=30, steps=STEPS)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_the_scored_forecast_is_what_predict_gives(plain):

@@ -71,14 +71,22 @@ def test_json_cannot_leave_its_element():
 
 
 def finding(**changed):
-    given_ = dict(slug="x", title="A is 3", question="Is A 3?", numbers={}, made=Made("data"), does_not_say="nothing about B", call="a()")
+    given_ = dict(slug="x", title="A is 3", question="Is A 3?", numbers={}, made=Made("data", "a()"), does_not_say="nothing about B")
     return Finding(**(given_ | changed))
 
 
-@pytest.mark.parametrize("missing", ["title", "question", "does_not_say", "call"])
-def test_a_finding_without_its_words_is_refused(missing):
+@pytest.mark.parametrize(
+    ("missing", "without"),
+    [
+        ("title", {"title": " "}),
+        ("question", {"question": " "}),
+        ("does_not_say", {"does_not_say": " "}),
+        ("call", {"made": Made("data", " ")}),
+    ],
+)
+def test_a_finding_without_its_words_is_refused(missing, without):
     with pytest.raises(ValueError, match=missing):
-        finding(**{missing: " "})
+        finding(**without)
 
 
 def test_a_finding_takes_numbers_with_a_kind_only():
@@ -106,4 +114,4 @@ def test_portraits_do_not_know_the_unit(unit):
     ],
 )
 def test_an_exponent_counts_with_its_interval_or_as_it_is(largest, says):
-    assert says in exponents([largest], estimate=None, numbers={}, settled=True, unit="step", made=Made("data"), call="a()").title
+    assert says in exponents([largest], estimate=None, numbers={}, settled=True, unit="step", made=Made("data", "a()")).title

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from separatrix.report.ink import DATA, Panel, cells, draw, reading
-from separatrix.report.labels import axis_names, beside, power, powers, whole_steps
-from separatrix.report.sections.forecast import leaves, nmse
+from separatrix.report.labels import Label, axis_names, beside, power, powers, whole_steps
+from separatrix.report.stretch import Stretch
 
 
 def test_the_callers_matplotlib_is_neither_used_nor_changed():
@@ -97,7 +97,7 @@ def test_names_at_line_ends_do_not_touch():
     def paint(axes) -> None:
         axes.set_ylim(0, 1)
         axes.set_xlim(0, 1)
-        beside(axes, 1.0, [(name, 0.5, DATA, "halo") for name in "abcd"])
+        beside(axes, 1.0, [Label(name, 0.5, DATA) for name in "abcd"])
         places.extend(text.get_position()[1] for text in axes.texts)
 
     draw("names", paint, height=200)
@@ -114,10 +114,15 @@ def test_a_reading_keeps_the_digits_that_change():
     assert reading([1, 2, 3], [0.123456, -1.0, 1.0])[1][0] == 0.1235
 
 
+def stretch(*truth: float) -> Stretch:
+    return Stretch(np.zeros(3), np.array(truth), 3, "x", "sample", spread=1.0)
+
+
 def test_errors_skip_what_was_not_measured():
-    truth = np.array([1.0, np.nan, 3.0])
-    assert nmse(np.array([1.0, 99.0, 4.0]), truth, 2.0) == 0.25
-    assert np.isnan(nmse(np.zeros(2), np.array([np.nan, np.nan]), 1.0))
-    assert leaves(np.array([1.0, 99.0, 3.1]), truth, 1.0) is None
-    assert leaves(np.array([1.0, 99.0, 4.0]), truth, 1.0) == 2
-    assert leaves(np.array([np.inf, 0.0, 0.0]), np.zeros(3), 1.0) == 0
+    gap, still, nothing = stretch(1.0, np.nan, 5.0), stretch(0.0, 0.0, 0.0), stretch(np.nan, np.nan)
+    assert gap.nmse(np.array([1.0, 99.0, 7.0])) == 0.5
+    assert list(gap.grown(np.array([1.0, 99.0, 7.0]))) == [0.0, 0.0, 0.5]
+    assert list(still.grown(np.ones(3))) == [1.0, 1.0, 1.0] and np.isnan(nothing.nmse(np.zeros(2)))
+    assert gap.leaves(np.array([1.0, 99.0, 5.1])) is None
+    assert gap.leaves(np.array([1.0, 99.0, 6.0])) == 2
+    assert still.leaves(np.array([np.inf, 0.0, 0.0])) == 0

@@ -122,7 +122,7 @@ def test_a_run_that_left_is_told_with_step_and_state():
 
 def test_strange_text_stays_text():
     finding = Finding(
-        "x", "<script>alert(1)</script>", "?", {"a </td> b": Number(float("nan"), "measured")}, Made("<b>"), "<i>", "f(a < b)"
+        "x", "<script>alert(1)</script>", "?", {"a </td> b": Number(float("nan"), "measured")}, Made("<b>", "f(a < b)"), "<i>"
     )
     page = build(bare(findings=[finding]))
     read(page)

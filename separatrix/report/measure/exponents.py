@@ -60,14 +60,14 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
         trouble = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
     made = Made(
         subject.inputs,
+        "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))",
         len(run),
         subject.seed,
         "float64",
         time.perf_counter() - began,
         f"embeddings {of_data.embedding}, delay {of_data.delay}, neighbours more than {of_data.theiler} rows apart; both series alike",
     )
-    call = "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))"
-    finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, call=call, doubt=doubt)
+    finding = divergence(growths, numbers=numbers, unit=subject.unit, made=made, doubt=doubt)
     if of_run is None or trouble:
         return Parting(finding, missing, "", trouble)
     assert subject.cycle is not None  # data from which an exponent can be read are long enough to show one
@@ -128,7 +128,8 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
     if found.verdict is Verdict.DIVERGED:
         raise ValueError(f"the free run left the finite numbers at step {found.failed}.")
     values = [_per(found.number(i), subject.unit) for i in range(k)]
-    made = Made(subject.inputs, found.steps, subject.seed, "float64", time.perf_counter() - began, found.how)
+    call = f"separatrix.stability.lyapunov_spectrum(model.as_system(context), k={k}, steps={steps})"
+    made = Made(subject.inputs, call, found.steps, subject.seed, "float64", time.perf_counter() - began, found.how)
     finding = exponents(
         values,
         estimate=estimate,
@@ -136,6 +137,5 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
         settled=found.verdict is Verdict.SETTLED,
         unit=subject.unit,
         made=made,
-        call=f"separatrix.stability.lyapunov_spectrum(model.as_system(context), k={k}, steps={steps})",
     )
     return finding, (values[0].low or 0.0) > 0

@@ -20,8 +20,9 @@ from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.measure.rivals import Peer
-from separatrix.report.sections.forecast import Hidden, Rival, free_run
+from separatrix.report.sections.forecast import free_run
 from separatrix.report.sections.horizon import horizon
+from separatrix.report.stretch import LOST, Forecast, Hidden, Rival, Stretch
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Horizon
 from separatrix.stability import Horizon as MeasuredHorizon
@@ -30,7 +31,6 @@ from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.training.calibration import half_widths
 
 COVERAGE = 0.9  # of the interval that is drawn
-LOST = 0.5  # standard deviations: a forecast farther off is lost
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,18 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         reach = Horizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
     if len(kept) > 1:
         where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
-        made = Made(f"{inputs}; {where}", steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
-        extra.append(_over_origins(subject, reach, lasting, made))
+        call = "separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)"
+        made = Made(f"{inputs}; {where}", call, steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
+        extra.append(_over_origins(reach, lasting, made))
+    call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
+    made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
+    heard = subject.line[: origins[0]]
     first = free_run(
-        truth[0],
-        ours[0],
-        subject.line[max(0, origins[0] - max(10, steps // 3)) : origins[0]],
+        Stretch(heard[-max(10, steps // 3) :], truth[0], origins[0], subject.name, subject.unit, subject.spread),
+        Forecast(ours[0], alone(subject.model, subject.values[: origins[0]], steps, subject.channel), hidden(subject, steps)),
         [Rival(rival.name, rival.forecasts[0], note=rival.note) for rival in rivals],
-        variance=float(np.nanvar(truth[0])) or 1.0 if np.isfinite(truth[0]).any() else 1.0,
-        spread=subject.spread,
         horizon=reach if kept else None,
-        origin=origins[0],
-        name=subject.name,
-        unit=subject.unit,
-        made=Made(inputs, steps, subject.seed, subject.dtype, seconds, f"from row {origins[0]:,}, fed with its own output"),
-        call="separatrix.Forecaster.load(RUN).predict(steps)",
-        alone=alone(subject.model, subject.values[: origins[0]], steps, subject.channel),
-        hidden=hidden(subject, steps),
+        made=made,
     )
     nmse = next(iter(first.numbers.values()))
     scored = [(rival.name, first.numbers[f"NMSE of {rival.name}"].value) for rival in rivals]
@@ -146,21 +141,17 @@ def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, ori
     return found
 
 
-def _over_origins(subject: Subject, reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
+def _over_origins(reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
     """The section on the horizon: median errors, and the model's quartiles."""
     error = lasting["model"].error.numpy()
-    quartiles = np.quantile(error, [0.25, 0.75], axis=0)
+    low, high = np.quantile(error, [0.25, 0.75], axis=0)
     return horizon(
         reach,
         {who: np.median(np.nan_to_num(found.error.numpy(), posinf=1e9), axis=0) for who, found in lasting.items()},
-        np.arange(1, error.shape[1] + 1),
-        spread=(quartiles[0], quartiles[1]),
+        quartiles=(low, high),
         rivals={who: found.steps for who, found in lasting.items() if who != "model"},
         limit=LOST,
-        origins=len(error),
-        unit=subject.unit,
         made=made,
-        call="separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)",
     )
 
 

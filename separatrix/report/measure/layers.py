@@ -57,22 +57,20 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
         raise ValueError("no layer of this model is linear in its state, so there are no eigenvalues to show.")
     made = Made(
         f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        "separatrix.stability.eigenvalues_along(layer.transition(x))",
         x.shape[1],
         None,
         subject.dtype,
         time.perf_counter() - began,
     )
     return [
-        eigenvalues(
-            shown, numbers=numbers, unit=subject.unit, made=made, call="separatrix.stability.eigenvalues_along(layer.transition(x))"
-        ),
+        eigenvalues(shown, numbers=numbers, unit=subject.unit, made=made),
         memory(
             [layer.name for layer in shown],
             spans,
             numbers=lasting,
             unit=subject.unit,
-            made=made,
-            call="separatrix.stability.memory_horizon(layer.transition(x))",
+            made=replace(made, call="separatrix.stability.memory_horizon(layer.transition(x))"),
             cycle=subject.cycle,
         ),
     ]
@@ -88,6 +86,7 @@ def responses(subject: Subject, rows: int = 300) -> Finding:
     ).gain
     made = Made(
         f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        "separatrix.stability.gradient_reach(lambda x: model(x)[0], x)",
         x.shape[1],
         subject.seed,
         subject.dtype,
@@ -106,5 +105,4 @@ def responses(subject: Subject, rows: int = 300) -> Finding:
         numbers=numbers,
         unit=subject.unit,
         made=made,
-        call="separatrix.stability.gradient_reach(lambda x: model(x)[0], x)",
     )

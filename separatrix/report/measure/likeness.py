@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, plain
 from separatrix.report.sections.portrait import TELLING, overlaps, portrait
-from separatrix.report.sections.statistics import histogram, spectrum
+from separatrix.report.sections.statistics import Pair, histogram, spectrum
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion
 from separatrix.stability import (
@@ -32,21 +32,12 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     if len(data) < FEWEST:
         raise ValueError(f"the longest stretch without a gap has {len(data)} rows: too few for a portrait, which takes {FEWEST}.")
     delay = 1 if subject.cycle is None else max(1, round(subject.cycle[0] / 4))
-    shared, own = overlaps(data, run, delay)
-    made = Made(subject.inputs, len(run), subject.seed, "float64", time.perf_counter() - began)
-    finding = portrait(
-        data,
-        run,
-        delay,
-        shared=shared,
-        own=own,
-        name=subject.name,
-        unit=subject.unit,
-        made=made,
-        call="separatrix.report.sections.portrait.overlaps(data, run, delay)",
-    )
-    how = f"{shared.how}; over the overlap of the data's own halves"
-    ratio = None if own.value < TELLING else replace(shared.scaled(1 / own.value, ""), how=how)
+    found = overlaps(data, run, delay)
+    call = "separatrix.report.sections.portrait.overlaps(data, run, delay)"
+    made = Made(subject.inputs, call, len(run), subject.seed, "float64", time.perf_counter() - began)
+    finding = portrait(data, run, delay, found, name=subject.name, unit=subject.unit, made=made)
+    how = f"{found.shared.how}; over the overlap of the data's own halves"
+    ratio = None if found.own.value < TELLING else replace(found.shared.scaled(1 / found.own.value, ""), how=how)
     return finding, Criterion(
         "overlap of portraits, against that of the data's halves",
         ratio,
@@ -63,22 +54,19 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
     found = character(subject.data, torch.from_numpy(run))
     made = Made(
         subject.inputs,
+        "separatrix.stability.character(data, run)",
         len(run),
         subject.seed,
         "float64",
         time.perf_counter() - began,
         "the data in 4 pieces, the run in up to 16 of the same length",
     )
-    call = "separatrix.stability.character(data, run)"
     values, rhythm, remembered = against(found.values), against(found.rhythm), against(found.memory)
     same, other, far = "are the data's", "are not quite the data's", "as far from the data as its own pieces are"
     one = histogram(
-        found.edges.numpy(),
-        found.histogram_data.numpy(),
-        found.histogram_run.numpy(),
+        Pair(found.edges.numpy(), found.histogram_data.numpy(), found.histogram_run.numpy()),
         name=subject.name,
         made=made,
-        call=call,
         title=f"The values of the long run {same if values.value <= NEAR else other}: {_times(values)} {far}",
         numbers={
             "distance of values, run to data": found.values.distance,
@@ -87,13 +75,10 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         },
     )
     two = spectrum(
-        found.frequency.numpy(),
-        found.power_data.numpy(),
-        found.power_run.numpy(),
+        Pair(found.frequency.numpy(), found.power_data.numpy(), found.power_run.numpy()),
         unit=subject.unit,
         cycle=subject.cycle,
         made=made,
-        call=call,
         title=f"The rhythms of the long run {same if rhythm.value <= NEAR else other}: {_times(rhythm)} {far}",
         numbers={
             "distance of spectra, run to data": found.rhythm.distance,

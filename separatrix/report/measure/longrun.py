@@ -14,7 +14,7 @@ from torch import Tensor
 
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made, plain
-from separatrix.report.sections.bound import bounded
+from separatrix.report.sections.bound import Envelope, bounded
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion, Escape
 from separatrix.stability import Fate, FreeRun, Number
@@ -64,6 +64,7 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         numbers["spread of the long run, model / data"] = spread
     made = Made(
         subject.inputs,
+        f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
         steps,
         subject.seed,
         "float32",
@@ -71,14 +72,12 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         f"one start, where row {subject.origins[1][0]:,} begins; fate: {fate}",
     )
     finding = bounded(
-        *_envelope(finite),
+        _envelope(finite),
         subject.reach,
         numbers=numbers,
-        escaped=None if escape is None else (escape.step, escape.where),
+        escape=escape,
         name=subject.name,
-        unit="step",
         made=made,
-        call=f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
         text=text,
     )
     return LongRun(finding, finite, criterion, escape, steps)
@@ -118,13 +117,13 @@ def _extremes(subject: Subject, run: FreeRun, finite: NDArray) -> dict[str, Numb
     }
 
 
-def _envelope(finite: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """Lowest and highest value of blocks that grow with time, and where each ends.    [blocks] each"""
+def _envelope(finite: NDArray) -> Envelope:
+    """Of blocks that grow with time: a slow drift shows as well as a fast one."""
     ends = np.unique(np.geomspace(min(50, max(2, len(finite))), max(len(finite), 2), 80).astype(int))
     begins = np.r_[0, ends[:-1]]
     blocks = [finite[a:b] if b > a else finite[a : a + 1] for a, b in zip(begins, np.minimum(ends, len(finite)))]
     blocks = [block if len(block) else np.array([math.nan]) for block in blocks]
-    return np.array([block.min() for block in blocks]), np.array([block.max() for block in blocks]), ends.astype(float)
+    return Envelope(np.array([block.min() for block in blocks]), np.array([block.max() for block in blocks]), ends.astype(float))
 
 
 def _box(subject: Subject) -> tuple[dict[str, Number], str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside
+from separatrix.report.labels import Label, axis_names, beside
 from separatrix.stability.number import Number
 
 
@@ -31,7 +31,7 @@ class Growth:
     exponent: Number
 
 
-def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str, doubt: str = "") -> Finding:
+def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit: str, made: Made, doubt: str = "") -> Finding:
     """growths: the data first (when there are any), then the model; doubt: why an exponent may not be one."""
     named = {growth.who: growth for growth in growths}
     values = {who: growth.exponent for who, growth in named.items()}
@@ -64,7 +64,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
             axes,
             last,
             [
-                (f"{who} {_brief(g.exponent)}", float(g.log_distance[-1]), DATA if who == "data" else MODEL, f"halo-{who}")
+                Label(f"{who} {_brief(g.exponent)}", float(g.log_distance[-1]), DATA if who == "data" else MODEL, f"halo-{who}")
                 for who, g in named.items()
             ],
         )
@@ -81,7 +81,6 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         made,
         "Read off one scalar series with neighbours; noise and a short record bias it, and coloured noise parts like chaos. "
         "The exponent of the model's own equations stands in the section on its spectrum.",
-        call,
         Picture(
             (draw("divergence", paint, height=230, right=room),),
             alt,
@@ -92,7 +91,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
 
 
 def exponents(
-    values: Sequence[Number], *, estimate: Number | None, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made, call: str
+    values: Sequence[Number], *, estimate: Number | None, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made
 ) -> Finding:
     """The leading Lyapunov exponents of the model in free run, largest first; estimate: what its output alone suggests."""
     top = values[0]
@@ -135,7 +134,6 @@ def exponents(
         numbers,
         made,
         "An average over one long run. Single moments can amplify far more than the average says; the section on gain looks at those.",
-        call,
         Picture(
             (draw("exponents", paint, height=180, left=44),),
             f"The {len(values)} leading Lyapunov exponents of the free-running model. {title}.",

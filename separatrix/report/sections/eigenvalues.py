@@ -35,7 +35,7 @@ class Layer:
     input_dependent: bool
 
 
-def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made, call: str) -> Finding:
+def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit: str, made: Made) -> Finding:
     """All layers in one complex plane."""
     values = np.concatenate([layer.values.ravel() for layer in layers])
     modulus, steps = np.abs(values), _memory(values)
@@ -98,7 +98,6 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit:
         made,
         "Eigenvalues inside the circle do not bound the loop through the whole network that feeds on its own output, "
         "nor products of transitions that do not commute.",
-        call,
         Picture(panels, alt, caption),
     )
 

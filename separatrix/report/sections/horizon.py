@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DASHES, INK, MODEL, RIVAL, draw, reading
-from separatrix.report.labels import axis_names, beside, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, whole_steps
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 
@@ -23,20 +23,22 @@ from separatrix.stability.number import Number
 def horizon(
     horizon: Horizon,
     curves: Mapping[str, NDArray],
-    steps: NDArray,
     *,
-    spread: tuple[NDArray, NDArray] | None,
+    quartiles: tuple[NDArray, NDArray],
     rivals: Mapping[str, Number],
     limit: float,
-    origins: int,
-    unit: str,
     made: Made,
-    call: str,
 ) -> Finding:
-    """Error against lead time over many origins.
+    """Error against lead time over the origins of a horizon.
 
-    curves  {"model": [n], baseline: [n]}, median error in standard deviations; spread: its quartiles.
+    curves     {"model": [n], baseline: [n]}, median error in standard deviations at lead 1 .. n.
+    quartiles  of the model's error.    [n] each
+    rivals     the horizon of each baseline.
+    limit      the error that counts as lost.
     """
+    steps, origins = np.arange(1, len(curves["model"]) + 1), horizon.origins
+    if origins is None:
+        raise ValueError("the horizon does not say from how many origins it was measured. Give Horizon(..., origins=...).")
     best = max(((n.value, who) for who, n in rivals.items() if np.isfinite(n.value)), default=None)
     title = f"The median forecast holds for {horizon}"
     if best is not None:
@@ -53,8 +55,7 @@ def horizon(
         axes.set_ylim(0, top)
         axes.axhline(limit, color=INK, lw=0.7, ls=(0, (2, 2)))
         axes.text(0, limit, f" lost: {plain(limit)} s.d.", ha="left", va="bottom", gid="halo-limit")
-        if spread is not None:
-            axes.fill_between(steps, *(np.clip(s, 0, top) for s in spread), color=MODEL, alpha=0.18, lw=0)
+        axes.fill_between(steps, *(np.clip(edge, 0, top) for edge in quartiles), color=MODEL, alpha=0.18, lw=0)
         for i, line in enumerate(line for who, line in curves.items() if who != "model"):
             axes.plot(steps, np.clip(line, 0, top), color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
         axes.plot(steps, np.clip(curves["model"], 0, top), color=MODEL, lw=1.8)
@@ -67,12 +68,12 @@ def horizon(
             axes,
             float(steps[-1]),
             [
-                (who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
+                Label(who, min(top, float(line[-1])), MODEL if who == "model" else RIVAL, f"halo-{i}")
                 for i, (who, line) in enumerate(curves.items())
             ],
         )
         whole_steps(axes)
-        axis_names(axes, f"lead time, {plural(unit)}", "error, s.d. of the data")
+        axis_names(axes, f"lead time, {plural(horizon.unit)}", "error, s.d. of the data")
         return {who: reading(steps, line) for who, line in curves.items()}
 
     numbers = {"forecast horizon, model": horizon.steps} | {f"forecast horizon, {who}": number for who, number in rivals.items()}
@@ -83,7 +84,6 @@ def horizon(
         numbers,
         made,
         "The horizon belongs to this series and this error limit. Origins close to each other are not independent.",
-        call,
         Picture(
             (draw("horizon", paint, height=220, right=66),),
             alt,

@@ -24,7 +24,6 @@ def memory(
     numbers: Mapping[str, Number],
     unit: str,
     made: Made,
-    call: str,
     cycle: tuple[float, str] | None,
 ) -> Finding:
     """How long each layer remembers: median, middle half and extremes over its modes.    half_lives [modes] steps, one array a layer"""
@@ -69,6 +68,5 @@ def memory(
         numbers,
         made,
         "The time until half of a state is left. What the network makes of it may fade sooner, and its feedback may keep it longer.",
-        call,
         picture,
     )

@@ -10,6 +10,8 @@ Paper    Packard, Crutchfield, Farmer & Shaw 1980, Phys. Rev. Lett. 45, 712 (del
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -36,7 +38,14 @@ def _counts(series: NDArray, delay: int, edges: NDArray) -> tuple[NDArray, int]:
     return np.histogram2d(now[known], then[known], bins=(edges, edges))[0], int(known.sum())
 
 
-def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]:
+class Overlaps(NamedTuple):
+    """How much of the data's portrait the long run shares, and the yardstick: how much the data's halves share with each other."""
+
+    shared: Number
+    own: Number
+
+
+def overlaps(data: NDArray, model: NDArray, delay: int) -> Overlaps:
     """How much of the data's portrait the long run shares, and how much the data's halves share.
 
     Each piece of the run is as long as half of the data, so that both overlaps suffer alike from few points; the interval is the
@@ -52,7 +61,7 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]
     mean = float(means.mean())
     spread = (max(0.0, mean - error), min(1.0, mean + error)) if np.isfinite(error) else (None, None)
     how = f"shared mass of two delay portraits on {CELLS} x {CELLS} cells, delay {delay}"
-    return (
+    return Overlaps(
         Number(
             mean,
             "estimated" if np.isfinite(error) else "measured",
@@ -65,10 +74,9 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> tuple[Number, Number]
     )
 
 
-def portrait(
-    data: NDArray, model: NDArray, delay: int, *, shared: Number, own: Number, name: str, unit: str, made: Made, call: str
-) -> Finding:
+def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, name: str, unit: str, made: Made) -> Finding:
     """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units"""
+    shared, own = overlaps
     count = min(len(data), len(model))
     known = data[np.isfinite(data)]
     margin = 0.06 * (known.max() - known.min())
@@ -115,7 +123,6 @@ def portrait(
         {"overlap of delay portraits, model and data": shared, "overlap of delay portraits, two halves of the data": own},
         made,
         "A portrait shows where a system is, not when: two different clocks can draw the same picture. The spectrum tells them apart.",
-        call,
         Picture(
             panels,
             alt,

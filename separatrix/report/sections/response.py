@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, counted, plain
 from separatrix.report.ink import INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers, whole_steps
+from separatrix.report.labels import Label, axis_names, beside, powers, whole_steps
 from separatrix.stability.number import Number
 
 
@@ -28,7 +28,6 @@ def response(
     numbers: Mapping[str, Number],
     unit: str,
     made: Made,
-    call: str,
 ) -> Finding:
     """influence [lags] of a value that long ago on the next forecast; faded: the lag after which less than one percent is left"""
     unfinished = faded.low is not None and faded.value == faded.low
@@ -44,7 +43,7 @@ def response(
         axes.set_xlim(1, float(lags[seen][-1]) + 1)
         axes.axhline(0.01, color=INK, lw=0.7, ls=(0, (2, 2)))
         axes.set_ylim(max(1e-6, 0.5 * float(share[seen].min())), 2)
-        beside(axes, float(lags[seen][-1]) + 1, [("1 percent", 0.01, INK, "halo-line")])
+        beside(axes, float(lags[seen][-1]) + 1, [Label("1 percent", 0.01, INK, "halo-line")])
         powers(axes, "y")
         whole_steps(axes)
         axis_names(axes, f"{unit}s back".replace("ss ", "s "), "influence on the next forecast")
@@ -57,7 +56,6 @@ def response(
         numbers,
         made,
         "Derivatives at the data say nothing about large changes, and the gain is the largest found, not the largest there is.",
-        call,
         Picture(
             (draw("response", paint, height=180, right=72),),
             f"Influence of a past value on the next forecast against its age, on a logarithmic axis. {title}.",

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture
 from separatrix.report.ink import INK, MODEL, draw, reading
-from separatrix.report.labels import axis_names, beside, powers
+from separatrix.report.labels import Label, axis_names, beside, powers
 from separatrix.stability.number import Number
 
 
-def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers: Mapping[str, Number], made: Made, call: str) -> Finding:
+def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers: Mapping[str, Number], made: Made) -> Finding:
     """Loss against step.    steps, loss [n]; turn: the step from which the loss runs free"""
     title = f"Training ended after {int(steps[-1]):,} steps"
     scale = "log" if (loss > 0).all() else "linear"  # a constant series is learnt to the last digit
@@ -31,7 +31,7 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
             axes.text(turn, 1.0, " free running", transform=axes.get_xaxis_transform(), ha="left", va="bottom", gid="halo-after")
         if scale == "log":
             powers(axes, "y")
-        beside(axes, float(steps[-1]), [("loss", float(smooth[-1]), MODEL, "halo-loss")])
+        beside(axes, float(steps[-1]), [Label("loss", float(smooth[-1]), MODEL, "halo-loss")])
         axis_names(axes, "training step", "loss")
         return {"loss": reading(steps, loss)}
 
@@ -42,7 +42,6 @@ def training(steps: NDArray, loss: NDArray, *, turn: int | None = None, numbers:
         numbers,
         made,
         "A low training loss is no promise for the free run: that is what the other sections measure.",
-        call,
         Picture(
             (draw("training", paint, height=190, right=66),),
             f"Training loss against step on a {'logarithmic' if scale == 'log' else 'linear'} axis. {title}.",
