@@ -25,8 +25,8 @@ def series(values=WAVE, **changed):
     return replace(Series.from_array(values, name="wave"), period=9.0, **changed)
 
 
-def run(folder, data, rows, mixer="s4d", members=2, calibrated=False):
-    settings = dict(steps=30, d_model=8, lags=5, horizon=4, members=members)
+def run(folder, data, rows, mixer="s4d", members=2, calibrated=False, linear=None):
+    settings = dict(steps=30, d_model=8, lags=5, horizon=4, members=members, linear=linear)
     fitted = replace(data, values=data.values[:rows])
     forecaster = Forecaster(mixer, **settings).fit(fitted, folder=folder)
     if calibrated:
@@ -155,7 +155,7 @@ def test_gaps_everywhere_and_few_rows_cost_the_yardsticks_not_the_free_run(tmp_p
 
 
 def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_path):
-    path, evidence, _ = run(tmp_path, series(WAVE[:400]), 400, "gru")
+    path, evidence, _ = run(tmp_path, series(WAVE[:400]), 400, "gru", linear=False)
     assert "linear in its state" in evidence["absent"]["eigenvalues"] and "linear in its state" in path.read_text()
     assert "These rows were fitted" in path.read_text()
 
@@ -164,6 +164,19 @@ def test_a_constant_series_is_told_as_it_is(tmp_path):
     _, evidence, _ = run(tmp_path, replace(Series.from_array(np.full(500, 2.0), name="flat"), period=9.0), 400, "mlp")
     assert evidence["verdict"] == "marginal" and "spread of the long run, model / data" in evidence["missing"]
     assert "times the data's" not in evidence["sentence"]
+
+
+@pytest.mark.parametrize("sign, word", [(1, "grows"), (-1, "sinks")])
+def test_growth_without_end_is_stopped_by_the_clip_and_said_so(tmp_path, sign, word):
+    _, evidence, _ = run(tmp_path, series(sign * (np.exp(t / 150) + 0.1 * WAVE)), 400, linear=True)
+    assert f"it {word} to where its linear part is clipped" in evidence["sentence"]
+
+
+def test_a_linear_part_shows_its_eigenvalues(tmp_path):
+    path, evidence, _ = run(tmp_path, series(), 400, "gru", linear=True)
+    largest = next(n["value"] for n in evidence["numbers"] if n["name"] == "largest modulus, linear, RidgeAutoregression")
+    A = Forecaster.load(path.parent).model.linear.weight[0].double().numpy()
+    assert largest == pytest.approx(np.abs(np.roots([1, *-A[::-1]])).max(), rel=1e-6) and "eigenvalues" not in evidence["absent"]
 
 
 def test_a_forecast_of_noise_may_settle(tmp_path):

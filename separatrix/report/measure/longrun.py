@@ -21,6 +21,7 @@ from separatrix.stability import Fate, FreeRun, Number
 from separatrix.stability import free_run as let_go
 
 LIMIT = 10.0  # half ranges of the data: farther out is away
+CLIPPED = 0.75  # of the clip, itself four times the farthest value that was fitted: what networks add may keep a run this far from it
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,13 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
     escape = None if run.failed[0] is None else Escape(run.failed[0], _where(subject, observed, ranges, (observed - middles) / halves))
     fate = run.fate[0].value + (f" of {run.period[0]:,} steps" if run.period[0] else "")
     spread = _spread(subject, run)
-    noise = ", as the best forecast of noise does" if subject.noisy else ""
     criterion = Criterion(
         "spread of the long run, model / data",
         spread,
         "its spread is {} times the data's",
         0.5,
         2.0,
-        below=("it dies down" if run.fate[0] is Fate.MOVING else f"it settles to a {fate}") + noise,
+        below=_still(subject, finite, "dies down" if run.fate[0] is Fate.MOVING else f"settles to a {fate}"),
         above="it wanders",
         reason="half to twice the standard deviation of the data",
     )
@@ -91,6 +91,16 @@ def _where(subject: Subject, observed: Tensor, ranges: Tensor, apart: Tensor) ->
     who = "the output" if subject.model.channels == 1 or not len(last) else subject.series.names[farthest]
     bottom, top = (plain(float(f"{end:.3g}")) for end in ranges[farthest].tolist())
     return f"{who} left {plain(LIMIT)} times the range of the data ({inside}the data reach from {bottom} to {top})"
+
+
+def _still(subject: Subject, seen: NDArray, what: str) -> str:
+    """Why a run that moves less than the data does. One that grows or sinks without end is stopped by the clip of the linear part."""
+    linear = subject.model.linear
+    if linear is not None and len(seen):
+        last = (seen[-1] - float(subject.model.mean[subject.channel])) / float(subject.model.scale[subject.channel])
+        if abs(last) > CLIPPED * float(linear.limit[subject.channel]) > 0:
+            return f"it {'grows' if last > 0 else 'sinks'} to where its linear part is clipped"
+    return f"it {what}" + (", as the best forecast of noise does" if subject.noisy else "")
 
 
 def _spread(subject: Subject, run: FreeRun) -> Number | None:
