@@ -7,7 +7,7 @@ learn the whole map or correct a linear autoregression by `nonlinearity.py`, and
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from separatrix.data import Series
 from separatrix.training.folds import FOLDS, SHORTEST
@@ -15,9 +15,6 @@ from separatrix.training.networks import MEMORYLESS
 from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
 from separatrix.training.order import order
 from separatrix.training.recipe import Data, Network, Recipe, RunConfig, machine, versions
-
-if TYPE_CHECKING:
-    from separatrix.training.forecaster import Forecaster
 
 STEPS = 1600  # optimizer steps
 
@@ -31,8 +28,23 @@ SETTINGS: dict[str, dict[str, Any]] = {"s4d": {"d_state": 8, "init": "lin", "dt_
 DECAY, LOST, FEWER_STEPS = 20_000.0, 10.0, 400
 
 
-def plan(wanted: Forecaster, series: Series, *, flat: bool = False) -> RunConfig:
-    """The run of this forecaster on this series.    flat: whether the caller's series was [time]"""
+class Wishes(Protocol):
+    """What a `Forecaster` was told; None: the series decides."""
+
+    mixer: str
+    horizon: int | None
+    lags: int | None
+    steps: int | None
+    d_model: int
+    layers: int
+    members: int
+    linear: bool | None
+    settings: dict[str, Any] | None
+    random_state: int
+
+
+def plan(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
+    """The run of a forecaster with these wishes on this series.    flat: whether the caller's series was [time]"""
     T, C = series.values.shape
     if T < 8:
         raise ValueError(f"{series.name!r} has {T} rows but a fit needs at least 8. Pass a longer series.")
@@ -65,7 +77,7 @@ def plan(wanted: Forecaster, series: Series, *, flat: bool = False) -> RunConfig
     )
 
 
-def _settings(wanted: Forecaster) -> dict[str, Any]:
+def _settings(wanted: Wishes) -> dict[str, Any]:
     """Of the mixer, as config.json will give them back."""
     settings = {**SETTINGS.get(wanted.mixer, {}), **(wanted.settings or {})}
     if wanted.mixer == MEMORYLESS and settings:
