@@ -39,6 +39,9 @@ def block_scan(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset:
 
     A [B, T, k, k, n] (1 for B or T where all share it), x [B, T, k n], initial_state [B, k n], reset [B, T] bool
     ->  h [B, T, k n], final state [B, k n].
+
+    Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("x", x, A=A, initial_state=initial_state)
     expect_real(A=A, x=x, initial_state=initial_state)
@@ -129,7 +132,10 @@ def enter(A: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | No
 
 @dataclass(frozen=True)
 class DiagonalBlocks(Transition):
-    """[[diag(A_00), diag(A_01), ...], ...].   A [..., k, k, n], real or complex; N = k n"""
+    """[[diag(A_00), diag(A_01), ...], ...].   A [..., k, k, n], real or complex; N = k n
+
+    Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450.
+    """
 
     runs_as = "block_scan"
 

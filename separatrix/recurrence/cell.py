@@ -113,7 +113,10 @@ class Linearizes(Protocol):
 
 
 def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
-    """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation."""
+    """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation.
+
+    Raises   ValueError for shapes that do not fit; TypeError unless cell is a Cell, h and x floats or complex.
+    """
     expect_cell(cell)
     expect_numbers("h", h, x=x)
     expect_shape("h", h, (*h.shape[:-1], cell.size), "..., state")
@@ -134,6 +137,9 @@ def cell_scan(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset:
     """h_t = f(h_{t-1}, x_t).
 
     x [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps  ->  h [B, T, N], final state [B, N].
+
+    Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450; Lim et al. 2023 (DEER), arXiv:2309.12252.
+    Raises   ValueError for shapes that do not fit; TypeError unless cell is a Cell, x and state real floats, reset bool.
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     return run("cell_scan", x.shape[1], cell, x, initial_state, reset)

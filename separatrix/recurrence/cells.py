@@ -53,7 +53,10 @@ def kernel_may_step(h: Tensor, x: Tensor, *parameters: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class Elman(Cell):
-    """h' = tanh(U h + x).   U [N, N]; x [..., N]"""
+    """h' = tanh(U h + x).   U [N, N]; x [..., N]
+
+    Paper    Elman 1990, doi:10.1207/s15516709cog1402_1.
+    """
 
     U: Tensor
 
@@ -81,6 +84,8 @@ class GRU(Cell):
     """r, z = σ(U_r h + x_r), σ(U_z h + x_z),  n = tanh(x_n + r (U_n h + d)),  h' = z h + (1 - z) n.
 
     U [3 N, N] for r, z, n, d [N]; x [..., 3 N]. torch's cell in torch's order, d its `bias_hn`.
+
+    Paper    Cho et al. 2014, arXiv:1406.1078.
     """
 
     U: Tensor
@@ -119,6 +124,8 @@ class LSTM(Cell):
     """i, f, o = σ(U h + x),  g = tanh(U_g h + x_g),  c' = f c + i g,  h' = o tanh(c').
 
     U [4 N, N] for i, f, g, o; x [..., 4 N], state [..., 2 N]: h, then c. torch's cell in torch's order.
+
+    Paper    Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735.
     """
 
     U: Tensor
@@ -160,6 +167,8 @@ class DiagonalGRU(Cell):
     """z, r = σ(A_z h + x_z), σ(A_r h + x_r),  n = tanh(A_n r h + x_n),  h' = (1 - z) h + z n, every A a diagonal.
 
     A [3, N] for z, r, n; x [..., 3 N].
+
+    Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450.
     """
 
     A: Tensor
@@ -201,6 +210,8 @@ class DiagonalLSTM(Cell):
     """f = σ(A_f h + C_f c + x_f),  g = tanh(A_g h + x_g),  c' = f c + (1 - f) g,  o = σ(A_o h + C_o c' + x_o),  h' = o tanh(c').
 
     A [3, N] for f, g, o, C [2, N] for f, o, all diagonals; x [..., 3 N], state [..., 2 N]: h, then c.
+
+    Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450.
     """
 
     A: Tensor

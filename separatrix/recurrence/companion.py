@@ -51,7 +51,10 @@ LARGE = 1e3  # a response may grow this much before its scale is changed: three 
 
 @dataclass(frozen=True)
 class Companion(Transition):
-    """S + a e_Nᵀ: ones below the diagonal, a as the last column.   a [..., N]"""
+    """S + a e_Nᵀ: ones below the diagonal, a as the last column.   a [..., N]
+
+    Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
+    """
 
     runs_as = "dense_scan"
 
@@ -104,6 +107,9 @@ def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """K_l = cᵀ A^l b for l < length.   a, b, c [..., N] real -> [..., length]
 
     In float64 whatever comes in, by power series. Where a root has left the unit disc taps grow, and are infinite beyond the dtype.
+
+    Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
+    Raises   ValueError for shapes that do not fit and a length below 0; TypeError unless all are real floats.
     """
     expect_numbers("a", a, b=b, c=c)
     expect_real(a=a, b=b, c=c)
@@ -152,7 +158,11 @@ def feedback(a: Tensor, r: Tensor, length: int) -> Tensor:
 
 
 def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
-    """The last state of h_t = A h_{t-1} + b u_t from rest, sum_j A^(T-1-j) b u_j.   a, b [H, N], u [B, T, H] real -> [B, H, N]"""
+    """The last state of h_t = A h_{t-1} + b u_t from rest, sum_j A^(T-1-j) b u_j.   a, b [H, N], u [B, T, H] real -> [B, H, N]
+
+    Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats.
+    """
     expect_numbers("u", u, a=a, b=b)
     expect_real(u=u, a=a, b=b)
     expect_axes("u", u, "batch, time, channels")
@@ -183,6 +193,9 @@ def companion_ssm(
     """h_t = A h_{t-1} + b u_t,  y_t = cᵀ h_t,  A the companion matrix of a, one system a channel.
 
     u [B, T, H], a, b, c [H, N] real, initial_state [B, H, N], reset [B, T] bool  ->  y [B, T, H], final state [B, H, N].
+
+    Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("u", u, a=a, b=b, c=c, initial_state=initial_state)
     expect_real(u=u, a=a, b=b, c=c, initial_state=initial_state)
@@ -264,6 +277,9 @@ def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Ten
     a, b, c, k [H, N], state [B, H, N] -> y_t = cᵀ h_t, u_t = kᵀ h_t for t = 0 ... horizon - 1, each [B, horizon, H]; t = 0 reads `state`.
     Coefficients are used as they come. The paper's code normalises b, k and c by their 1-norms for the rollout and predicts u with k as it
     is: pass `normalised` b, k, c for its y, and scale u by |k|_1 for its u.
+
+    Paper    Zhang et al. 2023 (SpaceTime), arXiv:2303.09489.
+    Raises   ValueError for shapes that do not fit and a horizon below 0; TypeError unless all are floats or complex.
     """
     expect_numbers("state", state, a=a, b=b, c=c, k=k)
     expect_axes("state", state, "batch, channels, state")

@@ -39,6 +39,9 @@ def long_convolution(kernel: Tensor, u: Tensor, initial_state: Tensor | None = N
 
     kernel [D, L] with L >= 1, u [B, T, D], initial_state [B, L - 1, D], the inputs before u, oldest first, reset [B, T] bool
     ->  y [B, T, D], final state [B, L - 1, D].
+
+    Paper    Gu et al. 2021 (S4), arXiv:2111.00396; Poli et al. 2023 (Hyena), arXiv:2302.10866.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("kernel", kernel, u=u, initial_state=initial_state)
     expect_real(kernel=kernel, u=u, initial_state=initial_state)

@@ -40,6 +40,9 @@ def delta_rule(
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v], log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
     scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+
+    Paper    Yang et al. 2024, arXiv:2406.06484 (chunks) and arXiv:2412.06464 (gated); Kimi team 2025, arXiv:2510.26692.
+    Raises   ValueError for shapes that do not fit, log_decay > 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_heads(q, k, v, beta, log_decay, initial_state, reset, scale)
     expect_tensor("beta", beta)

@@ -45,6 +45,9 @@ def delta_product(
     q [B, T, H, K], k [B, T, n, H, K], v [B, T, n, H_v, V] with H_v a multiple of H, beta [B, T, n, H_v], log_decay None, [B, T, H_v] or
     [B, T, H_v, K] and <= 0, scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool
     ->  o [B, T, H_v, V], final state [B, H_v, K, V].
+
+    Paper    Siems et al. 2025, arXiv:2502.10297.
+    Raises   ValueError for shapes that do not fit, log_decay > 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("q", q, k=k, v=v, beta=beta)
     expect_axes("q", q, "batch, time, heads, key")

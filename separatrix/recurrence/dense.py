@@ -40,6 +40,9 @@ def dense_scan(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset:
 
     b [B, T, ..., N], A [B, T, ..., N, N] real or complex, 1 for every axis but the last two that shares it, initial_state [B, ..., N],
     reset [B, T] bool  ->  h [B, T, ..., N], final state [B, ..., N]; complex when A, b or the initial state is.
+
+    Paper    Blelloch 1990 (the tree); Martin and Cundy 2018, arXiv:1709.04057.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("b", b, A=A, initial_state=initial_state)
     if b.ndim < 3:

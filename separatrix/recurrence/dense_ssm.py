@@ -35,6 +35,9 @@ def dense_ssm(
     """h_t = a h_{t-1} + b u_t,  y_t = c . h_t + skip u_t.
 
     u [B, T, D], a [D, N, N], b, c [D, N], skip [D], initial_state [B, D, N], reset [B, T] bool  ->  y [B, T, D], final state [B, D, N].
+
+    Paper    Gu et al. 2021 (S4), arXiv:2111.00396.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("u", u, a=a, b=b, c=c, skip=skip, initial_state=initial_state)
     expect_real(u=u, a=a, b=b, c=c, skip=skip, initial_state=initial_state)

@@ -29,6 +29,9 @@ def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, res
 
     x [B, T, ...], a real or complex of a shape that broadcasts to x's, initial_state [B, ...], reset [B, T] bool
     ->  h [B, T, ...], final state [B, ...]; complex when a, x or the initial state is.
+
+    Paper    Martin and Cundy 2018, arXiv:1709.04057; Blelloch 1990.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("x", x, a=a, initial_state=initial_state)
     if x.ndim < 2:
@@ -158,7 +161,10 @@ def enter(a: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class Scalar(Transition):
-    """a I, one number for the whole state.   a [...], width N"""
+    """a I, one number for the whole state.   a [...], width N
+
+    Paper    Dao and Gu 2024, arXiv:2405.21060.
+    """
 
     runs_as = "diagonal_scan"
 
@@ -198,7 +204,10 @@ class Scalar(Transition):
 
 @dataclass(frozen=True)
 class Diagonal(Transition):
-    """diag(a).   a [..., N], real or complex"""
+    """diag(a).   a [..., N], real or complex
+
+    Paper    Martin and Cundy 2018, arXiv:1709.04057.
+    """
 
     runs_as = "diagonal_scan"
 

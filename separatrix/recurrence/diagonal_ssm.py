@@ -37,6 +37,9 @@ def diagonal_ssm(
     """h_t = a h_{t-1} + u_t,  y_t = 2 Re(sum_n c_n h_t[n]) + skip u_t.
 
     u [B, T, D], a, c [D, N], skip [D], initial_state [B, D, N], reset [B, T] bool  ->  y [B, T, D], final state [B, D, N] complex.
+
+    Paper    Gu et al. 2022 (S4D), arXiv:2206.11893; Gupta et al. 2022 (DSS), arXiv:2203.14343.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, u and skip real, reset bool.
     """
     expect_numbers("u", u, a=a, c=c, skip=skip, initial_state=initial_state)
     expect_real(u=u, skip=skip)

@@ -43,6 +43,9 @@ def dictionary_transition(selection: Tensor, dictionary: Tensor, p: float = P) -
     """M = sum_k softmax(s)_k D_k,  A[:, j] = M[:, j] / |M[:, j]|_p.
 
     selection s [..., K] before its softmax, dictionary D [K, N, N]  ->  A [..., N, N].
+
+    Paper    Terzić et al. 2024 (SD-SSM), arXiv:2412.19350.
+    Raises   ValueError for shapes that do not fit and p outside [1, inf); TypeError unless all are real floats.
     """
     expect_numbers("selection", selection, dictionary=dictionary)
     expect_real(selection=selection, dictionary=dictionary)
@@ -81,6 +84,9 @@ def dictionary_scan(
 
     selection [B, T, K] before its softmax, dictionary [K, N, N], b [B, T, N], initial_state [B, N], reset [B, T] bool, 1 <= p < inf
     ->  h [B, T, N], final state [B, N].
+
+    Paper    Terzić et al. 2024 (SD-SSM), arXiv:2412.19350.
+    Raises   ValueError for shapes that do not fit and p outside [1, inf); TypeError unless all are real floats, reset bool.
     """
     expect_numbers("b", b, selection=selection, dictionary=dictionary, initial_state=initial_state)
     expect_real(b=b, selection=selection, dictionary=dictionary, initial_state=initial_state)

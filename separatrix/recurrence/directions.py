@@ -22,7 +22,11 @@ Operation = Callable[..., Any]
 
 
 def cross_scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x [batch, height, width, ...] -> the four sequences, [batch, height * width, ...] each."""
+    """x [batch, height, width, ...] -> the four sequences, [batch, height * width, ...] each.
+
+    Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
+    Raises   ValueError for fewer than three axes; TypeError unless x is a tensor.
+    """
     expect_tensor("x", x)
     if x.ndim < 3:
         raise ValueError(f"x is {list(x.shape)}, expected [batch, height, width, ...]")
@@ -31,7 +35,11 @@ def cross_scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def cross_merge(sequences: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """The four sequences put back where they came from, and added up.   [batch, height * width, ...] each -> [batch, height, width, ...]"""
+    """The four sequences put back where they came from, and added up.   [batch, height * width, ...] each -> [batch, height, width, ...]
+
+    Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
+    Raises   ValueError unless there are four sequences of height * width steps.
+    """
     rows, columns, rows_back, columns_back = sequences
     if rows.shape[1] != height * width:
         raise ValueError(f"the sequences have {rows.shape[1]} steps, expected height * width = {height * width}")
@@ -45,6 +53,9 @@ def four_directions(operation: Operation | Sequence[Operation], *images: Tensor)
     operation   of [batch, time, ...] for each image, returning its output or (output, final state); one for all directions, or four with
                 parameters of their own, in the order of `cross_scan`.
     images      [batch, height, width, ...], whatever the operation wants one of at every step: diagonal_scan a multiplier and an input.
+
+    Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
+    Raises   ValueError unless all images have one height and width, and operations are one or four.
     """
     height, width = images[0].shape[1:3]
     for image in images:

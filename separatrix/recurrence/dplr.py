@@ -38,7 +38,10 @@ from separatrix.recurrence.twins import twin
 
 @dataclass(frozen=True)
 class DiagonalPlusLowRank(Transition):
-    """diag(diagonal) + left rightᵀ.   diagonal [..., N], left, right [..., N, R]"""
+    """diag(diagonal) + left rightᵀ.   diagonal [..., N], left, right [..., N, R]
+
+    Paper    Gu et al. 2021 (S4), arXiv:2111.00396; Peng et al. 2025 (RWKV-7), arXiv:2503.14456.
+    """
 
     runs_as = "low_rank_scan"
 
@@ -111,6 +114,9 @@ def dplr(
 
     r, k, a, b [B, T, H, K], v [B, T, H, V], log_decay None, [B, T, H] or [B, T, H, K] and <= 0, initial_state [B, H, K, V],
     reset [B, T] bool  ->  o [B, T, H, V], final state [B, H, K, V].
+
+    Paper    Peng et al. 2025 (RWKV-7), arXiv:2503.14456.
+    Raises   ValueError for shapes that do not fit, log_decay > 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_heads(r, k, v, None, log_decay, initial_state, reset, scale, query="r")
     expect_numbers("r", r, a=a, b=b)

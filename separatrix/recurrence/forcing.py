@@ -28,6 +28,8 @@ class Forced(Cell):
     """Any cell, its state pulled towards the data before every step: h' = f(h + α (x - h), u), in the first `observed` numbers.
 
     Its input is u, then the observation x, then α.    [..., cell.width + observed + 1]
+
+    Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised).
     """
 
     cell: Cell
@@ -65,7 +67,10 @@ class Forced(Cell):
 
 
 class ForcedRun(NamedTuple):
-    """What a cell did under forcing."""
+    """What a cell did under forcing.
+
+    Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised).
+    """
 
     states: Tensor  # [B, T, N], after every step
     final_state: Tensor  # [B, N]
@@ -73,7 +78,11 @@ class ForcedRun(NamedTuple):
 
 
 def forcing(time: int, *, alpha: float = 1.0, interval: int = 1) -> Tensor:
-    """α_t [T], float64: alpha at every `interval`-th step, none at the first, whose state is the one it starts from."""
+    """α_t [T], float64: alpha at every `interval`-th step, none at the first, whose state is the one it starts from.
+
+    Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised).
+    Raises   ValueError for alpha outside [0, 1], time below 0 and interval below 1.
+    """
     expect_count("time", time, 0)
     expect_count("interval", interval, 1)
     if not 0 <= alpha <= 1:
@@ -97,6 +106,9 @@ def forced_scan(
     targets          [B, T, observed].
     alpha            [T] or [B, T] in [0, 1], how far towards the target before each step; `forcing` makes the usual ones.
     inputs           [B, T, M], what else drives the cell; nothing otherwise.
+
+    Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised).
+    Raises   ValueError for shapes that do not fit; TypeError unless cell is a Cell, targets and state real floats, reset bool.
     """
     expect_cell(cell)
     expect_number("targets", targets)

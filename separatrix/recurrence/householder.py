@@ -25,7 +25,10 @@ from separatrix.recurrence.transition import Transition, at_least_single, to_com
 
 @dataclass(frozen=True)
 class Householder(Transition):
-    """(I - β k kᵀ) diag(exp g): the decay acts first.   k [..., N], beta [...], log_decay None, [...] or [..., N]"""
+    """(I - β k kᵀ) diag(exp g): the decay acts first.   k [..., N], beta [...], log_decay None, [...] or [..., N]
+
+    Paper    Yang et al. 2024, arXiv:2406.06484; Grazzi et al. 2024, arXiv:2411.12537 (β up to 2).
+    """
 
     runs_as = "low_rank_scan"
 
@@ -88,6 +91,8 @@ class HouseholderProduct(Transition):
     """(I - β_n k_n k_nᵀ) ... (I - β_1 k_1 k_1ᵀ) diag(exp g): the decay acts first, then reflection 1 to n.
 
     k [..., n, N], beta [..., n], log_decay None, [...] or [..., N].
+
+    Paper    Siems et al. 2025, arXiv:2502.10297.
     """
 
     runs_as = "low_rank_scan"

@@ -16,7 +16,11 @@ from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, e
 
 
 def kaczmarz_step(k: Tensor, eta: Tensor, eps: float = 1e-6) -> Tensor:
-    """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...] in the working precision: |k|² leaves half precision at 256."""
+    """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...] in the working precision: |k|² leaves half precision at 256.
+
+    Paper    Kaczmarz 1937; as a layer, Kaczmarz Linear Attention (P063 of the map).
+    Raises   ValueError for shapes that do not fit, eps < 0, eta < 0 or NaN on the CPU; TypeError unless all are real floats.
+    """
     expect_numbers("k", k, eta=eta)
     expect_real(k=k, eta=eta)
     if k.ndim == 0:

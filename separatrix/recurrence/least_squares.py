@@ -39,6 +39,9 @@ def recursive_least_squares(
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, beta [B, T, H_v] >= 0, ridge [H_v, K] > 0, log_decay None or [B, T, H_v]
     and <= 0, reset [B, T] bool: back to Λ⁻¹ and 0  ->  o [B, T, H_v, V], State(Q=[B, H_v, K, K], W=[B, H_v, K, V]).
+
+    Paper    Plackett 1950; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+    Raises   ValueError for shapes that do not fit, wrong signs on the CPU; TypeError unless all are real floats, reset bool.
     """
     Q, W = matrices_of(initial_state, "Q", "W")
     expect_heads(q, k, v, beta, log_decay, W, reset)

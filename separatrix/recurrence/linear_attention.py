@@ -39,6 +39,9 @@ def linear_attention(
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None, [B, T, H_v] or [B, T, H_v, K] and <= 0,
     scale K^(-1/2) unless given, initial_state [B, H_v, K, V], reset [B, T] bool  ->  o [B, T, H_v, V], final state [B, H_v, K, V].
     With a bonus [H_v, K] the read comes before the write and its decay, as in RWKV-6: o_t = scale (S_{t-1} + diag(bonus) k_t v_tᵀ)ᵀ q_t.
+
+    Paper    Katharopoulos et al. 2020, arXiv:2006.16236 (RetNet arXiv:2307.08621, GLA arXiv:2312.06635, RWKV-6 arXiv:2404.05892).
+    Raises   ValueError for shapes that do not fit, log_decay > 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_heads(q, k, v, None, log_decay, initial_state, reset, scale)
     if bonus is not None:

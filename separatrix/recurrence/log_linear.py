@@ -43,7 +43,10 @@ CHUNK = 64
 
 
 class Fenwick(NamedTuple):
-    """The state: a binary number whose digits are matrices."""
+    """The state: a binary number whose digits are matrices.
+
+    Paper    Guo et al. 2025, arXiv:2506.04761.
+    """
 
     S: Tensor  # [B, H, levels, K, V]
     position: Tensor  # [B] int64, steps behind it
@@ -65,6 +68,9 @@ def log_linear_attention(
 
     q, k [B, T, H, K], v [B, T, H_v, V] with H_v a multiple of H, log_decay None or [B, T, H_v] and <= 0, level_scale [B, T, H_v, levels],
     initial_state (S [B, H_v, levels, K, V], position [B] int64), reset [B, T] bool  ->  o [B, T, H_v, V], the final state.
+
+    Paper    Guo et al. 2025, arXiv:2506.04761.
+    Raises   ValueError for shapes that do not fit, log_decay > 0, too few levels (CPU); TypeError unless all are real floats, reset bool.
     """
     expect_heads(q, k, v, None, log_decay, None, reset)
     expect_numbers("q", q, level_scale=level_scale)

@@ -50,6 +50,9 @@ def longhorn(
 
     q, k [B, T, N], x, beta [B, T, D] and beta >= 0, initial_state [B, D, N], reset [B, T] bool  ->  o [B, T, D], final state [B, D, N].
     Keys are squared: in float32 |k| has to stay below 1e18, and of larger ones nothing is written.
+
+    Paper    Liu et al. 2024, arXiv:2407.14207.
+    Raises   ValueError for shapes that do not fit, beta < 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_arguments(q, k, x, beta, initial_state, reset)
     return run("longhorn", q.shape[1], q, k, x, beta, initial_state, reset)
@@ -58,7 +61,11 @@ def longhorn(
 def longhorn_diagonal(
     q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """S_t = (1 - ε_t k_t ⊙ k_t) ⊙ S_{t-1} + ε_t x_t k_tᵀ with ε = β / (1 + β |k|²),  o_t = S_t q_t.   Shapes as for `longhorn`."""
+    """S_t = (1 - ε_t k_t ⊙ k_t) ⊙ S_{t-1} + ε_t x_t k_tᵀ with ε = β / (1 + β |k|²),  o_t = S_t q_t.   Shapes as for `longhorn`.
+
+    Paper    Liu et al. 2024, arXiv:2407.14207.
+    Raises   ValueError for shapes that do not fit, beta < 0 or NaN on the CPU; TypeError unless all are real floats, reset bool.
+    """
     expect_arguments(q, k, x, beta, initial_state, reset)
     return run("longhorn_diagonal", q.shape[1], q, k, x, beta, initial_state, reset)
 

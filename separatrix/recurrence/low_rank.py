@@ -50,6 +50,9 @@ def low_rank_scan(
 
     x [B, T, ..., N], diagonal [B, T, ..., N], left, right [B, T, ..., N, r], 1 for every axis but the last that shares it,
     initial_state [B, ..., N], reset [B, T] bool  ->  h [B, T, ..., N], final state [B, ..., N]; complex when any of them is.
+
+    Paper    Yang et al. 2024, arXiv:2406.06484.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("x", x, diagonal=diagonal, left=left, right=right, initial_state=initial_state)
     if x.ndim < 3:

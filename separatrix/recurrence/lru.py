@@ -29,7 +29,11 @@ from separatrix.recurrence.diagonal import diagonal_scan
 
 
 def lru_gain(log_modulus: Tensor) -> Tensor:
-    """sqrt(1 - |a|²) from log |a| <= 0."""
+    """sqrt(1 - |a|²) from log |a| <= 0.
+
+    Paper    Orvieto et al. 2023 (LRU), arXiv:2303.06349.
+    Raises   TypeError unless log_modulus holds real floats.
+    """
     expect_number("log_modulus", log_modulus)
     expect_real(log_modulus=log_modulus)
     lost = -torch.expm1(2 * log_modulus)
@@ -44,6 +48,9 @@ def rg_lru(
     x [B, T, D], the gates r (of the recurrence) and i (of the input) in (0, 1) [B, T, D], lam [D] or a shape that broadcasts to x's,
     initial_state [B, D], reset [B, T] bool  ->  h [B, T, D], final state [B, D].
     At the start of a sequence the gain is 1: at the first step without an initial state, and at every reset.
+
+    Paper    De et al. 2024 (Griffin), arXiv:2402.19427.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("x", x, r=r, i=i, lam=lam, initial_state=initial_state)
     expect_real(x=x, r=r, i=i, lam=lam, initial_state=initial_state)

@@ -42,6 +42,9 @@ def mimo_ssm(
     conjugate    whether every mode stands for two.
     C_backward   [D', N]: what the modes that come from the end are read with; they start at rest, and anew before the end of each
                  packed sequence. The output is then no longer causal, and the final state is that of the forward direction.
+
+    Paper    Smith et al. 2022 (S5), arXiv:2208.04933; Orvieto et al. 2023 (LRU), arXiv:2303.06349.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, u and D real, reset bool.
     """
     expect_numbers("u", u, a=a, b=b, B=B, C=C, D=D, initial_state=initial_state, C_backward=C_backward)
     expect_real(u=u, D=D)

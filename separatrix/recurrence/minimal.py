@@ -31,6 +31,9 @@ def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, res
     """minGRU: h_t = (1 - σ(z_t)) h_{t-1} + σ(z_t) h̃_t.
 
     z before its sigmoid, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
+
+    Paper    Feng et al. 2024, arXiv:2410.01201.
+    Raises   ValueError for shapes that do not fit; TypeError unless z and h_tilde are real floats, reset bool.
     """
     expect_numbers("z", z, h_tilde=h_tilde)
     expect_real(z=z, h_tilde=h_tilde)
@@ -47,6 +50,9 @@ def min_lstm(
     """minLSTM: h_t = f'_t h_{t-1} + (1 - f'_t) h̃_t,  f' = σ(f) / (σ(f) + σ(i)).
 
     f, i before their sigmoids, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
+
+    Paper    Feng et al. 2024, arXiv:2410.01201.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats, h_tilde real, reset bool.
     """
     expect_number("h_tilde", h_tilde)
     return min_gru(input_over_forget(f, i, h_tilde), h_tilde, initial_state, reset)
@@ -57,6 +63,9 @@ def log_min_gru(z: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = N
 
     z before its sigmoid, log_h_tilde [B, T, ...], initial_state [B, ...] a log, reset [B, T] bool  ->  log h [B, T, ...], the last one.
     `log_positive` makes a log_h_tilde of any number.
+
+    Paper    Feng et al. 2024, arXiv:2410.01201; Heinsen 2023, arXiv:2311.06281 (log space).
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("z", z, log_h_tilde=log_h_tilde)
     expect_real(z=z, log_h_tilde=log_h_tilde)
@@ -73,6 +82,9 @@ def log_min_lstm(
     """`min_lstm` of positive numbers, on their logarithms: log h_t = log(f'_t h_{t-1} + (1 - f'_t) h̃_t),  f' = σ(f) / (σ(f) + σ(i)).
 
     f, i before their sigmoids; the rest as for `log_min_gru`.
+
+    Paper    Feng et al. 2024, arXiv:2410.01201; Heinsen 2023, arXiv:2311.06281 (log space).
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats, log_h_tilde real, reset bool.
     """
     expect_number("log_h_tilde", log_h_tilde)
     return log_min_gru(input_over_forget(f, i, log_h_tilde), log_h_tilde, initial_state, reset)
@@ -87,12 +99,18 @@ def input_over_forget(f: Tensor, i: Tensor, like: Tensor) -> Tensor:
 
 
 def positive(x: Tensor) -> Tensor:
-    """The paper's map to positive states: x + 1/2 above 0, σ(x) below."""
+    """The paper's map to positive states: x + 1/2 above 0, σ(x) below.
+
+    Paper    Feng et al. 2024, arXiv:2410.01201.
+    """
     return torch.where(x >= 0, x + 0.5, x.sigmoid())
 
 
 def log_positive(x: Tensor) -> Tensor:
-    """log(positive(x)), without rounding σ(x) to 0 first."""
+    """log(positive(x)), without rounding σ(x) to 0 first.
+
+    Paper    Feng et al. 2024, arXiv:2410.01201.
+    """
     return torch.where(x >= 0, (x.clamp(min=0) + 0.5).log(), F.logsigmoid(x))
 
 
@@ -100,6 +118,9 @@ def log_scan(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, 
     """log h_t = log(exp(log a_t + log h_{t-1}) + exp(log x_t)), logs in and logs out; rest is log 0 = -inf.
 
     log_x [B, T, ...], log_a of the same shape, initial_state [B, ...] a log, reset [B, T] bool  ->  log h [B, T, ...], the last [B, ...].
+
+    Paper    Heinsen 2023, arXiv:2311.06281.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("log_x", log_x, log_a=log_a, initial_state=initial_state)
     expect_real(log_x=log_x, log_a=log_a, initial_state=initial_state)

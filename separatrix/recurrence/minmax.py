@@ -54,6 +54,9 @@ def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset
 
     b [B, T, ..., N], a [B, T, ..., N] or [B, T, ..., N, N], 1 for every axis that shares it, initial_state [B, ..., N], reset [B, T] bool
     ->  h [B, T, ..., N], final state [B, ..., N]. A tie gives its gradient to the past: the state before a, both before b.
+
+    Paper    MinMax recurrent neural cascades 2026, arXiv:2605.06384.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("b", b, a=a, initial_state=initial_state)
     expect_real(a=a, b=b, initial_state=initial_state)
@@ -196,6 +199,8 @@ class MinMax(Transition):
     `apply`, `compose` and `dense` are those of the semiring. The map never pulls two states apart: its Lipschitz constant in the sup norm,
     which `norm` gives, is 1 (0 where A is minus infinity throughout). It has no eigenvalues of its own; its derivative has, a matrix of at
     most one 1 a row at every state, whose eigenvalues are 0 or roots of unity. `spectrum` gives them for equal states below all caps.
+
+    Paper    MinMax recurrent neural cascades 2026, arXiv:2605.06384.
     """
 
     runs_as = "minmax_scan"
@@ -238,7 +243,10 @@ class MinMax(Transition):
 
 @dataclass(frozen=True)
 class MinMaxDiagonal(Transition):
-    """h -> min(a, h), elementwise; otherwise as MinMax. Its derivative below the caps is the identity.   a [..., N]"""
+    """h -> min(a, h), elementwise; otherwise as MinMax. Its derivative below the caps is the identity.   a [..., N]
+
+    Paper    MinMax recurrent neural cascades 2026, arXiv:2605.06384.
+    """
 
     runs_as = "minmax_scan"
 

@@ -24,7 +24,10 @@ from separatrix.recurrence.checks import expect_axes, expect_count, expect_numbe
 
 
 class Routing(NamedTuple):
-    """Which of so many memories every step reads and writes, and with what weight."""
+    """Which of so many memories every step reads and writes, and with what weight.
+
+    Paper    Du et al. 2025, arXiv:2502.13685.
+    """
 
     weights: Tensor  # [B, T, topk]
     chosen: Tensor  # [B, T, topk] int64, different memories
@@ -32,7 +35,11 @@ class Routing(NamedTuple):
 
 
 def route(logits: Tensor, topk: int) -> Routing:
-    """p = softmax(logits_t), of which the topk largest are kept and divided by their sum.   logits [B, T, M] -> [B, T, topk]"""
+    """p = softmax(logits_t), of which the topk largest are kept and divided by their sum.   logits [B, T, M] -> [B, T, topk]
+
+    Paper    Du et al. 2025, arXiv:2502.13685.
+    Raises   ValueError for logits not [B, T, M] and topk not in 1 .. M; TypeError unless logits are real floats.
+    """
     expect_numbers("logits", logits)
     expect_axes("logits", logits, "batch, time, memories")
     expect_real(logits=logits)
@@ -54,6 +61,9 @@ def mixture_of_memories(
 
     rule(*inputs, initial_state=, reset=) -> (o, state); `inputs` are its tensors for every choice, [B, T, topk, heads, ...] (expand what
     the choices share), or None; initial_state [B, M, H, K, V], reset [B, T] bool: clears all memories  ->  o [B, T, H, V], final state.
+
+    Paper    Du et al. 2025, arXiv:2502.13685.
+    Raises   ValueError for shapes that do not fit; TypeError unless reset is bool.
     """
     weights, chosen, memories = routing
     batch, time, topk = chosen.shape

@@ -54,7 +54,10 @@ LOOP = "run the cell with cell_scan"
 
 
 class Solution(NamedTuple):
-    """All states, and how they were found."""
+    """All states, and how they were found.
+
+    Paper    Lim et al. 2023 (DEER), arXiv:2309.12252.
+    """
 
     states: Tensor  # [B, T, N]
     final_state: Tensor  # [B, N]
@@ -81,7 +84,10 @@ class NotConverged(ArithmeticError):
 
 
 def diagonal_part(A: Transition) -> Diagonal:
-    """What a transition does to each number of the state alone: a cheap Jacobian for `newton_scan` (quasi-DEER)."""
+    """What a transition does to each number of the state alone: a cheap Jacobian for `newton_scan` (quasi-DEER).
+
+    Paper    Gonzalez et al. 2024, arXiv:2407.19115.
+    """
     return A if isinstance(A, Diagonal) else Diagonal(A.dense().diagonal(dim1=-2, dim2=-1))
 
 
@@ -106,6 +112,9 @@ def newton_scan(
     tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (level + |h_t|); 32 roundings of the dtype otherwise. The level is the
                    largest state of the sequence, or 1 if that is less: small states are as exact as large ones.
     iterations     how many at most.
+
+    Paper    Lim et al. 2023 (DEER), arXiv:2309.12252; ParaRNN, arXiv:2510.21450; Gonzalez et al. 2024, arXiv:2407.19115.
+    Raises   NotConverged; NotImplementedError under vmap, compile and on meta; ValueError and TypeError as `cell_scan`.
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)

@@ -26,6 +26,9 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
     x, z [..., groups * size], weight w [groups, size]  ->  y [..., groups * size].
 
     In float32 the plain form, like torch's own, is 0 where |x| exceeds 1e19, whose square is infinite; the kernel is not.
+
+    Paper    Zhang and Sennrich 2019, arXiv:1910.07467.
+    Raises   ValueError for shapes that do not fit and eps < 0; TypeError unless all are floats or complex.
     """
     expect_numbers("x", x, weight=weight, z=z)
     expect_axes("weight", weight, "groups, size")

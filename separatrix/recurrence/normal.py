@@ -27,6 +27,8 @@ class NormalMinusLowRank(Transition):
     """V (diag(eigenvalues) - left right*) V*.   basis V [..., N, N] unitary, eigenvalues [..., N], left, right [..., N, r], complex
 
     The eigenvalues are those of the normal part alone; `spectrum` has those of the whole.
+
+    Paper    Gu et al. 2021 (S4), arXiv:2111.00396.
     """
 
     runs_as = "low_rank_scan"

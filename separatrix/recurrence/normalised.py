@@ -28,7 +28,10 @@ from separatrix.recurrence.linear_attention import linear_attention
 
 
 class Average(NamedTuple):
-    """The state: weighted means of values, and the logarithm of what they were divided by."""
+    """The state: weighted means of values, and the logarithm of what they were divided by.
+
+    Paper    Qin et al. 2024 (LightNet), arXiv:2405.21022.
+    """
 
     S: Tensor  # [B, H, K, V]
     z: Tensor  # [B, H, K]
@@ -49,6 +52,9 @@ def normalised_attention(
 
     q, k [B, T, H, K], v [B, T, H, V], scale K^(-1/2) unless given, initial_state (S [B, H, K, V], z [B, H, K]), reset [B, T] bool
     ->  o [B, T, H, V], the final state.
+
+    Paper    Qin et al. 2024 (LightNet), arXiv:2405.21022.
+    Raises   ValueError for shapes that do not fit, k or z +inf or NaN on the CPU; TypeError unless all are real floats, reset bool.
     """
     if initial_state is not None:
         expect_parts("initial_state", initial_state, "S, z")

@@ -45,6 +45,9 @@ def legs_online(
     u [B, T, D], reset [B, T] bool  ->  c [B, T, D, N], final state.
 
     discretize   zoh_matrix or bilinear_matrix.
+
+    Paper    Gu et al. 2020, arXiv:2008.07669.
+    Raises   ValueError for shapes that do not fit and n below 1; TypeError unless u holds real floats, reset bool.
     """
     expect_numbers("u", u)
     expect_real(u=u)

@@ -86,7 +86,10 @@ def finite(answer: Any) -> bool:
 
 
 def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
-    """The form that `operation` takes on these inputs over `time` steps, and the reason in words."""
+    """The form that `operation` takes on these inputs over `time` steps, and the reason in words.
+
+    Raises   ValueError for an operation that is not in OPERATIONS.
+    """
     if operation not in OPERATIONS:
         raise ValueError(f"operation is {operation!r}, expected one of {', '.join(sorted(OPERATIONS))}")
     forms = OPERATIONS[operation]
@@ -164,6 +167,8 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
 
     `what` is an operation, by name or as the function, or a transition that `scan` will run. `inputs` are the arguments of the call where
     they are known: their device and dtype matter; without any, float32 on the CPU is meant.
+
+    Raises   ValueError for an operation that is not in OPERATIONS.
     """
     if isinstance(what, Transition):
         kind = f"{type(what).__name__} transitions of size {what.size}"

@@ -32,7 +32,10 @@ def on(x: Tensor, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PLRNN(Cell):
-    """z' = A z + W relu(z) + h + x.   A, h [M], W [M, M]; the first `linear` units are not rectified"""
+    """z' = A z + W relu(z) + h + x.   A, h [M], W [M, M]; the first `linear` units are not rectified
+
+    Paper    Durstewitz 2017, doi:10.1371/journal.pcbi.1005542; Brenner et al. 2024, arXiv:2410.14240 (almost linear).
+    """
 
     A: Tensor
     W: Tensor
@@ -64,6 +67,8 @@ class DendriticPLRNN(Cell):
     """z' = A z + W φ(z) + h + x,  φ(z) = sum_b α_b relu(z + θ_b); clipped, minus sum_b α_b relu(z).
 
     A, h [M], W [M, M], alpha [bases], theta [M, bases].
+
+    Paper    Brenner et al. 2022, arXiv:2207.02542; Hess et al. 2023, arXiv:2306.04406 (clipped).
     """
 
     A: Tensor
@@ -102,6 +107,8 @@ class ShallowPLRNN(Cell):
     """z' = A z + W_1 relu(W_2 z + h_2) + h_1 + x; clipped, W_1 (relu(W_2 z + h_2) - relu(W_2 z)).
 
     A, h1 [M], W1 [M, L], W2 [L, M], h2 [L].
+
+    Paper    Hess et al. 2023, arXiv:2306.04406.
     """
 
     A: Tensor

@@ -20,7 +20,10 @@ from separatrix.recurrence.state import State
 @dataclass(frozen=True)
 class AdaptiveRidge:
     """Λ = λ_t I with λ_t = rho |P_t|_F, P_t the Gram matrix of the keys so far; 1 while it is zero, or so small that its numbers lose
-    digits."""
+    digits.
+
+    Paper    Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+    """
 
     rho: float = 0.05
 

@@ -71,6 +71,9 @@ def ridge_attention(
     ridge [H_v, K] > 0 or an AdaptiveRidge, reset [B, T] bool  ->  o [B, T, H_v, V], State(P=[B, H_v, K, K], R=[B, H_v, K, V]).
 
     solver None solves exactly; a ConjugateGradient or Chebyshev warns when a residual (`ridge_solve` returns them) exceeds its tolerance.
+
+    Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+    Raises   ValueError for shapes that do not fit, wrong signs on the CPU; TypeError unless all are real floats, reset bool.
     """
     P, R = matrices_of(initial_state)
     expect_heads(q, k, v, beta, log_decay, R, reset)
@@ -208,7 +211,10 @@ def _enter(
 
 
 class RidgeSolution(NamedTuple):
-    """The queries whitened by the keys, and how well they solve their systems."""
+    """The queries whitened by the keys, and how well they solve their systems.
+
+    Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+    """
 
     x: Tensor  # [B, T, H_v, K], (P_t + Λ_t)⁻¹ q_t
     residual: Tensor  # [B, T, H_v], |q_t - (P_t + Λ_t) x_t| / |q_t|, measured
@@ -225,7 +231,11 @@ def ridge_solve(
     P: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> RidgeSolution:
-    """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first."""
+    """The whitened queries by which `ridge_attention` reads, and how well they solve their systems. Arguments as there; P is the first.
+
+    Paper    von Oswald et al. 2025 (MesaNet), arXiv:2506.05233; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
+    Raises   ValueError and TypeError as `ridge_attention`.
+    """
     expect_numbers("q", q, k=k, beta=beta)
     expect_axes("beta", beta, "batch, time, value heads")
     v = q.new_zeros(*beta.shape, 1)

@@ -49,6 +49,9 @@ def scan2d(
     initial_state [B, V, 2, ...] the line before the first, edge [B, T, 2, ...] the column left of the first, reset [B, T] bool
     ->  h [B, T, V, 2, ...], and its last line [B, V, 2, ...]: the initial_state of the times that follow. The edge of the variates that
     follow is h[:, :, -1].
+
+    Paper    Roesser 1975, doi:10.1109/TAC.1975.1100844; Behrouz et al. 2024 (Chimera), arXiv:2406.04320.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("x", x, a=a, initial_state=initial_state, edge=edge)
     if x.ndim < 4 or x.shape[3] != 2:

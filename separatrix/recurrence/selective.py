@@ -51,6 +51,9 @@ def selective_scan(
 
     u, delta, z [B, T, D], A [D, N] with real part <= 0, B, C [B, T, N], D, delta_bias [D], initial_state [B, D, N],
     reset [B, T] bool  ->  y [B, T, D], final state [B, D, N] (complex where A is).
+
+    Paper    Gu and Dao 2023 (Mamba), arXiv:2312.00752.
+    Raises   ValueError for shapes that do not fit, A > 0 or bare delta < 0 (CPU); TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     for name, x in (("A", A), ("B", B), ("C", C)):

@@ -46,6 +46,9 @@ def selective_scan2d(
 
     u [B, T, V, D], delta [B, T, V, 2, D], A [2, 2, D, N], B and C [B, T, V, 2, N], D [D], initial_state [B, V, 2, D, N], reset [B, T] bool
     ->  y [B, T, V, D], final state [B, V, 2, D, N], the last line.   delta >= 0; A[0, 0] and A[1, 1] at most 0 keep the state bounded.
+
+    Paper    Behrouz et al. 2024 (Chimera), arXiv:2406.04320.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)
     expect_real(u=u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)

@@ -34,6 +34,9 @@ def short_convolution(
 
     u [B, T, C], weight [C, K] (oldest tap first), bias [C], initial_state [B, K - 1, C], reset [B, T] bool
     ->  y [B, T, C], final state [B, K - 1, C], the last K - 1 inputs.
+
+    Paper    Gu and Dao 2023 (Mamba), arXiv:2312.00752, section 3.4.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("u", u, weight=weight, bias=bias, initial_state=initial_state)
     expect_real(u=u, weight=weight, bias=bias, initial_state=initial_state)

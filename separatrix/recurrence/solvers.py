@@ -39,7 +39,10 @@ Bounds = Callable[[], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """At most `iterations`, fewer for a system whose residual is below `tolerance` |b|."""
+    """At most `iterations`, fewer for a system whose residual is below `tolerance` |b|.
+
+    Paper    Hestenes and Stiefel 1952.
+    """
 
     iterations: int = 30
     tolerance: float = 1e-5
@@ -62,7 +65,10 @@ class ConjugateGradient:
 
 @dataclass(frozen=True)
 class Chebyshev:
-    """`iterations`, always; `tolerance` is what the residual is held to afterwards."""
+    """`iterations`, always; `tolerance` is what the residual is held to afterwards.
+
+    Paper    Golub and Varga 1961 (Chebyshev semi-iteration).
+    """
 
     iterations: int = 30
     tolerance: float = 1e-2

@@ -52,6 +52,9 @@ def spectral_convolution(
 
     u [B, T, D], filters [L, K], initial_state [B, L - 1, D], the inputs before u, reset [B, T] bool
     ->  U [B, T, K, D], final state [B, L - 1, D].
+
+    Paper    Hazan et al. 2017, arXiv:1711.00946; Agarwal et al. 2023 (STU), arXiv:2312.06837.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_axes("u", u, "batch, time, channels")
     expect_axes("filters", filters, "taps, filters")

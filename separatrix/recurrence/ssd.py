@@ -54,6 +54,9 @@ def ssd(
 
     x, z [B, T, H, P], dt [B, T, H], A, D, dt_bias [H] with A <= 0, B, C [B, T, G, N] with H a multiple of G,
     initial_state [B, H, P, N], reset [B, T] bool  ->  y [B, T, H, P], final state [B, H, P, N].
+
+    Paper    Dao and Gu 2024 (Mamba-2), arXiv:2405.21060.
+    Raises   ValueError for shapes that do not fit, A > 0 or bare dt < 0 on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("x", x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)
     expect_real(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)

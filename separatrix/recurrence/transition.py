@@ -88,6 +88,8 @@ def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, rese
 
     Here, for a structure that has nothing better: one `apply` after another. The state is cleared before the steps where reset [B, T] is
     true.
+
+    Raises   ValueError for shapes that do not fit; TypeError unless A is a Transition, drive floats or complex.
     """
     h = start(A, drive, initial_state)
     dtype = reduce(torch.promote_types, [x.dtype for x in (drive, h, *A.tensors().values())])

@@ -48,6 +48,8 @@ class Character(NamedTuple):
     """How alike a run and the data are, with the curves that show it.
 
     It does not say that the run and the data are one system: order of events beyond the autocorrelation is not looked at.
+
+    Paper    Mikhaeil, Monfared & Durstewitz 2022, arXiv:2110.07238; Villani 2009, Optimal Transport, Springer.
     """
 
     rhythm: Closeness  # Hellinger distance, 0 to 1
@@ -75,6 +77,9 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
     dt      time per sample, of both.
     pieces  the data is cut into; the run is cut into pieces of the same length, at most 16, spread evenly.
     bins    of the histogram that is drawn; the distance of values does not use it.
+
+    Paper    Mikhaeil, Monfared & Durstewitz 2022, arXiv:2110.07238; Villani 2009, Optimal Transport, Springer.
+    Raises   ValueError for series that are constant, too short or have gaps, and fewer than 2 pieces.
     """
     x, y = as_series(data, "data", least=128), as_series(run, "run")
     if pieces < 2:

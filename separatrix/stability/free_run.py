@@ -30,7 +30,10 @@ KEPT = 2**18  # numbers of a chunk's states: more would leave the cache before a
 
 
 class Fate(Enum):
-    """What a free run came to."""
+    """What a free run came to.
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, Addison-Wesley, ch. 7 and 9.
+    """
 
     FIXED_POINT = "fixed point"
     CYCLE = "cycle"
@@ -42,6 +45,8 @@ class FreeRun(NamedTuple):
     """A long run of one or more starting states, and what became of each.
 
     It does not say that runs from other states stay bounded, nor that this one does after its last step.
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, Addison-Wesley, ch. 7 and 9.
     """
 
     observed: Tensor  # [..., M, m], what is seen after every `every`-th step; NaN after a divergence
@@ -98,6 +103,9 @@ def free_run(
     centre    a number, or [m].
     chunk     steps between two looks at the limit (and two calls of progress); 2,000 when None, fewer of large states.
     progress  called with (steps done, steps in all).
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, Addison-Wesley, ch. 7 and 9.
+    Raises   ValueError for a state that does not fit, steps < 100 every, limit <= 0; TypeError for what is no System.
     """
     check_system(system)
     if state is None:

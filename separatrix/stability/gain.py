@@ -36,6 +36,8 @@ class Gain(NamedTuple):
     """The H-infinity norm of a linear system.
 
     It does not say anything about peaks (the largest |y_t|), nor about inputs of infinite energy, nor about a start that is not at rest.
+
+    Paper    Bruinsma & Steinbuch 1990, Syst. Control Lett. 14:287-293; Boyd, Balakrishnan & Kabamba 1989.
     """
 
     norm: Number  # certified when P was found and checked, infinite when A is not stable
@@ -58,6 +60,9 @@ def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
     """‖G‖∞ = max_ω σ_max(C (e^{iω} I - A)^-1 B + D), with a P that certifies its upper end by the bounded real inequality.
 
     tolerance   relative distance of the two ends between which the norm is caught, before the certificate is looked for.
+
+    Paper    Bruinsma & Steinbuch 1990, Syst. Control Lett. 14:287-293; Boyd, Balakrishnan & Kabamba 1989.
+    Raises   ValueError for a system without inputs or without outputs.
     """
     A, B, C, D = (np.asarray(M.detach().cpu().double()) for M in (system.A, system.B, system.C, system.D))  # type: ignore[union-attr]
     n = len(A)
@@ -111,6 +116,8 @@ def measured_gain(
     size       of the change relative to u (to 1 when u is zero).
     rounds     each one response and one gradient: power iteration on the derivative.
     generator  of the first change; a fixed seed when None.
+
+    Raises   ValueError for a u or a response that is not finite, and a change that rounding swallows.
     """
     if not bool(torch.isfinite(u).all()):
         raise ValueError("u holds NaN or infinite values.")

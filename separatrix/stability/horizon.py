@@ -30,6 +30,8 @@ class Horizon(NamedTuple):
 
     It does not say what a forecast is worth beyond the horizon, nor on another series; overlapping origins are not independent, so
     the interval draws whole runs of neighbouring origins.
+
+    Paper    Vlachas et al. 2020, Neural Networks 126:191-217, arXiv:1910.05266 (valid prediction time).
     """
 
     steps: Number  # median over origins, in samples; "at least" when half of the origins never left
@@ -63,6 +65,9 @@ def forecast_horizon(
     period     dominant period in units of dt, for the horizon in pulses.
     origins    where the forecasts start in the series, for drawing.
     generator  of the bootstrap over origins; a fixed seed when None.
+
+    Paper    Vlachas et al. 2020, Neural Networks 126:191-217, arXiv:1910.05266 (valid prediction time).
+    Raises   ValueError for shapes that do not fit, a truth with gaps, and threshold, scale or dt not above 0.
     """
     forecast, truth = (z.detach().cpu().double() for z in (torch.as_tensor(forecast), torch.as_tensor(truth)))
     if forecast.shape != truth.shape or forecast.ndim not in (2, 3) or 0 in forecast.shape:
@@ -115,6 +120,9 @@ def horizon_along(
     scale      σ; the standard deviation of the samples before the first origin when None.
     threshold  θ; dt and period as for `forecast_horizon`.
     baselines  by name, called like `forecast`; the bootstrap draws the same origins for all.
+
+    Paper    Vlachas et al. 2020, Neural Networks 126:191-217, arXiv:1910.05266 (valid prediction time).
+    Raises   ValueError for origins outside the series, forecasts of other lengths, and what `forecast_horizon` refuses.
     """
     x = torch.as_tensor(series).detach().cpu().double()
     x = x[:, None] if x.ndim == 1 else x

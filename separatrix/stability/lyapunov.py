@@ -33,6 +33,8 @@ class Spectrum(NamedTuple):
 
     It does not say what happens to large differences, nor to the orbit of another initial state: it belongs to the attractor on
     which this run settled. -inf is a direction that contracts faster than floating point can follow between two orthonormalisations.
+
+    Paper    Benettin et al. 1980, Meccanica 15:9-20; Kaplan & Yorke 1979, Lect. Notes Math. 730:204 (the dimension).
     """
 
     exponents: Tensor  # [k], largest first; NaN when the verdict is DIVERGED
@@ -114,6 +116,9 @@ def lyapunov_spectrum(
     every      steps between two orthonormalisations; larger is faster, too large loses the contracting directions.
     inputs     [T, m] with T >= transient + steps.
     generator  of the random initial frame; a fixed seed when None.
+
+    Paper    Benettin et al. 1980, Meccanica 15:9-20; Das, Saiki, Sander & Yorke 2017, arXiv:1601.06051 (the window).
+    Raises   ValueError for k, state, steps or inputs that do not fit; TypeError for what is no System.
     """
     check_system(system)
     n = system.dimension

@@ -28,6 +28,8 @@ class Memory(NamedTuple):
     """Half-lives of the modes of one layer, in steps.
 
     It does not say what is remembered, nor whether the readout uses it: a slow mode that nothing writes to holds nothing.
+
+    Paper    Oseledets 1968, Trans. Moscow Math. Soc. 19:197.
     """
 
     half_life: Tensor  # [modes] steps, infinite where a mode does not fade
@@ -40,6 +42,8 @@ class Reach(NamedTuple):
     """How strongly the output depends on inputs further and further back.
 
     It is a derivative: it does not say what large changes of an input do, and it belongs to the sequence it was measured on.
+
+    Paper    Bengio, Simard & Frasconi 1994, IEEE Trans. Neural Netw. 5:157.
     """
 
     lags: Tensor  # [T] steps, 0, 1, ...
@@ -53,6 +57,9 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
 
     every   steps between two QRs, for transitions that are not diagonal. Their rates are those of the product of T steps, which begins
             in no mode of its own: they are off by some 1/T, so half-lives near T or above say no more than that.
+
+    Paper    Oseledets 1968, Trans. Moscow Math. Soc. 19:197.
+    Raises   ValueError for a transition without steps or with NaN, and steps fewer than `every` where QRs are made.
     """
     with torch.no_grad():
         rates, how = _rates(transition, every)
@@ -72,6 +79,9 @@ def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: i
     x          the data it is measured on.
     probes     random directions of the last output; more make g smoother.
     generator  of the probes; a fixed seed when None.
+
+    Paper    Bengio, Simard & Frasconi 1994, IEEE Trans. Neural Netw. 5:157.
+    Raises   ValueError unless x is [B, T >= 2, D] and finite, the gradient too, and some input is heard.
     """
     if x.ndim != 3 or x.shape[1] < 2:
         raise ValueError(f"x is {tuple(x.shape)}, expected [batch, time, channels] with at least two times.")

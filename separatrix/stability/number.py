@@ -37,6 +37,8 @@ class Number:
     high    upper end, likewise.
     unit    e.g. "per step", "samples".
     how     one clause: what was done, on how much.
+
+    Raises   ValueError for another kind and an interval that is upside down.
     """
 
     value: float
@@ -82,7 +84,10 @@ class Number:
 
 
 def weakest(numbers: Iterable[Number]) -> Kind:
-    """The kind of the weakest number: what a verdict built on all of them may claim to be."""
+    """The kind of the weakest number: what a verdict built on all of them may claim to be.
+
+    Raises   ValueError for no numbers.
+    """
     kinds = [number.kind for number in numbers]
     if not kinds:
         raise ValueError("no numbers were given, and a verdict without evidence is not one.")

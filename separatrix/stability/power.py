@@ -16,7 +16,10 @@ from torch import Tensor
 
 
 class PowerSpectrum(NamedTuple):
-    """The share of the variance at each frequency."""
+    """The share of the variance at each frequency.
+
+    Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
+    """
 
     frequency: Tensor  # [F], cycles per unit of dt
     power: Tensor  # [F], sums to 1: the share of the variance at each frequency
@@ -28,6 +31,9 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     Half overlapping segments, Hann window w.    series [T] -> frequencies and shares [segment // 2]
 
     segment  samples per segment; an eighth of the series, at least 64, when None.
+
+    Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
+    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, and a segment outside 8 .. T.
     """
     x, _ = of_size_one(as_series(series))
     if segment is None:
@@ -45,6 +51,9 @@ def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = No
 
     Between the frequencies, a parabola through log power finds it. A broad spectrum has a highest
     peak too: this says where it is, not that the series is periodic.
+
+    Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
+    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, and a segment outside 8 .. T.
     """
     segment = min(len(series), max(64, len(series) // 4)) if segment is None else segment
     frequency, power = power_spectrum(series, dt=dt, segment=segment)

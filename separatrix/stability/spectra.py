@@ -24,6 +24,8 @@ class Eigenvalues(NamedTuple):
 
     It does not say that the layer is stable when all are inside (products of stable matrices may grow when A_t does not commute),
     nor where the eigenvalues go on other data.
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
     """
 
     values: Tensor  # [M] complex128, at most `keep` of them, evenly spread over all, and the one of largest modulus
@@ -39,6 +41,9 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
     """All eigenvalues of a transition with leading axes [B, T, ...].
 
     keep   how many to return for drawing; the numbers use all of them.
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
+    Raises   ValueError without a step, and for eigenvalues that are not finite.
     """
     with torch.no_grad():
         values = transition.spectrum().detach().cpu().flatten()  # a Mamba layer makes millions: kept in their own precision
@@ -68,6 +73,9 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
 
 
 def memory_steps(eigenvalues: Tensor) -> Tensor:
-    """-1 / log|λ|, the steps a mode needs to shrink to 1/e; infinite for |λ| >= 1, zero for λ = 0.    [...] -> [...]"""
+    """-1 / log|λ|, the steps a mode needs to shrink to 1/e; infinite for |λ| >= 1, zero for λ = 0.    [...] -> [...]
+
+    Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
+    """
     rate = -eigenvalues.abs().double().log()
     return torch.where(rate > 0, 1 / rate.clamp(min=torch.finfo(torch.float64).tiny), torch.inf)

@@ -40,6 +40,9 @@ class Flow(Ruled):
     observed        which components are seen; all when empty.
     compiled        `rule` is plain arithmetic, so long runs go through Numba. False for fields that need torch functions.
     known           facts about the flow that tests recompute.
+
+    Paper    Hairer, Norsett & Wanner 1993, Solving Ordinary Differential Equations I, Springer, II.1.
+    Raises   ValueError for a rule, parameters or initial_state that do not fit each other, and dt <= 0.
     """
 
     rule: Rule

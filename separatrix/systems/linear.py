@@ -23,6 +23,9 @@ class LinearSystem:
     B and D default to no input, C to seeing the whole state.
 
     dt      time per step.
+
+    Paper    Van Loan 1978, IEEE Trans. Autom. Control 23:395-404, for `from_continuous`.
+    Raises   ValueError for shapes that do not fit, NaN, dt <= 0; TypeError unless all are real floats of one dtype.
     """
 
     A: Tensor

@@ -22,7 +22,11 @@ from separatrix.systems.system import Known
 
 @dataclass(frozen=True)
 class Map(Ruled):
-    """A system from a rule.    states [..., n], time in iterations; arguments as for `Flow`"""
+    """A system from a rule.    states [..., n], time in iterations; arguments as for `Flow`
+
+    Paper    Henon 1976, A two-dimensional mapping with a strange attractor, Commun. Math. Phys. 50:69-77.
+    Raises   ValueError as `Flow`.
+    """
 
     rule: Rule
     parameters: Mapping[str, float]

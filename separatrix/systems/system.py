@@ -30,6 +30,8 @@ class System(Protocol):
 
     dimension   n, entries of the state.
     dt          time per step; 1.0 when time is counted in steps.
+
+    Paper    Pikovsky & Politi 2016, Lyapunov Exponents, Cambridge University Press, ch. 2.
     """
 
     @property
@@ -50,7 +52,10 @@ class System(Protocol):
 
 
 class Pushed(NamedTuple):
-    """Where a state and a frame of tangent vectors went, and how much the frame grew on the way."""
+    """Where a state and a frame of tangent vectors went, and how much the frame grew on the way.
+
+    Paper    Benettin et al. 1980, Meccanica 15:9-20.
+    """
 
     state: Tensor  # [n], the state after the last step
     frame: Tensor  # [k, n], orthonormal rows
@@ -87,7 +92,10 @@ class Known:
 
 
 def trajectory(system: System, state: Tensor, steps: int, *, every: int = 1, inputs: Tensor | None = None) -> Tensor:
-    """The states after every `every`-th step.    state [..., n], inputs [T >= steps, m] or [..., T, m] -> [..., steps // every, n]"""
+    """The states after every `every`-th step.    state [..., n], inputs [T >= steps, m] or [..., T, m] -> [..., steps // every, n]
+
+    Raises   ValueError for shapes and counts that do not fit, NaN; TypeError unless system is a System, tensors real floats.
+    """
     check_run(system, state, steps, every, inputs)
     if isinstance(system, RunsItself):
         return system.trajectory(state, steps, every, inputs)
@@ -109,6 +117,9 @@ def push_tangents(system: System, state: Tensor, frame: Tensor, steps: int, *, e
     """Carry `frame` along the trajectory of `state`, orthonormalising it after every `every` steps.
 
     state [n], frame [k, n] with orthonormal rows, inputs [T >= steps, m] -> Pushed.
+
+    Paper    Benettin et al. 1980, Meccanica 15:9-20.
+    Raises   ValueError for shapes and counts that do not fit, NaN, an overflow between two QRs; TypeError for what is no System.
     """
     check_run(system, state, steps, every, inputs)
     if state.ndim != 1 or frame.ndim != 2 or frame.shape[1] != len(state) or frame.shape[0] > len(state):
@@ -150,7 +161,11 @@ def orthonormalise(frame: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def push_forward(step: Callable[[Tensor], Tensor], state: Tensor, v: Tensor) -> Tensor:
-    """The derivative of `step` at `state` [n] applied to directions v [..., n], by forward-mode differentiation."""
+    """The derivative of `step` at `state` [n] applied to directions v [..., n], by forward-mode differentiation.
+
+    Paper    Pikovsky & Politi 2016, Lyapunov Exponents, Cambridge University Press, ch. 2.
+    Raises   ValueError for shapes that do not fit.
+    """
 
     def along(direction: Tensor) -> Tensor:
         return torch.func.jvp(step, (state,), (direction,))[1]
