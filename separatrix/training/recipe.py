@@ -42,7 +42,7 @@ LINEAR = (
     "number of rows (20 to 200). That rule, and decays of 0.05 to 300, were compared on rows after the fitted ones of El Niño, sunspots, "
     "temperature, carbon dioxide, the Nile and lynx: errors there were seen. How far back the autoregression looks, and which share of the "
     "networks' correction is kept, is chosen for each series by free runs into quarters of the fitted rows that were left out. That this "
-    "is done so was settled on other stretches of the shipped series (57 for the first, 7 for the second), after errors on the rows named "
+    "is done so was settled on other stretches of the shipped series (55 for the first, 7 for the second), after errors on the rows named "
     "above had been seen."
 )
 
