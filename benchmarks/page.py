@@ -10,13 +10,20 @@ from benchmarks.operation import DIRECTIONS, OURS
 from benchmarks.operations import OPERATIONS
 from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
 
+# Whom a geometric mean is beside: the names of rivals that do not count begin with one of these.
+BESIDE = {
+    "the fastest that comes in a package": ("JAX", "PyTorch", "C++"),
+    "the fastest, loops that we wrote in JAX, PyTorch and C++ included": (),
+}
+FASTER = {"forward": 8, "both": 20}  # on the mean of all operations
+
 HEAD = """# Benchmarks
 
 Every operation forward and forward + backward, beside the strongest peers that run on a CPU, in one run on one machine. Each rival, ours
 included, first had to agree with the definition in float64 (ours to a few roundings of its inputs, outputs and all gradients). Rivals
 take turns; times are medians of the turns. Memory is the peak that one call adds, its output included, its inputs not. The floor is the
 leanest known algorithm at this machine's peaks, which are measured once, before the rows: on a machine that shares its cores they drift,
-and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs.
+and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs, unless it says otherwise.
 """
 
 
@@ -50,9 +57,10 @@ def growth_in_a_line(row: dict[str, Any]) -> str:
     return f"{exponents} ({milliseconds(row['forward'][-1])} and {milliseconds(row['both'][-1])} ms at {row['lengths'][-1]})"
 
 
-def against_best(row: dict[str, Any], way: str) -> tuple[str | None, float]:
-    """The fastest rival in this direction, and ours / theirs."""
-    ours, times = row["ways"][OURS].get(way), {n: said[way]["median"] for n, said in row["ways"].items() if way in said and n != OURS}
+def against_best(row: dict[str, Any], way: str, apart: tuple[str, ...] = ()) -> tuple[str | None, float]:
+    """The fastest rival in this direction, those whose names begin with one of `apart` aside, and ours / theirs."""
+    rivals = {name: said for name, said in row["ways"].items() if name != OURS and not name.startswith(apart)}
+    ours, times = row["ways"][OURS].get(way), {name: said[way]["median"] for name, said in rivals.items() if way in said}
     if not ours or not times:
         return None, float("nan")
     best = min(times, key=lambda name: times[name])
@@ -79,6 +87,12 @@ def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | N
             if size == "S" and peak is not None and name in OPERATIONS:
                 times = peak / row["input_bytes"]
                 yield name, "memory of forward + backward: at most 10 x its inputs", f"{times:.2g} x", times <= 10
+    for whom, apart in BESIDE.items():
+        for way, times in FASTER.items():
+            if ratios := _ratios(results.get("S", {}), way, apart):
+                mean = 1 / _mean(ratios)
+                what = f"geometric mean of {len(ratios)} operations, {DIRECTIONS[way]}"
+                yield what, f"at least {times} x faster than {whom}", f"{mean:.3g} x faster", mean >= times
     for name, row in results.get("steps", {}).get("rows", {}).items():
         if "met" in row:
             bar = f"at most {ALLOWED * 1e3:.1f} ms at d_model {D_MODEL}"
@@ -129,18 +143,26 @@ def _overview(rows: dict[str, Any]) -> str:
             ]
         lines.append(tuple(cells))
     directions = [head for way in ("forward", "both") for head in (f"{DIRECTIONS[way]}, ms", "beside the fastest peer", "x floor")]
-    return _table(("what", *directions), lines) + _means({name: row for name, row in rows.items() if name in OPERATIONS})
+    return _table(("what", *directions), lines) + _means(rows)
 
 
 def _means(rows: dict[str, Any]) -> str:
     said = []
-    for way in ("forward", "both"):
-        ratios = {name: ratio for name, row in rows.items() for peer, ratio in [against_best(row, way)] if peer}
-        if ratios:
-            mean = math.exp(sum(map(math.log, ratios.values())) / len(ratios))
-            slower = [name for name, ratio in ratios.items() if ratio > 1]
-            said.append(f"{DIRECTIONS[way]} {speed(mean)} the fastest peer of each, slower in {', '.join(slower) or 'none'}")
-    return f"\nGeometric mean over {len(rows)} operations: {'; '.join(said)}.\n" if said else ""
+    for whom, apart in BESIDE.items():
+        for way in ("forward", "both"):
+            if ratios := _ratios(rows, way, apart):
+                slower = ", ".join(name for name, ratio in ratios.items() if ratio > 1) or "none"
+                said.append(f"- {DIRECTIONS[way]}, {len(ratios)} operations: {speed(_mean(ratios))} {whom}; slower in {slower}")
+    return "\nGeometric means:\n\n" + "\n".join(said) + "\n" if said else ""
+
+
+def _ratios(rows: dict[str, Any], way: str, apart: tuple[str, ...]) -> dict[str, float]:
+    """Ours / theirs of every operation that has a rival."""
+    return {name: ratio for name, row in rows.items() if name in OPERATIONS for peer, ratio in [against_best(row, way, apart)] if peer}
+
+
+def _mean(ratios: dict[str, float]) -> float:
+    return math.exp(sum(map(math.log, ratios.values())) / len(ratios))
 
 
 def _row(name: str, row: dict[str, Any]) -> str:
