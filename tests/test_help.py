@@ -64,7 +64,7 @@ NO_PAPER = {
 # Functions that take whatever they are given.
 REFUSES_NOTHING = {
     "recurrence": {"diagonal_part", "log_positive", "positive"},
-    "stability": {"exact_spectrum", "memory_steps", "response_of"},
+    "stability": {"memory_steps", "response_of"},
     "systems": set(),
 }
 ID = re.compile(r"arXiv:\d{4}\.\d{5}|doi:[^\s;,)]*\w")

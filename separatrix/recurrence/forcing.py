@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.cell import Cell, Operands, cell_scan, expect_cell, linearize
-from separatrix.recurrence.checks import expect_axes, expect_count, expect_number, expect_shape, expect_tensor
+from separatrix.recurrence.checks import expect_axes, expect_count, expect_number, expect_real, expect_shape, expect_tensor, readable
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.transition import Transition
 
@@ -108,7 +108,7 @@ def forced_scan(
     inputs           [B, T, M], what else drives the cell; nothing otherwise.
 
     Paper    Mikhaeil et al. 2022, arXiv:2110.07238 (sparse); Hess et al. 2023, arXiv:2306.04406 (generalised).
-    Raises   ValueError for shapes that do not fit; TypeError unless cell is a Cell, targets and state real floats, reset bool.
+    Raises   ValueError for shapes that do not fit, alpha outside [0, 1] (CPU); TypeError unless cell is a Cell, the rest real floats.
     """
     expect_cell(cell)
     expect_number("targets", targets)
@@ -117,9 +117,13 @@ def forced_scan(
     batch, time, observed = targets.shape
     if observed > cell.size:
         raise ValueError(f"targets have {observed} numbers a step, expected at most the {cell.size} of the cell's state")
+    expect_real(alpha=alpha)
+    if readable(alpha) and alpha.numel() and not bool(((alpha >= 0) & (alpha <= 1)).all()):
+        raise ValueError(f"alpha must lie in [0, 1], got {alpha.min().item():.3g} to {alpha.max().item():.3g}")
     expect_shape("alpha", alpha, (time,) if alpha.ndim == 1 else (batch, time), "time" if alpha.ndim == 1 else "batch, time")
     if inputs is None:
         inputs = targets.new_zeros(batch, time, cell.width)
+    expect_number("inputs", inputs)
     expect_shape("inputs", inputs, (batch, time, cell.width), "batch, time, width")
     strength = alpha.to(targets).expand(batch, time).unsqueeze(-1)
     x, forced = torch.cat([inputs.to(targets.dtype), targets, strength], dim=-1), Forced(cell, observed)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time
+from separatrix.recurrence.checks import along_time, expect_tensor
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.regression import expect_gram, matrices_of
@@ -43,6 +43,7 @@ def recursive_least_squares(
     Paper    Plackett 1950; Peng et al. 2025 (Gated KalmaNet), arXiv:2511.21016.
     Raises   ValueError for shapes that do not fit, wrong signs on the CPU; TypeError unless all are real floats, reset bool.
     """
+    expect_tensor("ridge", ridge)  # not a rule that makes one: here it fades with the regression
     Q, W = matrices_of(initial_state, "Q", "W")
     expect_heads(q, k, v, beta, log_decay, W, reset)
     expect_gram(q, v.shape[2], beta, log_decay, ridge, Q, "Q")

@@ -33,11 +33,13 @@ def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, res
     z before its sigmoid, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
 
     Paper    Feng et al. 2024, arXiv:2410.01201.
-    Raises   ValueError for shapes that do not fit; TypeError unless z and h_tilde are real floats, reset bool.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("z", z, h_tilde=h_tilde)
     expect_real(z=z, h_tilde=h_tilde)
     expect_shape("h_tilde", h_tilde, tuple(z.shape), "batch, time, ...")
+    expect_numbers("z", z, initial_state=initial_state)
+    expect_real(initial_state=initial_state)
     working = working_dtype(z, h_tilde)
     z = z.to(working)
     h, final = diagonal_scan((-z).sigmoid(), z.sigmoid() * h_tilde.to(working), initial_state, reset)
@@ -52,7 +54,7 @@ def min_lstm(
     f, i before their sigmoids, h_tilde [B, T, ...], initial_state [B, ...], reset [B, T] bool  ->  h [B, T, ...], final state [B, ...].
 
     Paper    Feng et al. 2024, arXiv:2410.01201.
-    Raises   ValueError for shapes that do not fit; TypeError unless all are floats, h_tilde real, reset bool.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_number("h_tilde", h_tilde)
     return min_gru(input_over_forget(f, i, h_tilde), h_tilde, initial_state, reset)
@@ -84,7 +86,7 @@ def log_min_lstm(
     f, i before their sigmoids; the rest as for `log_min_gru`.
 
     Paper    Feng et al. 2024, arXiv:2410.01201; Heinsen 2023, arXiv:2311.06281 (log space).
-    Raises   ValueError for shapes that do not fit; TypeError unless all are floats, log_h_tilde real, reset bool.
+    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
     """
     expect_number("log_h_tilde", log_h_tilde)
     return log_min_gru(input_over_forget(f, i, log_h_tilde), log_h_tilde, initial_state, reset)
@@ -93,6 +95,7 @@ def log_min_lstm(
 def input_over_forget(f: Tensor, i: Tensor, like: Tensor) -> Tensor:
     """The z that makes (1) out of (2), in the working precision."""
     expect_numbers("f", f, i=i)
+    expect_real(f=f, i=i)
     expect_shape("i", i, tuple(f.shape), "batch, time, ...")
     working = working_dtype(f, i, like)
     return F.logsigmoid(i.to(working)) - F.logsigmoid(f.to(working))

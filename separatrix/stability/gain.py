@@ -117,8 +117,10 @@ def measured_gain(
     rounds     each one response and one gradient: power iteration on the derivative.
     generator  of the first change; a fixed seed when None.
 
-    Raises   ValueError for a u or a response that is not finite, and a change that rounding swallows.
+    Raises   ValueError for a u or a response that is not finite, rounds < 1, and a change that rounding swallows.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds is {rounds} but at least one is needed to measure anything.")
     if not bool(torch.isfinite(u).all()):
         raise ValueError("u holds NaN or infinite values.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator

@@ -143,7 +143,12 @@ def lyapunov_spectrum(
 
 
 def exact_spectrum(system: LinearSystem, k: int | None = None) -> Spectrum:
-    """The Lyapunov exponents of a linear system: log|λ_i(A)| / dt, whatever the state and the inputs are.    k of them, all when None"""
+    """The Lyapunov exponents of a linear system: log|λ_i(A)| / dt, whatever the state and the inputs are.    k of them, all when None
+
+    Raises   ValueError unless k is None or from 1 to the system's dimension.
+    """
+    if k is not None and not 1 <= k <= system.dimension:
+        raise ValueError(f"k is {k}, expected between 1 and the system's dimension {system.dimension}.")
     exponents = (system.eigenvalues().abs().double().log() / system.dt)[: system.dimension if k is None else k]
     nothing = torch.zeros_like(exponents)
     return Spectrum(exponents, nothing, Verdict.SETTLED, None, exponents[None], torch.zeros(1, dtype=torch.float64), 0,

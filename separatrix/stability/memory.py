@@ -61,6 +61,8 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
     Paper    Oseledets 1968, Trans. Moscow Math. Soc. 19:197.
     Raises   ValueError for a transition without steps or with NaN, and steps fewer than `every` where QRs are made.
     """
+    if every < 1:
+        raise ValueError(f"every is {every} but must be at least 1.")
     with torch.no_grad():
         rates, how = _rates(transition, every)
     if rates.numel() == 0:
@@ -87,6 +89,8 @@ def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: i
         raise ValueError(f"x is {tuple(x.shape)}, expected [batch, time, channels] with at least two times.")
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds NaN or infinite values.")
+    if probes < 1:
+        raise ValueError(f"probes is {probes} but at least one is needed to see anything.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     x = x.detach().requires_grad_(True)
     last = response(x)[:, -1]

@@ -82,6 +82,8 @@ def rosenstein(
     Paper    Rosenstein, Collins & De Luca 1993, Physica D 65:117-134; Theiler 1986, Phys. Rev. A 34:2427.
     Raises   ValueError for a series that is constant, too short or has gaps, and settings that do not fit.
     """
+    if not dt > 0:
+        raise ValueError(f"dt is {dt!r} but must be above 0.")
     x, log_size = of_size_one(as_series(series, least=200))
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         raise ValueError("the series is constant: nothing in it diverges. If this is a free run, it has settled to a fixed point.")

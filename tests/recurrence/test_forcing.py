@@ -113,9 +113,22 @@ def test_strong_forcing_makes_newton_quick():
         ({"targets": torch.zeros(2, 3, 6)}, "targets have 6 numbers a step, expected at most the 5"),
         ({"alpha": torch.zeros(4)}, r"alpha is \[4\], expected \[time\] = \[3\]"),
         ({"inputs": torch.zeros(2, 3, 4)}, r"inputs is \[2, 3, 4\]"),
+        ({"alpha": torch.tensor([0.0, 1.5, 0.0])}, r"alpha must lie in \[0, 1\], got 0 to 1.5"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict, message: str):
     arguments = {"cell": plrnn(), "targets": torch.zeros(2, 3, 3), "alpha": torch.zeros(3)} | change
     with pytest.raises(ValueError, match=message):
         forced_scan(**arguments)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"alpha": torch.zeros(3, dtype=torch.complex64)}, "alpha is torch.complex64, expected a real tensor"),
+        ({"inputs": torch.zeros(2, 3, 5, dtype=torch.long)}, "inputs is torch.int64, expected a floating point tensor"),
+    ],
+)
+def test_other_numbers_are_refused(change: dict, message: str):
+    with pytest.raises(TypeError, match=message):
+        forced_scan(**{"cell": plrnn(), "targets": torch.zeros(2, 3, 3), "alpha": torch.zeros(3)} | change)

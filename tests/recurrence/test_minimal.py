@@ -240,3 +240,14 @@ def test_the_door():
     with pytest.raises(TypeError, match=r"^log_a is torch.complex128, expected a real tensor"):
         log_scan(z + 0j, z)
     assert F.sigmoid(torch.tensor(-200.0)) == 0 and log_positive(torch.tensor(-200.0)) == -200
+
+
+def test_no_imaginary_part_is_lost():
+    x = torch.zeros(2, 3, 4)
+    turning = x.to(torch.complex64)
+    for call in (
+        lambda: min_lstm(turning, x, x), lambda: min_lstm(x, turning, x), lambda: log_min_lstm(turning, x, x),
+        lambda: min_gru(x, x, turning[:, 0]), lambda: min_lstm(x, x, x, turning[:, 0]),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="complex64, expected a real tensor"):
+            call()

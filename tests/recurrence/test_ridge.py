@@ -211,3 +211,8 @@ def test_the_compiled_solve_is_a_torch_operator():
 
     plain = arguments(11, AdaptiveRidge(0.2)) | {"initial_state": None}
     assert error(second("fused", torch.float32), second("recurrent", torch.float64), torch.float32) < 1e-4
+
+
+def test_the_recursion_takes_no_rule_for_its_ridge():
+    with pytest.raises(TypeError, match="ridge is"):
+        recursive_least_squares(**(arguments(5, torch.ones(2, 4).double()) | {"initial_state": None, "ridge": AdaptiveRidge()}))

@@ -139,6 +139,8 @@ def test_what_rounding_adds_to_a_change_is_no_gain(size):
 def test_bad_questions_are_refused():
     with pytest.raises(ValueError, match="size is 1e-12"):
         measured_gain(lambda u: u, torch.ones(300, 1), size=1e-12)
+    with pytest.raises(ValueError, match="rounds is 0"):
+        measured_gain(lambda u: u, torch.ones(300, 1), rounds=0)
     with pytest.raises(ValueError, match="0 inputs"):
         h_infinity(LinearSystem(torch.eye(2) / 2))
     with pytest.raises(ValueError, match="u holds NaN"):

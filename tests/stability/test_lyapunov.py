@@ -227,6 +227,8 @@ def test_the_same_call_gives_the_same_numbers():
     [
         (lambda: lyapunov_spectrum(lorenz, k=4), "k is 4"),
         (lambda: lyapunov_spectrum(LinearSystem(torch.eye(2)), k=0), "k is 0"),
+        (lambda: exact_spectrum(LinearSystem(torch.eye(2)), k=-1), "k is -1"),
+        (lambda: exact_spectrum(LinearSystem(torch.eye(2)), k=3), "k is 3, expected between 1 and the system's dimension 2"),
         (lambda: lyapunov_spectrum(lorenz, steps=10), "at least 20"),
         (lambda: lyapunov_spectrum(lorenz, torch.zeros(2, 3)), "one state"),
         (lambda: lyapunov_spectrum(lorenz, torch.tensor([1.0, torch.inf, 0.0])), "infinite"),

@@ -115,3 +115,10 @@ def test_the_reach_of_a_linear_filter_is_its_impulse_response():
 def test_bad_questions_are_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_no_step_and_no_probe_measure_nothing():
+    with pytest.raises(ValueError, match="every is 0"):
+        memory_horizon(Diagonal(torch.full((1, 3, 2), 0.9)), every=0)
+    with pytest.raises(ValueError, match="probes is 0"):
+        gradient_reach(lambda x: x, torch.ones(1, 3, 1), probes=0)
