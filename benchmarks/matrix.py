@@ -2,8 +2,8 @@
 
 Inputs are those of a layer early in training: decays between one step and a thousand, keys of unit length, beta in (0, 1). The floor counts
 4 floating point operations per entry of the state and step (write, read), 6 with the delta rule's own read, 8 for diagonal plus rank one,
-4 n + 2 for n Householder factors, and three times that with the backward. Ridge attention's counts its two sums and their reads, not the
-solve, log-linear attention's one level.
+4 n + 2 for n Householder factors, and three times that with the backward. Log-linear attention reads as many states as its step's position
+has digits that are 1, ridge attention solves a system a step: `level_work` and `ridge_work`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,31 @@ JAX_DPLR = jax_rival("JAX lax.scan", jax_loops.dplr_loop)
 JAX_PRODUCT = jax_rival("JAX lax.scan", jax_loops.product_loop)
 
 
-def matrix_work(flops: int) -> Callable[[Shape], Work]:
-    def work(s: Shape) -> Work:
-        entries, tokens = s["B"] * s["T"] * s["H"] * s["K"] * s["V"], s["B"] * s["T"] * s["H"]
-        moved = 4 * tokens * 2 * (s["K"] + s["V"])
-        return Work({"forward": flops * entries, "both": 3 * flops * entries}, {"forward": moved, "both": 3 * moved})
+def step_work(s: Shape, forward: float, both: float) -> Work:
+    """Of so many multiply-adds for each head and step."""
+    steps = s["B"] * s["T"] * s["H"]
+    moved = 4 * steps * 2 * (s["K"] + s["V"])
+    return Work({"forward": 2 * steps * forward, "both": 2 * steps * both}, {"forward": moved, "both": 3 * moved})
 
-    return work
+
+def matrix_work(flops: int) -> Callable[[Shape], Work]:
+    """Of so many floating point operations for each entry of the state and step."""
+    return lambda s: step_work(s, flops / 2 * s["K"] * s["V"], 3 * flops / 2 * s["K"] * s["V"])
+
+
+def level_work(s: Shape) -> Work:
+    """In chunks of C steps C (K + V) / 2 among themselves, K V for the write and K V for each of half the digits above."""
+    K, V, T = s["K"], s["V"], s["T"]
+    step = min(C * (K + V) / 2 + K * V * (1 + math.log2(T / C) / 2) for C in (2**i for i in range(T.bit_length())))
+    return step_work(s, step, 3 * step)
+
+
+def ridge_work(s: Shape) -> Work:
+    """K³ / 6 to eliminate and K² to substitute, once more with the backward: conjugate gradients need K² an iteration, and some 20 of
+    them for a float32. K² / 2 for the keys' sum and 2 K V for the values', three times that with the backward."""
+    K, V = s["K"], s["V"]
+    solve, sums = K**3 / 6 + K**2, K**2 / 2 + 2 * K * V
+    return step_work(s, solve + sums, 2 * solve + 3 * sums)
 
 
 def ssd_inputs(s: Shape) -> dict[str, Tensor]:
@@ -230,7 +248,7 @@ def rows() -> tuple[Operation, ...]:
             first(recurrence.log_linear_attention),
             first(FORMS["log_linear_attention"]["recurrent"]),
             (packages.FLA_LEVELS,),
-            matrix_work(4),
+            level_work,
             grows=False,
         ),
         Operation(
@@ -241,7 +259,7 @@ def rows() -> tuple[Operation, ...]:
             first(recurrence.ridge_attention),
             first(FORMS["ridge_attention"]["recurrent"]),
             (packages.FLA_MESA, packages.FLA_MESA_CG),
-            matrix_work(8),
+            ridge_work,
             grows=False,
         ),
     )

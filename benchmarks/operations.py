@@ -5,4 +5,5 @@ from __future__ import annotations
 from benchmarks import matrix, vector
 from benchmarks.operation import Operation
 
-OPERATIONS: dict[str, Operation] = {row.name: row for row in (*vector.rows(), *matrix.rows())}
+MATRIX_STATES: dict[str, Operation] = {row.name: row for row in matrix.rows()}
+OPERATIONS: dict[str, Operation] = {row.name: row for row in vector.rows()} | MATRIX_STATES

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.operation import DIRECTIONS, OURS
-from benchmarks.operations import OPERATIONS
+from benchmarks.operations import MATRIX_STATES, OPERATIONS
 from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
 
 # Whom a geometric mean is beside: the names of rivals that do not count begin with one of these.
@@ -16,6 +16,7 @@ BESIDE = {
     "the fastest, loops that we wrote in JAX, PyTorch and C++ included": (),
 }
 FASTER = {"forward": 8, "both": 20}  # on the mean of all operations
+FLOORS = {"forward": 3, "both": 5}  # where the state is a matrix
 
 HEAD = """# Benchmarks
 
@@ -68,7 +69,7 @@ def against_best(row: dict[str, Any], way: str, apart: tuple[str, ...] = ()) -> 
 
 
 def count_bars(results: dict[str, Any]) -> tuple[int, int, int]:
-    verdicts = [met for *_, met in _all_bars(results)]
+    verdicts = [met for *_, met in every_bar(results)]
     return verdicts.count(True), verdicts.count(False), verdicts.count(None)
 
 
@@ -77,7 +78,7 @@ def wrong(results: dict[str, Any]) -> bool:
     return any(row["ways"][OURS]["state"] != "timed" for size in ("S", "L") for row in results.get(size, {}).values())
 
 
-def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | None]]:
+def every_bar(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | None]]:
     """name, bar, reached, met"""
     for size in ("S", "L"):
         for name, row in results.get(size, {}).items():
@@ -87,6 +88,7 @@ def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | N
             if size == "S" and peak is not None and name in OPERATIONS:
                 times = peak / row["input_bytes"]
                 yield name, "memory of forward + backward: at most 10 x its inputs", f"{times:.2g} x", times <= 10
+            yield from _everywhere(name, row)
     for whom, apart in BESIDE.items():
         for way, times in FASTER.items():
             if ratios := _ratios(results.get("S", {}), way, apart):
@@ -111,6 +113,19 @@ def _all_bars(results: dict[str, Any]) -> Iterable[tuple[str, str, str, bool | N
                 yield f"{name}, growth", bar, f"{max(reached):.2f}", max(reached) <= allowed
 
 
+def _everywhere(name: str, row: dict[str, Any]) -> Iterable[tuple[str, str, str, bool]]:
+    """Bars that hold for operations of every size."""
+    for way, times in FLOORS.items() if name in MATRIX_STATES else ():
+        if ours := row["ways"][OURS].get(way):
+            reached = ours["median"] / row["floor"][way]
+            yield name, f"{DIRECTIONS[way]}: at most {times} x the floor", f"{reached:.1f} x", reached <= times
+    if name in OPERATIONS:
+        for way in FLOORS:
+            peer, ratio = against_best(row, way)
+            if peer:
+                yield name, f"{DIRECTIONS[way]}: slower than no peer", f"{speed(ratio)} {peer}".replace("*", ""), ratio <= 1
+
+
 def _machine(results: dict[str, Any]) -> str:
     here, limits = results["machine"], results["limits"]
     rates = ", ".join(f"{rate / 1e9:.0f} GB/s at {size}" for size, rate in limits["bandwidth"].items())
@@ -126,7 +141,7 @@ def _machine(results: dict[str, Any]) -> str:
 
 def _bars(results: dict[str, Any]) -> str:
     said = {True: "met", False: "**not met**", None: "no rival here"}
-    return "## Bars\n\n" + _table(("what", "bar", "reached", "verdict"), [(n, b, r, said[met]) for n, b, r, met in _all_bars(results)])
+    return "## Bars\n\n" + _table(("what", "bar", "reached", "verdict"), [(n, b, r, said[met]) for n, b, r, met in every_bar(results)])
 
 
 def _overview(rows: dict[str, Any]) -> str:

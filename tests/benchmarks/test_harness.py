@@ -109,14 +109,27 @@ def test_the_page_says_what_was_reached():
     assert page.render(results) == text
 
 
-def test_a_mean_counts_packages_and_our_own_loops_apart():
-    def timed(milliseconds):
-        return {"state": "timed", **{way: {"median": milliseconds, "least": milliseconds} for way in ("forward", "both")}}
+def timed(milliseconds):
+    return {"state": "timed", **{way: {"median": milliseconds, "least": milliseconds} for way in ("forward", "both")}}
 
+
+def verdicts(rows, bar):
+    return [met for what, said, _, met in page.every_bar({"S": rows}) if bar in f"{what}: {said}"]
+
+
+def test_a_mean_counts_packages_and_our_own_loops_apart():
     ways = {"separatrix": timed(1.0), "fla naive": timed(32.0), "JAX lax.scan": timed(2.0)}
-    rows = {name: {"ways": ways, "bars": []} for name in ("delta_rule", "dplr (RWKV-7)")}
+    rows = {name: {"ways": ways, "bars": [], "floor": {"forward": 0.5, "both": 0.5}} for name in ("delta_rule", "dplr (RWKV-7)")}
     only_ours = {"ways": {"separatrix": timed(1.0), "PyTorch loop": timed(9.0)}, "bars": []}
-    assert page.count_bars({"S": rows}) == (2, 2, 0)  # 32 x beside packages, 2 x beside all
-    assert page.count_bars({"S": {**rows, "dense_scan": only_ours}}) == (2, 2, 0)
-    assert page.count_bars({"S": {"dense_scan": only_ours}}) == (1, 1, 0)  # 9 x, and nothing beside packages
-    assert page.count_bars({"S": {"LSTM": rows["delta_rule"]}}) == (0, 0, 0)  # a layer, no operation
+    assert verdicts(rows, "geometric mean of 2") == [True, True, False, False]  # 32 x beside packages, 2 x beside all
+    assert verdicts({**rows, "dense_scan": only_ours}, "geometric mean") == [True, True, False, False]
+    assert verdicts({"dense_scan": only_ours}, "geometric mean of 1") == [True, False]  # 9 x, and nothing beside packages
+    assert verdicts({"LSTM": rows["delta_rule"]}, "geometric mean") == []  # a layer, no operation
+
+
+def test_floors_are_bars_of_matrix_states_and_no_peer_may_be_faster():
+    ways = {"separatrix": timed(1.0), "fla naive": timed(0.5), "JAX lax.scan": timed(2.0)}
+    row = {"ways": ways, "bars": [], "floor": {"forward": 0.3, "both": 0.25}}
+    assert verdicts({"delta_rule": row}, "the floor") == [False, True]  # 3.3 of 3, 4 of 5
+    assert verdicts({"dense_scan": row, "LSTM": row}, "the floor") == []
+    assert verdicts({"dense_scan": row}, "slower than no peer") == [False, False]
