@@ -1,6 +1,7 @@
 # make demo      install into .venv and run the whole path on real data
-# make test      the tests                make check    format, lint, types, tests, README
+# make test      the tests                make check    format, lint, types, tests, README, the reference
 # make bench     speed, next to peers     make format   rewrite files the way check wants them
+# make docs      the reference, a page for each part of the library, into build/reference
 # make claims    run every paper's claim, and write docs/claims.md
 # make picture   the README's picture, drawn again from runs/laser-s4d (needs chromium)
 #
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 # One worker a core; passive, because the workers' own threads would otherwise spin while they wait.
 PYTEST = OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -q -n auto -rs
 
-.PHONY: demo test check bench claims format picture clean clean-kernels
+.PHONY: demo test check docs bench claims format picture clean clean-kernels
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed
@@ -28,6 +29,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST)
+	$(BIN)/python -m docs.reference
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m docs.reference
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib
-import io
 import json
 import math
 import subprocess
@@ -22,13 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 import separatrix
 from separatrix.claims.claim import Claim, text_of
 from separatrix.files import write_text
 from separatrix.papers import Paper, literature, papers
-from separatrix.report.ink import PAPER, pen
+from separatrix.report.ink import on_paper
 from separatrix.training.recipe import machine, versions
 
 FOLDER = Path("runs") / "claims"
@@ -74,7 +71,7 @@ def run(paper: Paper, folder: Path = FOLDER) -> dict[str, Any]:
         "machine": machine(), "versions": versions(), **of,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    figure = picture(said)
+    figure, _ = on_paper(said.figure, *SIZE)  # on any page it has to be readable
     where = folder / paper.slug
     where.mkdir(parents=True, exist_ok=True)
     (where / RECORD).unlink(missing_ok=True)  # never an old record beside a new figure
@@ -91,16 +88,6 @@ def kept(paper: Paper, folder: Path = FOLDER) -> dict[str, Any] | None:
         return None
     same = isinstance(record, dict) and record.get("sources") == sources() and record.get("machine") == machine()
     return record if same else None
-
-
-def picture(claim: Claim) -> str:
-    """The claim's figure as SVG, on paper of its own: it has to be readable on any page."""
-    with pen():
-        figure = Figure(figsize=SIZE, facecolor=PAPER)
-        claim.figure(figure)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", dpi=72, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
 
 
 def commit() -> str:

@@ -139,6 +139,16 @@ def draw(
     return Panel(_inline(buffer.getvalue(), slug), hover)
 
 
+def on_paper(paint: Callable[[Figure], Any], width: float, height: float) -> tuple[str, Any]:
+    """What `paint(figure)` draws on an empty sheet of so many inches, as an SVG with paper of its own, and what it returns."""
+    with pen():
+        figure = Figure(figsize=(width, height), facecolor=PAPER)
+        said = paint(figure)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", dpi=72, metadata={"Date": None, "Creator": None})
+    return text.getvalue(), said
+
+
 def reading(x: ArrayLike, y: ArrayLike, most: int = 400) -> list[list[float | None]]:
     """A line as the page stores it for the pointer: at most `most` points, four digits of what changes, six of a constant, holes null."""
     x, y = np.asarray(x, float), np.asarray(y, float)
