@@ -98,6 +98,7 @@ def test_a_forked_child_computes_too(inputs, threads):
     assert answer == b"same"
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_loader_workers_run_kernels(inputs):
     class Rows(torch.utils.data.Dataset):
         def __len__(self):

@@ -1,4 +1,4 @@
-"""Tensors as the kernels read them, and what every operator's gradient has in common."""
+"""Tensors as the kernels read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels.lanes import WIDTH
-from separatrix.recurrence.twins import TWINS
 
 
 @overload
@@ -53,17 +52,3 @@ def decays(log_decay: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | No
 def per_group(grad: Tensor, groups: int) -> Tensor:
     """Heads that share a query or key add up their gradients."""
     return grad if grad.shape[2] == groups else grad.unflatten(2, (groups, -1)).sum(3)
-
-
-def differentiable(operator: str, inputs: tuple, grad_outputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
-    """Gradients of the operator's inputs that can be differentiated again: those of its twin, which has no argument `keep`."""
-    # aliases: one input may have been computed from another, and that way around the operator is not the operator's
-    inputs = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
-    wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
-    outputs = TWINS[operator](*inputs)
-    outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    # an output may hear of no input that has a gradient: queries are not in the state
-    reached, given = zip(*((y, grad) for y, grad in zip(outputs, grad_outputs) if y.requires_grad))
-    grads = torch.autograd.grad(reached, [inputs[i] for i in wanted], given, create_graph=True, allow_unused=True)
-    found = dict(zip(wanted, grads))
-    return tuple(found.get(i) for i in range(len(inputs)))

@@ -1,17 +1,16 @@
 """`torch.ops.separatrix.block_scan`: the scan of `kernels/blocks.py`, single and double."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 
 BLOCK = 128  # channels of a unit
 
 
-@operator("(Tensor A, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, k, k, n], x [B, T, k, n], state [B, k, n], all of one dtype."""
     B, T, k, n = x.shape
@@ -38,7 +37,7 @@ def _(A, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@operator("(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)")
+@Operator
 def block_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,17 +70,11 @@ def _(grad_h, grad_final, A, state, reset, h, with_A):
     return h.new_empty(A.shape if with_A else (0, h.shape[1], *A.shape[2:])), h.new_empty(h.shape), h.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    A, x, state, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("block_scan", (A, x, state, reset), (grad_h, grad_final))
-    with_A = ctx.needs_input_grad[0]
-    grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
-    return grad_A if with_A else None, grad_x, grad_state, None
+@block_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, grad_h, grad_final):
+    A, _, state, reset = inputs
+    grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, *kept, wanted[0])
+    return grad_A if wanted[0] else None, grad_x, grad_state, None
 
 
 def _strides(A: Tensor) -> tuple[int, int]:
@@ -89,6 +82,3 @@ def _strides(A: Tensor) -> tuple[int, int]:
     batch, time, *matrix = A.shape
     size = matrix[0] * matrix[1] * matrix[2]
     return (time * size if batch > 1 else 0), (size if time > 1 else 0)
-
-
-block_scan.register_gradient(_gradient, _keep)

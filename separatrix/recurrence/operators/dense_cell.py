@@ -11,8 +11,8 @@ from torch import Tensor
 from separatrix.recurrence.kernels import dense_cell as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES, ROWS
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 KINDS = {"elman": kernel.ELMAN, "gru": kernel.GRU, "lstm": kernel.LSTM, "plrnn": kernel.PLRNN}
@@ -47,10 +47,7 @@ def _elementwise(
     return none if vectors is None else flat(vectors), alpha, theta, leak, clip
 
 
-@operator(
-    "(str kind, Tensor x, Tensor W, Tensor? V, Tensor? vectors, Tensor? slopes, Tensor? shifts, int linear, bool clipped, int observed, "
-    "Tensor state, Tensor? reset) -> (Tensor, Tensor)"
-)
+@Operator
 def dense_cell(
     kind: str,
     x: Tensor,
@@ -93,11 +90,7 @@ def _(kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, 
     return x.new_empty(*x.shape[:2], state.shape[1]), state.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_states, Tensor grad_final, str kind, Tensor x, Tensor W, Tensor? V, Tensor? vectors, Tensor? slopes, Tensor? shifts, "
-    "int linear, bool clipped, int observed, Tensor state, Tensor? reset, Tensor states) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def dense_cell_backward(
     grad_states: Tensor,
     grad_final: Tensor,
@@ -195,20 +188,8 @@ def _(grad_states, grad_final, kind, x, W, V, vectors, slopes, shifts, linear, c
     return x.new_empty(x.shape), W.new_empty(W.shape), *given, state.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.kind, x, *parameters, ctx.linear, ctx.clipped, ctx.observed, state, reset = inputs
-    ctx.save_for_backward(x, *parameters, state, reset, output[0])
-
-
-def _gradient(ctx, grad_states, grad_final):
-    x, *parameters, state, reset, states = ctx.saved_tensors
-    options = ctx.linear, ctx.clipped, ctx.observed
-    inputs = ctx.kind, x, *parameters, *options, state, reset
-    if torch.is_grad_enabled():
-        return differentiable("dense_cell", inputs, (grad_states, grad_final))
-    grad_x, *grads, grad_state = dense_cell_backward(grad_states, grad_final, *inputs, states)
-    grads = [None if p is None else grad for p, grad in zip(parameters, grads)]
-    return None, grad_x, *grads, None, None, None, grad_state, None
-
-
-dense_cell.register_gradient(_gradient, _keep)
+@dense_cell.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    parameters = inputs[2:7]
+    grad_x, *found, grad_state = dense_cell_backward(*grads, *inputs, *kept)
+    return None, grad_x, *(None if p is None else grad for p, grad in zip(parameters, found)), None, None, None, grad_state, None

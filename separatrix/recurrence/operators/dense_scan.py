@@ -2,17 +2,16 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import dense
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor A, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, ..., N, N], b [B, T, ..., N], state [B, ..., N], all of one dtype."""
     B, T, H, N = _sizes(b)
@@ -39,7 +38,7 @@ def _(A, b, state, reset):
     return b.new_empty(b.shape), b.new_empty(state.shape)
 
 
-@operator("(Tensor grad_h, Tensor grad_final, Tensor A, Tensor state, Tensor? reset, Tensor h, bool with_A) -> (Tensor, Tensor, Tensor)")
+@Operator
 def dense_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,17 +78,11 @@ def _(grad_h, grad_final, A, state, reset, h, with_A):
     return grad_A.mT if _as_it_lies(A)[1] else grad_A, h.new_empty(h.shape), h.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    A, b, state, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("dense_scan", (A, b, state, reset), (grad_h, grad_final))
-    with_A = ctx.needs_input_grad[0]
-    grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, h, with_A)
-    return grad_A if with_A else None, grad_b, grad_state, None
+@dense_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, grad_h, grad_final):
+    A, _, state, reset = inputs
+    grad_A, grad_b, grad_state = dense_scan_backward(grad_h, grad_final, A, state, reset, *kept, wanted[0])
+    return grad_A if wanted[0] else None, grad_b, grad_state, None
 
 
 def _sizes(b: Tensor) -> tuple[int, int, int, int]:
@@ -113,6 +106,3 @@ def _strides(A: Tensor) -> tuple[int, int]:
 def _work(A: Tensor, b: Tensor) -> float:
     """Reading a matrix costs more than its multiply-adds unless all steps share it."""
     return b.numel() * A.shape[-1] * (4.0 if A.shape[1] > 1 else 2.0)
-
-
-dense_scan.register_gradient(_gradient, _keep)

@@ -2,17 +2,16 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor a, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a [B or 1, T or 1, ...], x [B, T, ...], state [B, ...], all of one dtype."""
     B, T, D = _sizes(x)
@@ -40,7 +39,7 @@ def _(a, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@operator("(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor? reset, Tensor h, bool with_a) -> (Tensor, Tensor, Tensor)")
+@Operator
 def diagonal_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,17 +72,11 @@ def _(grad_h, grad_final, a, state, reset, h, with_a):
     return h.new_empty(a.shape if with_a else (0, *a.shape[1:])), h.new_empty(h.shape), h.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    a, x, state, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("diagonal_scan", (a, x, state, reset), (grad_h, grad_final))
-    with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, h, with_a)
-    return grad_a if with_a else None, grad_x, grad_state, None
+@diagonal_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, grad_h, grad_final):
+    a, _, state, reset = inputs
+    grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, *kept, wanted[0])
+    return grad_a if wanted[0] else None, grad_x, grad_state, None
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
@@ -100,6 +93,3 @@ def _strides(a: Tensor) -> tuple[int, int]:
 def _work(x: Tensor) -> float:
     """The memory sets the pace: a number costs some ten floating point operations' time."""
     return x.numel() * (40.0 if x.is_complex() else 20.0)
-
-
-diagonal_scan.register_gradient(_gradient, _keep)

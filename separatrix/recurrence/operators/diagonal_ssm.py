@@ -5,12 +5,12 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
+@Operator
 def diagonal_ssm(
     u: Tensor, a: Tensor, c: Tensor, skip: Tensor, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,10 +44,7 @@ def _(u, a, c, skip, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
 
 
-@operator(
-    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor a, Tensor c, Tensor skip, Tensor state, Tensor? reset, Tensor checkpoints) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def diagonal_ssm_backward(
     grad_y: Tensor,
     grad_final: Tensor,
@@ -90,20 +87,11 @@ def _(grad_y, grad_final, u, a, c, skip, state, reset, checkpoints):
     return tuple(x.new_empty(x.shape) for x in (u, a, c, skip, state))
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:-1], output[2])
-
-
-def _gradient(ctx, grad_y, grad_final, _):
-    *inputs, checkpoints = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return *differentiable("diagonal_ssm", tuple(inputs), (grad_y, grad_final)), None
-    return *diagonal_ssm_backward(grad_y, grad_final, *inputs, checkpoints), None, None
+@diagonal_ssm.register_gradient(keep=(2,))
+def _(wanted, inputs, kept, grad_y, grad_final, _):
+    return *diagonal_ssm_backward(grad_y, grad_final, *inputs[:-1], *kept), None, None
 
 
 def _complex(planes: Tensor) -> Tensor:
     """[B, N, 2, D], summed over the batch, as [D, N] complex."""
     return torch.view_as_complex(planes.sum(0).permute(2, 0, 1).contiguous())
-
-
-diagonal_ssm.register_gradient(_gradient, _keep)

@@ -7,14 +7,13 @@ s_j = sum_i G_ij A_ij.
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.operators.arrays import differentiable
 from separatrix.recurrence.operators.dense_scan import dense_scan, dense_scan_backward
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.operator import Operator
 
 MATRICES = 2**20  # numbers of mixed matrices that are held at a time: a few megabytes
 
 
-@operator("(Tensor selection, Tensor dictionary, Tensor b, Tensor state, Tensor? reset, float p) -> (Tensor, Tensor)")
+@Operator
 def dictionary_scan(
     selection: Tensor, dictionary: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, p: float
 ) -> tuple[Tensor, Tensor]:
@@ -31,10 +30,7 @@ def _(selection, dictionary, b, state, reset, p):
     return b.new_empty(b.shape), state.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_h, Tensor grad_final, Tensor selection, Tensor dictionary, Tensor state, Tensor? reset, float p, Tensor h) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def dictionary_scan_backward(
     grad_h: Tensor,
     grad_final: Tensor,
@@ -85,16 +81,7 @@ def _normalised(weights: Tensor, dictionary: Tensor, p: float) -> tuple[Tensor, 
     return M / length, length
 
 
-def _keep(ctx, inputs, output):
-    selection, dictionary, b, state, reset, ctx.p = inputs
-    ctx.save_for_backward(selection, dictionary, b, state, reset, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    selection, dictionary, b, state, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("dictionary_scan", (selection, dictionary, b, state, reset, ctx.p), (grad_h, grad_final))
-    return *dictionary_scan_backward(grad_h, grad_final, selection, dictionary, state, reset, ctx.p, h), None, None
-
-
-dictionary_scan.register_gradient(_gradient, _keep)
+@dictionary_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    selection, dictionary, _, state, reset, p = inputs
+    return *dictionary_scan_backward(*grads, selection, dictionary, state, reset, p, *kept), None, None

@@ -1,18 +1,14 @@
 """`torch.ops.separatrix.dplr`: the sweeps of `kernels/dplr.py`."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import dplr as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 
 
-@operator(
-    "(Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, Tensor state, Tensor? reset) "
-    "-> (Tensor, Tensor, Tensor)"
-)
+@Operator
 def dplr(
     r: Tensor, log_decay: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, scale: float, state: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,10 +43,7 @@ def _(r, log_decay, k, v, a, b, scale, state, reset):
     return v.new_empty(v.shape), state.new_empty(state.shape), v.new_empty(v.shape)
 
 
-@operator(
-    "(Tensor grad_o, Tensor grad_final, Tensor r, Tensor log_decay, Tensor k, Tensor v, Tensor a, Tensor b, float scale, "
-    "Tensor state, Tensor? reset, Tensor fed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def dplr_backward(
     grad_o: Tensor,
     grad_final: Tensor,
@@ -123,17 +116,7 @@ def _(grad_o, grad_final, r, log_decay, k, v, a, b, scale, state, reset, fed):
     return tuple(x.new_empty(x.shape) for x in (r, log_decay, k, v, a, b, state))
 
 
-def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, state, reset = inputs
-    ctx.save_for_backward(*tensors, state, reset, output[2])
-
-
-def _gradient(ctx, grad_o, grad_final, _):
-    *tensors, state, reset, fed = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("dplr", (*tensors, ctx.scale, state, reset), (grad_o, grad_final))
-    *grads, grad_state = dplr_backward(grad_o, grad_final, *tensors, ctx.scale, state, reset, fed)
+@dplr.register_gradient(keep=(2,))
+def _(wanted, inputs, kept, grad_o, grad_final, _):
+    *grads, grad_state = dplr_backward(grad_o, grad_final, *inputs, *kept)
     return *grads, None, grad_state, None
-
-
-dplr.register_gradient(_gradient, _keep)

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import gated as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 256  # channels of a unit
@@ -18,7 +18,7 @@ def _block(x: Tensor) -> int:
     return BLOCK if x.shape[0] * blocks(width, BLOCK) >= torch.get_num_threads() else 2 * kernel.LANES
 
 
-@operator("(Tensor x, Tensor A, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def diagonal_gru(x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], state [B, N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
@@ -41,9 +41,7 @@ def _(x, A, state, reset):
     return x.new_empty(*x.shape[:2], A.shape[1]), x.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor state, Tensor? reset, Tensor states) -> (Tensor, Tensor, Tensor)"
-)
+@Operator
 def diagonal_gru_backward(
     grad_states: Tensor, grad_final: Tensor, x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +66,7 @@ def _(grad_states, grad_final, x, A, state, reset, states):
     return x.new_empty(x.shape), x.new_empty(A.shape), x.new_empty(state.shape)
 
 
-@operator("(Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def diagonal_lstm(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], C [2, N], state [B, 2 N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
@@ -91,10 +89,7 @@ def _(x, A, C, state, reset):
     return x.new_empty(*x.shape[:2], 2 * A.shape[1]), x.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_states, Tensor grad_final, Tensor x, Tensor A, Tensor C, Tensor state, Tensor? reset, Tensor states) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def diagonal_lstm_backward(
     grad_states: Tensor, grad_final: Tensor, x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None, states: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -119,21 +114,11 @@ def _(grad_states, grad_final, x, A, C, state, reset, states):
     return x.new_empty(x.shape), x.new_empty(A.shape), x.new_empty(C.shape), x.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
+@diagonal_gru.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    return *diagonal_gru_backward(*grads, *inputs, *kept), None
 
 
-def _gradient(name, backward):
-    """The hand-written backward, or, to be differentiated again, the loop's."""
-
-    def gradient(ctx, grad_states, grad_final):
-        *inputs, states = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return differentiable(name, tuple(inputs), (grad_states, grad_final))
-        return *backward(grad_states, grad_final, *inputs, states), None
-
-    return gradient
-
-
-diagonal_gru.register_gradient(_gradient("diagonal_gru", diagonal_gru_backward), _keep)
-diagonal_lstm.register_gradient(_gradient("diagonal_lstm", diagonal_lstm_backward), _keep)
+@diagonal_lstm.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    return *diagonal_lstm_backward(*grads, *inputs, *kept), None

@@ -1,16 +1,15 @@
 """`torch.ops.separatrix.gram_solve`: the elimination of `kernels/gram.py`."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import gram
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import differentiable, flags, flat
+from separatrix.recurrence.operators.arrays import flags, flat
 from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.operator import Operator
 
 
-@operator("(Tensor q, Tensor k, Tensor beta, Tensor? log_decay, Tensor ridge, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def gram_solve(
     q: Tensor, k: Tensor, beta: Tensor, log_decay: Tensor | None, ridge: Tensor, state: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -42,16 +41,10 @@ def _(q, k, beta, log_decay, ridge, state, reset):
     return q.new_empty(q.shape), state.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad, grad_final):
+@gram_solve.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, grad, grad_final):
     """One more solve, y, and the gradient of -y·(P_t + Λ_t) x_t as a function of Λ and of P, which is linear attention."""
-    *inputs, x = ctx.saved_tensors
-    _, k, beta, log_decay, ridge, state, reset = inputs
-    if torch.is_grad_enabled():
-        return differentiable("gram_solve", tuple(inputs), (grad, grad_final))
+    (_, k, beta, log_decay, ridge, state, reset), (x,) = inputs, kept
     y, _ = gram_solve(grad, k, beta, log_decay, ridge, state, reset)
     keys = k.unsqueeze(2)
     applied = (x, keys, keys, beta.unsqueeze(2), log_decay, None, None, 1.0, state.mT.contiguous(), reset, False)
@@ -66,6 +59,3 @@ def _gradient(ctx, grad, grad_final):
         grad_state.mT,
         None,
     )
-
-
-gram_solve.register_gradient(_gradient, _keep)

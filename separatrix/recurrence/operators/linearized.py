@@ -5,11 +5,11 @@ from torch import Tensor
 from separatrix.recurrence.kernels import linearized as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor h, Tensor x, Tensor A) -> (Tensor, Tensor)")
+@Operator
 def diagonal_gru_linearized(h: Tensor, x: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
     """The next states and the Jacobian's diagonals.   h [..., N], x [..., 3 N], A [3, N]"""
     N = A.shape[1]
@@ -23,7 +23,7 @@ def _(h, x, A):
     return h.new_empty(h.shape), h.new_empty(h.shape)
 
 
-@operator("(Tensor h, Tensor x, Tensor A, Tensor C) -> (Tensor, Tensor)")
+@Operator
 def diagonal_lstm_linearized(h: Tensor, x: Tensor, A: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
     """The next states and the Jacobian's blocks [..., 2, 2, N].   h [..., 2 N], x [..., 3 N], A [3, N], C [2, N]"""
     N = A.shape[1]

@@ -9,17 +9,14 @@ from separatrix.recurrence.kernels.log_linear import forward_shared
 from separatrix.recurrence.kernels.log_linear_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flat, per_group
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flat, per_group
+from separatrix.recurrence.operators.operator import Operator
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
 
 
-@operator(
-    "(Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, Tensor steps, bool keep) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def log_linear(
     q: Tensor,
     k: Tensor,
@@ -76,10 +73,7 @@ def _(q, k, v, log_decay, level_scale, state, steps, keep):
     return _results(q, v, level_scale, keep)
 
 
-@operator(
-    "(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor v, Tensor? log_decay, Tensor level_scale, Tensor? state, "
-    "Tensor steps, Tensor marks, Tensor fades) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def log_linear_backward(
     grad_o: Tensor,
     grad_final: Tensor,
@@ -120,24 +114,12 @@ def _(grad_o, grad_final, q, k, v, log_decay, level_scale, state, steps, marks, 
     return tuple(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, log_decay, level_scale, state))
 
 
-def _keep(ctx, inputs, output):
-    *tensors, ctx.kept = inputs
-    ctx.save_for_backward(*tensors, *output[2:])
-    ctx.set_materialize_grads(False)
-
-
-def _gradient(ctx, grad_o, grad_final, *_):
-    *inputs, marks, fades = ctx.saved_tensors
-    q, _, v, log_decay, level_scale, state, _ = inputs
-    if torch.is_grad_enabled():
-        final = (v.shape[0], v.shape[2], level_scale.shape[3], q.shape[3], v.shape[3])
-        grads = tuple(v.new_zeros(shape) if x is None else x for x, shape in ((grad_o, v.shape), (grad_final, final)))
-        return *differentiable("log_linear", tuple(inputs), grads), None
-    if not ctx.kept:  # nobody had said that a gradient would be asked for
-        _, _, marks, fades = log_linear(*inputs, True)
+@log_linear.register_gradient(keep=(2, 3), absent=True)
+def _(wanted, inputs, kept, grad_o, grad_final, *_):
+    *inputs, was_kept = inputs
+    _, _, v, log_decay, _, state, _ = inputs
+    if not was_kept:  # nobody had said that a gradient would be asked for
+        _, _, *kept = log_linear(*inputs, True)
     grad_o, grad_final = torch.zeros_like(v) if grad_o is None else grad_o, v.new_empty(0) if grad_final is None else grad_final
-    *found, grad_decay, grad_scale, grad_state = log_linear_backward(grad_o, grad_final, *inputs, marks, fades)
+    *found, grad_decay, grad_scale, grad_state = log_linear_backward(grad_o, grad_final, *inputs, *kept)
     return *found, None if log_decay is None else grad_decay, grad_scale, None if state is None else grad_state, None, None
-
-
-log_linear.register_gradient(_gradient, _keep)

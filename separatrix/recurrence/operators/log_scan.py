@@ -2,17 +2,16 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels.log_scan import backward_shared, forward_shared
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor log_a, Tensor log_x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def log_scan(log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one, as logs.   log_a, log_x [B, T, ...], state [B, ...]; T is at least 1."""
     B, T, D = *log_x.shape[:2], math.prod(log_x.shape[2:])
@@ -36,9 +35,7 @@ def _(log_a, log_x, state, reset):
     return log_x.new_empty(log_x.shape), state.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_h, Tensor grad_final, Tensor log_a, Tensor log_x, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)"
-)
+@Operator
 def log_scan_backward(
     grad_h: Tensor, grad_final: Tensor, log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,15 +61,6 @@ def _(grad_h, grad_final, log_a, log_x, state, reset, h):
     return tuple(x.new_empty(x.shape) for x in (log_a, log_x, state))
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    *inputs, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("log_scan", tuple(inputs), (grad_h, grad_final))
-    return *log_scan_backward(grad_h, grad_final, *inputs, h), None
-
-
-log_scan.register_gradient(_gradient, _keep)
+@log_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    return *log_scan_backward(*grads, *inputs, *kept), None

@@ -1,16 +1,15 @@
 """`torch.ops.separatrix.long_convolution`: the blocks of transforms of `kernels/convolution.py`."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import convolution
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor kernel, Tensor x, int before) -> Tensor")
+@Operator
 def long_convolution(kernel: Tensor, x: Tensor, before: int) -> Tensor:
     """y [B, T, D] of x [B, before + T, D], kernel [D, L]."""
     (B, steps, D), taps = x.shape, kernel.shape[1]
@@ -34,7 +33,7 @@ def _(kernel, x, before):
     return x.new_empty(x.shape[0], x.shape[1] - before, x.shape[2])
 
 
-@operator("(Tensor grad_y, Tensor kernel, Tensor x, int before) -> (Tensor, Tensor)")
+@Operator
 def long_convolution_backward(grad_y: Tensor, kernel: Tensor, x: Tensor, before: int) -> tuple[Tensor, Tensor]:
     """Gradients of (kernel, x)."""
     (B, steps, D), taps = x.shape, kernel.shape[1]
@@ -63,16 +62,6 @@ def _(grad_y, kernel, x, before):
     return kernel.new_empty(kernel.shape), x.new_empty(x.shape)
 
 
-def _keep(ctx, inputs, output):
-    kernel, x, ctx.before = inputs
-    ctx.save_for_backward(kernel, x)
-
-
-def _gradient(ctx, grad_y):
-    kernel, x = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("long_convolution", (kernel, x, ctx.before), (grad_y,))
-    return *long_convolution_backward(grad_y, kernel, x, ctx.before), None
-
-
-long_convolution.register_gradient(_gradient, _keep)
+@long_convolution.register_gradient()
+def _(wanted, inputs, kept, grad_y):
+    return *long_convolution_backward(grad_y, *inputs), None

@@ -1,15 +1,14 @@
 """`torch.ops.separatrix.longhorn`: the two updates of `kernels/longhorn.py`."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import longhorn as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 
 
-@operator("(Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
+@Operator
 def longhorn(
     q: Tensor, k: Tensor, x: Tensor, step: Tensor, diagonal: bool, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,10 +43,7 @@ def _(q, k, x, step, diagonal, state, reset, keep):
     return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
 
 
-@operator(
-    "(Tensor grad_o, Tensor grad_final, Tensor q, Tensor k, Tensor x, Tensor step, bool diagonal, Tensor state, Tensor? reset, "
-    "Tensor checkpoints) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def longhorn_backward(
     grad_o: Tensor,
     grad_final: Tensor,
@@ -95,18 +91,7 @@ def _(grad_o, grad_final, q, k, x, step, diagonal, state, reset, checkpoints):
     return tuple(y.new_empty(y.shape) for y in (q, k, x, step, state))
 
 
-def _keep(ctx, inputs, output):
-    *tensors, ctx.diagonal, state, reset, _ = inputs
-    ctx.save_for_backward(*tensors, state, reset, output[2])
-
-
-def _gradient(ctx, grad_o, grad_final, _):
-    *tensors, state, reset, checkpoints = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        grads = differentiable("longhorn", (*tensors, ctx.diagonal, state, reset), (grad_o, grad_final))
-        return *grads, None
-    *grads, grad_state = longhorn_backward(grad_o, grad_final, *tensors, ctx.diagonal, state, reset, checkpoints)
+@longhorn.register_gradient(keep=(2,))
+def _(wanted, inputs, kept, grad_o, grad_final, _):
+    *grads, grad_state = longhorn_backward(grad_o, grad_final, *inputs[:-1], *kept)
     return *grads, None, grad_state, None, None
-
-
-longhorn.register_gradient(_gradient, _keep)

@@ -1,15 +1,14 @@
 """`torch.ops.separatrix.low_rank_scan`: the scan of `kernels/low_rank.py`, single and double precision."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import low_rank
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import flags, flat
+from separatrix.recurrence.operators.operator import Operator
 
 
-@operator("(Tensor diagonal, Tensor left, Tensor right, Tensor x, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   diagonal, x [B, T, H, N], left, right [B, T, H, N, r], state [B, H, N], all of one dtype."""
     B, T, H, N = x.shape
@@ -36,10 +35,7 @@ def _(diagonal, left, right, x, state, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_h, Tensor grad_final, Tensor diagonal, Tensor left, Tensor right, Tensor state, Tensor? reset, Tensor h) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def low_rank_scan_backward(
     grad_h: Tensor,
     grad_final: Tensor,
@@ -81,20 +77,12 @@ def _(grad_h, grad_final, diagonal, left, right, state, reset, h):
     return tuple(h.new_empty(x.shape) for x in (h, left, right, h, state))
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    diagonal, left, right, x, state, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("low_rank_scan", (diagonal, left, right, x, state, reset), (grad_h, grad_final))
-    return *low_rank_scan_backward(grad_h, grad_final, diagonal, left, right, state, reset, h), None
+@low_rank_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    *factors, _, state, reset = inputs
+    return *low_rank_scan_backward(*grads, *factors, state, reset, *kept), None
 
 
 def _work(x: Tensor, left: Tensor) -> float:
     """The memory sets the pace, and the sums over the state."""
     return x.numel() * (20.0 + 10.0 * left.shape[-1])
-
-
-low_rank_scan.register_gradient(_gradient, _keep)

@@ -1,7 +1,6 @@
 """`torch.ops.separatrix.matrix_state`: linear attention, SSD, the delta rule and products of delta rules, by `kernels/matrix_state.py`."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import matrix_state as kernel
@@ -9,18 +8,15 @@ from separatrix.recurrence.kernels.chunk import CHUNK, HEADS, KEYS, NOTHING
 from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, per_group
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, per_group
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
 
 
-@operator(
-    "(Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, Tensor? bonus, float scale, "
-    "Tensor? state, Tensor? reset, bool delta, bool keep) -> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def matrix_state(
     q: Tensor,
     k: Tensor,
@@ -96,11 +92,7 @@ def _(q, k, v, beta, log_decay, skip, bonus, scale, state, reset, delta, keep):
     return tuple(v.new_empty(size) for size in _results(q, v, delta, keep))
 
 
-@operator(
-    "(Tensor grad_o, Tensor? grad_final, Tensor q, Tensor k, Tensor v, Tensor? beta, Tensor? log_decay, Tensor? skip, Tensor? bonus, "
-    "float scale, Tensor? state, Tensor? reset, bool delta, Tensor error, Tensor marks) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def matrix_state_backward(
     grad_o: Tensor,
     grad_final: Tensor | None,
@@ -156,24 +148,13 @@ def _(grad_o, grad_final, q, k, v, beta, log_decay, skip, bonus, scale, state, r
     return *(v.new_empty(0 if x is None else x.shape) for x in (q, k, v, beta, log_decay, skip, bonus)), v.new_empty(B, H, K, V)
 
 
-def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, state, reset, ctx.delta, ctx.kept = inputs
-    ctx.save_for_backward(*tensors, state, reset, *output[2:])
-    ctx.set_materialize_grads(False)
-
-
-def _gradient(ctx, grad_o, grad_final, *_):
-    *tensors, state, reset, error, marks = ctx.saved_tensors
-    v, inputs = tensors[2], (*tensors, ctx.scale, state, reset)
+@matrix_state.register_gradient(keep=(2, 3), absent=True)
+def _(wanted, inputs, kept, grad_o, grad_final, *_):
+    *inputs, was_kept = inputs
+    v, tensors, state = inputs[2], inputs[:7], inputs[8]
     grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
-    if torch.is_grad_enabled():
-        grad_final = v.new_zeros(v.shape[0], v.shape[3], tensors[0].shape[3], v.shape[4]) if grad_final is None else grad_final
-        return *differentiable("matrix_state", (*inputs, ctx.delta), (grad_o, grad_final)), None
-    if not ctx.kept:  # nobody had said that a gradient would be asked for
-        _, _, error, marks = matrix_state(*inputs, ctx.delta, True)
-    *grads, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, ctx.delta, error, marks)
+    if not was_kept:  # nobody had said that a gradient would be asked for
+        _, _, *kept = matrix_state(*inputs, True)
+    *grads, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, *kept)
     grads = [None if x is None else grad for x, grad in zip(tensors, grads)]
     return *grads, None, None if state is None else grad_state, None, None, None
-
-
-matrix_state.register_gradient(_gradient, _keep)

@@ -2,17 +2,16 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import minmax
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat, row_block
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator("(Tensor a, Tensor b, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def minmax_scan(a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   a, b [B, T, ...], state [B, ...], all of one dtype."""
     B, T, D = *b.shape[:2], math.prod(b.shape[2:])
@@ -39,7 +38,7 @@ def _(a, b, state, reset):
     return b.new_empty(b.shape), b.new_empty(state.shape)
 
 
-@operator("(Tensor grad_h, Tensor grad_final, Tensor a, Tensor b, Tensor state, Tensor? reset, Tensor h) -> (Tensor, Tensor, Tensor)")
+@Operator
 def minmax_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, h: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,15 +71,6 @@ def _(grad_h, grad_final, a, b, state, reset, h):
     return b.new_empty(b.shape), b.new_empty(b.shape), b.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    *inputs, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("minmax_scan", tuple(inputs), (grad_h, grad_final))
-    return *minmax_scan_backward(grad_h, grad_final, *inputs, h), None
-
-
-minmax_scan.register_gradient(_gradient, _keep)
+@minmax_scan.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, *grads):
+    return *minmax_scan_backward(*grads, *inputs, *kept), None

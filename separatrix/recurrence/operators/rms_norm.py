@@ -1,13 +1,12 @@
 """`torch.ops.separatrix.rms_norm`: the norm of `kernels/rms_norm.py`, with its gate."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import rms_norm as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 32  # rows of a unit
@@ -22,7 +21,7 @@ def _gate(z: Tensor | None) -> np.ndarray:
     return np.empty(0, np.float32) if z is None else flat(z)
 
 
-@operator("(Tensor x, Tensor weight, Tensor? z, float eps) -> Tensor")
+@Operator
 def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None, eps: float) -> Tensor:
     """y.    x, z [..., groups * size], weight [groups, size]"""
     shape, y = _shape(x, weight), blank(x)
@@ -36,7 +35,7 @@ def _(x, weight, z, eps):
     return x.new_empty(x.shape)
 
 
-@operator("(Tensor grad, Tensor x, Tensor weight, Tensor? z, float eps) -> (Tensor, Tensor, Tensor)")
+@Operator
 def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, z: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (x, weight, z); that of an absent gate is empty."""
     shape = _shape(x, weight)
@@ -65,17 +64,7 @@ def _(grad, x, weight, z, eps):
     return x.new_empty(x.shape), weight.new_empty(weight.shape), x.new_empty(0 if z is None else x.shape)
 
 
-def _keep(ctx, inputs, output):
-    x, weight, z, ctx.eps = inputs
-    ctx.save_for_backward(x, weight, z)
-
-
-def _gradient(ctx, grad):
-    x, weight, z = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("rms_norm", (x, weight, z, ctx.eps), (grad,))
-    grad_x, grad_weight, grad_z = rms_norm_backward(grad, x, weight, z, ctx.eps)
-    return grad_x, grad_weight, None if z is None else grad_z, None
-
-
-rms_norm.register_gradient(_gradient, _keep)
+@rms_norm.register_gradient()
+def _(wanted, inputs, kept, grad):
+    grad_x, grad_weight, grad_z = rms_norm_backward(grad, *inputs)
+    return grad_x, grad_weight, None if inputs[2] is None else grad_z, None

@@ -5,15 +5,15 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import scan2d as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 # Channels of a unit, as in diagonal_scan.
 BLOCK, NARROW = 512, 64
 
 
-@operator("(Tensor a, Tensor x, Tensor state, Tensor edge, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last line; no axis is empty.
 
@@ -45,10 +45,7 @@ def _(a, x, state, edge, reset):
     return x.new_empty(x.shape), x.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_h, Tensor grad_final, Tensor a, Tensor state, Tensor edge, Tensor? reset, Tensor h, bool with_a) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def scan2d_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -86,17 +83,11 @@ def _(grad_h, grad_final, a, state, edge, reset, h, with_a):
     return grad_a, h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(edge.shape)
 
 
-def _keep(ctx, inputs, output):
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _gradient(ctx, grad_h, grad_final):
-    a, x, state, edge, reset, h = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("scan2d", (a, x, state, edge, reset), (grad_h, grad_final))
-    with_a = ctx.needs_input_grad[0]
-    grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, h, with_a)
-    return grad_a if with_a else None, grad_x, grad_state, grad_edge, None
+@scan2d.register_gradient(keep=(0,))
+def _(wanted, inputs, kept, grad_h, grad_final):
+    a, _, state, edge, reset = inputs
+    grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, *kept, wanted[0])
+    return grad_a if wanted[0] else None, grad_x, grad_state, grad_edge, None
 
 
 def _strides(a: Tensor) -> tuple[int, int, int]:
@@ -117,6 +108,3 @@ def _block(x: Tensor) -> int:
 def _work(x: Tensor) -> float:
     """The memory sets the pace, as in diagonal_scan; a cell reads three times as much."""
     return x.numel() * 60.0
-
-
-scan2d.register_gradient(_gradient, _keep)

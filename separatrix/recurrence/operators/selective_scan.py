@@ -1,19 +1,15 @@
 """`torch.ops.separatrix.selective_scan`: the scan of `kernels/selective.py`, with its softplus and its gate."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 
-@operator(
-    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, bool softplus, Tensor state, "
-    "Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)"
-)
+@Operator
 def selective_scan(
     u: Tensor,
     delta: Tensor,
@@ -60,11 +56,7 @@ def _(u, delta, A, B, C, D, z, bias, softplus, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
 
 
-@operator(
-    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor? z, Tensor bias, "
-    "bool soft, Tensor state, Tensor? reset, Tensor checkpoints) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def selective_scan_backward(
     grad_y: Tensor,
     grad_final: Tensor,
@@ -137,18 +129,7 @@ def _(grad_y, grad_final, u, delta, A, B, C, D, z, bias, soft, state, reset, che
     return *grads, u.new_empty(0 if z is None else z.shape), bias.new_empty(bias.shape), state.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    *tensors, bias, ctx.soft, state, reset, _ = inputs
-    ctx.save_for_backward(*tensors, bias, state, reset, output[2])
-
-
-def _gradient(ctx, grad_y, grad_final, _):
-    *tensors, z, bias, state, reset, checkpoints = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return *differentiable("selective_scan", (*tensors, z, bias, ctx.soft, state, reset), (grad_y, grad_final)), None
-    grads = selective_scan_backward(grad_y, grad_final, *tensors, z, bias, ctx.soft, state, reset, checkpoints)
-    *grads, grad_z, grad_bias, grad_state = grads
-    return *grads, None if z is None else grad_z, grad_bias, None, grad_state, None, None
-
-
-selective_scan.register_gradient(_gradient, _keep)
+@selective_scan.register_gradient(keep=(2,))
+def _(wanted, inputs, kept, grad_y, grad_final, _):
+    *grads, grad_z, grad_bias, grad_state = selective_scan_backward(grad_y, grad_final, *inputs[:-1], *kept)
+    return *grads, None if inputs[6] is None else grad_z, grad_bias, None, grad_state, None, None

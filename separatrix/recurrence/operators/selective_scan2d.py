@@ -5,14 +5,14 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import selective2d
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 
 LOG2E = 1.4426950408889634
 LEAST = 1e-30  # of |A|: below, a step takes all it is given, and 1 / A is still a number
 
 
-@operator("(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor state, Tensor? reset, bool keep) -> (Tensor, Tensor, Tensor)")
+@Operator
 def selective_scan2d(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, reset: Tensor | None, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,10 +43,7 @@ def _(u, delta, A, B, C, state, reset, keep):
     return u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
 
 
-@operator(
-    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? reset, Tensor lines) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def selective_scan2d_backward(
     grad_y: Tensor, grad_final: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, reset: Tensor | None, lines: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -81,16 +78,10 @@ def _(grad_y, grad_final, u, delta, A, B, C, reset, lines):
     return tuple(x.new_empty(x.shape) for x in (u, delta, A, B, C, grad_final))
 
 
-def _keep(ctx, inputs, output):
-    *tensors, _ = inputs
-    ctx.save_for_backward(*tensors, output[2])
-
-
-def _gradient(ctx, grad_y, grad_final, _):
-    u, delta, A, B, C, state, reset, lines = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return *differentiable("selective_scan2d", (u, delta, A, B, C, state, reset), (grad_y, grad_final)), None
-    return *selective_scan2d_backward(grad_y, grad_final, u, delta, A, B, C, reset, lines), None, None
+@selective_scan2d.register_gradient(keep=(2,))
+def _(wanted, inputs, kept, grad_y, grad_final, _):
+    *factors, _, reset, _ = inputs
+    return *selective_scan2d_backward(grad_y, grad_final, *factors, reset, *kept), None, None
 
 
 def _rates(u, delta, A):
@@ -101,6 +92,3 @@ def _rates(u, delta, A):
 
 def _checkpoints(u: Tensor, state: Tensor, keep: bool) -> Tensor:
     return u.new_empty(u.shape[0] if keep else 0, -(-u.shape[1] // selective2d.CHUNK), *state.shape[1:])
-
-
-selective_scan2d.register_gradient(_gradient, _keep)

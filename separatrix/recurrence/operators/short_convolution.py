@@ -1,12 +1,11 @@
 """`torch.ops.separatrix.short_convolution`: the convolution of `kernels/short_convolution.py`, with its silu."""
 
-import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import short_convolution as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, differentiable, flags, flat
-from separatrix.recurrence.operators.operator import operator
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
 LEAST, MOST = 64, 8  # steps of a stretch, stretches of a row: each repeats K - 1 steps of its neighbour in the backward
@@ -16,7 +15,7 @@ def _steps(time: int) -> int:
     return max(LEAST, blocks(time, MOST))
 
 
-@operator("(Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) -> (Tensor, Tensor)")
+@Operator
 def short_convolution(u: Tensor, weight: Tensor, bias: Tensor, silu: bool, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """y and the final state.   u [B, T, C], weight [C, K], bias [C], state [B, K - 1, C]"""
     (B, T, C), K = u.shape, weight.shape[1]
@@ -45,10 +44,7 @@ def _(u, weight, bias, silu, state, reset):
     return u.new_empty(u.shape), state.new_empty(state.shape)
 
 
-@operator(
-    "(Tensor grad_y, Tensor grad_final, Tensor u, Tensor weight, Tensor bias, bool silu, Tensor state, Tensor? reset) "
-    "-> (Tensor, Tensor, Tensor, Tensor)"
-)
+@Operator
 def short_convolution_backward(
     grad_y: Tensor, grad_final: Tensor, u: Tensor, weight: Tensor, bias: Tensor, silu: bool, state: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -85,17 +81,7 @@ def _(grad_y, grad_final, u, weight, bias, silu, state, reset):
     return u.new_empty(u.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape), state.new_empty(state.shape)
 
 
-def _keep(ctx, inputs, output):
-    u, weight, bias, ctx.silu, state, reset = inputs
-    ctx.save_for_backward(u, weight, bias, state, reset)
-
-
-def _gradient(ctx, grad_y, grad_final):
-    u, weight, bias, state, reset = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        return differentiable("short_convolution", (u, weight, bias, ctx.silu, state, reset), (grad_y, grad_final))
-    grad_u, grad_weight, grad_bias, grad_state = short_convolution_backward(grad_y, grad_final, u, weight, bias, ctx.silu, state, reset)
+@short_convolution.register_gradient()
+def _(wanted, inputs, kept, *grads):
+    grad_u, grad_weight, grad_bias, grad_state = short_convolution_backward(*grads, *inputs)
     return grad_u, grad_weight, grad_bias, None, grad_state, None
-
-
-short_convolution.register_gradient(_gradient, _keep)
