@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import State
-from separatrix.systems.system import Pushed, orthonormalise, push_tangents_by_steps, trajectory_by_steps
+from separatrix.systems.system import Pushed, check_width, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
 
 class SelfHearing(nn.Module, ABC):
@@ -159,12 +159,14 @@ class FreeRun:
         return Pushed(tiled[0], frame, growth, None)
 
     def _heard(self, input: Tensor, state: Tensor) -> Tensor:
+        check_width(input, self.model.channels)
         return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
 
     def _heard_along(self, inputs: Tensor | None, state: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """[..., T, C] for states [..., n] -> (what is heard first [B, C], if anything), all of it [T, B C]"""
         if inputs is None:
             return (), None
+        check_width(inputs, self.model.channels)
         T, C = inputs.shape[-2:]
         heard = self.model.scaled(inputs).expand(*state.shape[:-1], T, C).reshape(-1, T, C)
         return (heard[:, 0],), heard.transpose(0, 1).flatten(1)
