@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import combinations, product
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -87,8 +86,7 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
     check_time_step(dt)
     x, y = as_series(data, "data", least=128), as_series(run, "run")
     expect_count("bins", bins, 1)
-    if not isinstance(pieces, Integral) or pieces < 2:
-        raise ValueError(f"pieces is {pieces}, expected a whole number of at least 2: the data's own variability is the yardstick.")
+    expect_count("pieces", pieces, 2)  # the data's own variability is the yardstick
     length = len(x) // pieces
     if length < 64 or len(y) < length:
         raise ValueError(f"pieces of {length} samples from data of {len(x)} and a run of {len(y)}: expected both at least 64.")

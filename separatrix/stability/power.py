@@ -8,7 +8,6 @@ Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_real
+from separatrix.recurrence.checks import expect_count, expect_real
 
 
 class PowerSpectrum(NamedTuple):
@@ -44,8 +43,9 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     x, _ = of_size_one(as_series(series))
     if segment is None:
         segment = min(len(x), max(64, len(x) // 8))
-    if not isinstance(segment, Integral) or not 8 <= segment <= len(x):
-        raise ValueError(f"segment is {segment}, expected a whole number between 8 and the length of the series, {len(x)}.")
+    expect_count("segment", segment, 8)
+    if segment > len(x):
+        raise ValueError(f"segment is {segment}, expected between 8 and the length of the series, {len(x)}.")
     if float(x.std()) == 0:
         raise ValueError("the series is constant: it has no spectrum.")
     frequency, power = signal.welch(x, fs=1 / dt, nperseg=segment, detrend="constant")

@@ -98,7 +98,7 @@ def test_time_that_does_not_pass_is_refused(measure, dt):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda x: power_spectrum(x, segment=16.5), "segment is 16.5, expected a whole number between 8"),
+        (lambda x: power_spectrum(x, segment=16.5), "segment is 16.5, expected a whole number of at least 8"),
         (lambda x: character(x, x, pieces=2.5), "pieces is 2.5, expected a whole number of at least 2"),
         (lambda x: character(x, x, bins=0), "bins is 0, expected a whole number of at least 1"),
         (lambda x: power_spectrum(x + 0j), "series is torch.complex64, expected a real tensor"),
