@@ -63,8 +63,8 @@ NO_PAPER = {
 }
 # Functions that take whatever they are given.
 REFUSES_NOTHING = {
-    "recurrence": {"diagonal_part", "log_positive", "positive"},
-    "stability": {"memory_steps", "response_of"},
+    "recurrence": {"diagonal_part"},
+    "stability": {"response_of"},
     "systems": set(),
 }
 ID = re.compile(r"arXiv:\d{4}\.\d{5}|doi:[^\s;,)]*\w")

@@ -8,11 +8,21 @@ A gap keeps its place: dropping it would join two stretches that never touched, 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+def real_numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """As float64, a copy where they are something else; neither imaginary parts nor dates become numbers unasked."""
+    if (kind := np.asarray(values).dtype).kind in "cmM":
+        what = "complex" if kind.kind == "c" else "times"
+        mend = "Pass their real and imaginary parts as two channels" if kind.kind == "c" else "Pass what was measured at them"
+        raise TypeError(f"values are {what}, but a series is of real numbers. {mend}.")
+    return np.asarray(values, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +58,20 @@ class Series:
     sha256: str = ""
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=np.float64, order="C")
+        values = np.array(real_numbers(self.values), order="C")
         if values.ndim != 2:
             raise ValueError(f"values must be [time, channels], got {values.shape}. Use Series.from_array for [time].")
+        if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
+            raise TypeError(f"names is {self.names!r} but must be a tuple of texts, one a channel.")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names is {self.names!r}, which calls two channels the same. Rename one.")
+        if not 0 < self.step < math.inf:
+            raise ValueError(f"step is {self.step} but must be a positive time from one row to the next.")
+        if self.period is not None and not 0 < self.period < math.inf:
+            raise ValueError(f"period is {self.period} but must be a positive number of rows, or None where it is not known.")
+        for name in ("origin", "horizon"):
+            if (rows := getattr(self, name)) is not None and (not isinstance(rows, int | np.integer) or rows < 1):
+                raise ValueError(f"{name} is {rows!r} but must be a whole number of rows, 1 or more, or None.")
         if values.shape[1] != len(self.names):
             raise ValueError(f"names must have one entry a channel: got {len(self.names)} names for {values.shape[1]} channels.")
         if len(values) == 0 or values.shape[1] == 0:
@@ -98,7 +119,7 @@ class Series:
         cls, values: ArrayLike, *, name: str = "array", names: Sequence[str] | None = None, step: float = 1.0, unit: str = "step"
     ) -> Series:
         """An array [T] or [T, C] of the caller's own."""
-        array = np.asarray(values, dtype=np.float64)
+        array = real_numbers(values)
         if array.ndim == 1:
             array = array[:, None]
         if array.ndim != 2:
@@ -106,4 +127,12 @@ class Series:
         if names is None:
             names = ("value",) if array.shape[1] == 1 else tuple(f"value {i}" for i in range(array.shape[1]))
         digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        return cls(name, array, tuple(names), step=step, unit=unit, notice="the caller's own array", sha256=digest)
+        return cls(
+            name,
+            array,
+            tuple([names] if isinstance(names, str) else names),
+            step=step,
+            unit=unit,
+            notice="the caller's own array",
+            sha256=digest,
+        )

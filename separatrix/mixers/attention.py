@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import check_divides, check_positive, linear
+from separatrix.mixers.initial import check_count, check_divides, check_positive, linear
 from separatrix.recurrence import State
 from separatrix.recurrence.attention import attention_step, rotate, turns
 
@@ -71,8 +71,8 @@ class CausalAttention(nn.Module):
         self.d_head = check_divides(d_model, n_heads, "d_model", "n_heads")
         if base is not None and self.d_head % 2:
             raise ValueError(f"d_model / n_heads is {self.d_head}, but rotary positions need it even. Change one, or pass base=None.")
-        if window is not None and window < 1:
-            raise ValueError(f"window is {window} but a query sees at least itself. Use window >= 1, or None for all steps.")
+        if window is not None:
+            check_count(window, "window")
         self.d_model, self.n_heads, self.window = d_model, n_heads, window
         half = torch.arange(self.d_head // 2, dtype=torch.float64, device="cpu") * 2 / self.d_head
         self.rates = None if base is None else check_positive(base, "base") ** -half  # float64 whatever the layer is cast to

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
+from separatrix.mixers.initial import check_count
 from separatrix.recurrence import short_convolution
 
 
@@ -18,8 +19,7 @@ class ShortConvolution(nn.Module):
 
     def __init__(self, channels: int, width: int = 4, *, bias: bool = True, generator: Generator | None = None):
         super().__init__()
-        if width < 1:
-            raise ValueError(f"d_conv is {width} but a convolution sees at least 1 step. Use d_conv = 1 for none of the past.")
+        check_count(width, "d_conv")
         self.tail_shape = (width - 1, channels)
         bound = width**-0.5
         self.weight = nn.Parameter(torch.empty(channels, 1, width).uniform_(-bound, bound, generator=generator))

@@ -17,7 +17,16 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, decay_log, linear, step_bias
+from separatrix.mixers.initial import (
+    RecurrenceParameter,
+    check_count,
+    check_divides,
+    check_flag,
+    check_positive,
+    decay_log,
+    linear,
+    step_bias,
+)
 from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import Householder, State, delta_rule
 
@@ -52,14 +61,14 @@ class DeltaNet(nn.Module):
     ):
         super().__init__()
         self.d_key = check_divides(d_model, n_heads, "d_model", "n_heads") if d_head is None else check_count(d_head, "d_head")
-        self.d_value = check_count(round(expand_v * self.d_key), "expand_v * d_head")
+        self.d_value = check_count(round(check_positive(expand_v, "expand_v") * self.d_key), "expand_v * d_head")
         self.d_model, self.n_heads, self.reach = (
             check_count(d_model, "d_model"),
             check_count(n_heads, "n_heads"),
-            2.0 if negative_eigenvalues else 1.0,
+            2.0 if check_flag(negative_eigenvalues, "negative_eigenvalues") else 1.0,
         )
         keys, values = n_heads * self.d_key, n_heads * self.d_value
-        self.widths = [2 * keys + values, n_heads] + ([n_heads, values] if gated else [])
+        self.widths = [2 * keys + values, n_heads] + ([n_heads, values] if check_flag(gated, "gated") else [])
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.conv1d = ShortConvolution(self.widths[0], d_conv, bias=False, generator=generator)
         self.A_log = self.dt_bias = None

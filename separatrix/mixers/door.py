@@ -30,6 +30,8 @@ def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = 
         raise ValueError(f"x is on {x.device} but this layer is on {weight.device}. Move one of them: x.to({str(weight.device)!r}).")
     if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
         raise TypeError(f"x is {x.dtype} but this layer computes in {weight.dtype}. Convert one of them: x.to({weight.dtype}).")
+    if reset is not None and not isinstance(reset, Tensor):
+        raise TypeError(f"reset is a {type(reset).__name__} but must be a tensor [batch, time] of torch.bool.")
     if reset is not None and (reset.dtype != torch.bool or reset.shape != x.shape[:2]):
         raise ValueError(
             f"reset is {tuple(reset.shape)} {reset.dtype} but must be [batch, time] = {tuple(x.shape[:2])} of torch.bool: "
@@ -50,6 +52,8 @@ def parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tu
         part = state.parts[name]
         if not isinstance(part, Tensor):
             raise TypeError(f"state.{name} is a {type(part).__name__} but this layer keeps a tensor there. {RETURNED}")
+        if not (part.is_floating_point() or part.is_complex()):
+            raise TypeError(f"state.{name} is {part.dtype} but this layer keeps floating point numbers there. {RETURNED}")
         if None in shape and part.ndim == len(shape) + 1:
             free = shape.index(None)
             length = part.shape[free + 1] if length is None else length

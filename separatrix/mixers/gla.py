@@ -48,10 +48,11 @@ class GatedLinearAttention(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        keys, values = round(expand_k * d_model), round(expand_v * d_model)
+        self.d_model, self.slowness = check_count(d_model, "d_model"), check_positive(slowness, "slowness")
+        keys, values = (round(check_positive(expand, name) * d_model) for expand, name in ((expand_k, "expand_k"), (expand_v, "expand_v")))
         self.d_key = check_divides(keys, n_heads, "expand_k * d_model", "n_heads")
         self.d_value = check_divides(values, n_heads, "expand_v * d_model", "n_heads")
-        self.d_model, self.n_heads, self.slowness = check_count(d_model, "d_model"), n_heads, check_positive(slowness, "slowness")
+        self.n_heads = n_heads
         self.widths = [keys, keys, values, values, check_count(gate_rank, "gate_rank")]
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.decay_proj = linear(gate_rank, keys, generator=generator)

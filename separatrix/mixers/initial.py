@@ -7,7 +7,9 @@ torch are built without their own initialisation, so building a layer from a gen
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -34,7 +36,8 @@ def linear(d_in: int, d_out: int, *, bias: bool = False, generator: Generator | 
 
 def log_uniform(shape: tuple[int, ...], span: tuple[float, float], generator: Generator | None = None) -> Tensor:
     """Logarithms of numbers spread evenly over the decades of `span`."""
-    low, high = (math.log(check_positive(value, "dt_range")) for value in span)
+    shortest, longest = check_pair(span, "dt_range", "(shortest, longest)")
+    low, high = (math.log(check_positive(value, "dt_range")) for value in (shortest, longest))
     if low > high:
         raise ValueError(f"dt_range is {span} but must be (shortest, longest). Swap the two.")
     return low + (high - low) * torch.rand(shape, generator=generator)
@@ -47,13 +50,32 @@ def step_bias(count: int, span: tuple[float, float], generator: Generator | None
 
 
 def check_positive(value: float, name: str) -> float:
-    if not value > 0:
-        raise ValueError(f"{name} is {value} but must be > 0.")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value} but must be > 0 and finite.")
+    return value
+
+
+def check_pair(value: tuple[float, float], name: str, words: str) -> tuple[float, float]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise (ValueError if isinstance(value, tuple | list) else TypeError)(f"{name} is {value!r} but must be two numbers, {words}.")
+    return value[0], value[1]
+
+
+def check_flag(value: bool, name: str) -> bool:
+    """Of a word, "no" too, Python would make True."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r} but must be True or False.")
+    return value
+
+
+def check_function(value: Callable[..., Any], name: str, such_as: str) -> Callable[..., Any]:
+    if not callable(value):
+        raise TypeError(f"{name} is {value!r} but must be a function, such as {such_as}.")
     return value
 
 
 def check_count(value: int, name: str) -> int:
-    if not isinstance(value, Integral) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r} but must be a whole number, 1 or more.")
     return int(value)
 
@@ -66,7 +88,9 @@ def check_even(value: int, name: str) -> int:
 
 def check_divides(whole: int, count: int, what: str, by: str) -> int:
     """whole / count, when that is a whole number."""
-    if count < 1 or whole < 1 or whole % count:
+    for value, name in ((whole, what), (count, by)):
+        check_count(value, name)
+    if whole % count:
         raise ValueError(f"{what} is {whole} and {by} is {count}, but {by} must divide {what}. Choose one that does.")
     return whole // count
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_positive, linear
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_pair, check_positive, linear
 from separatrix.mixers.modes import widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
@@ -48,7 +48,7 @@ class LRU(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        low, high = ring
+        low, high = check_pair(ring, "ring", "(smallest, largest) modulus")
         if not 0 <= low <= high < 1:
             raise ValueError(f"ring is {ring} but must be (smallest, largest) modulus with 0 <= smallest <= largest < 1.")
         check_positive(max_phase, "max_phase")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from separatrix.mixers.initial import check_divides
 from separatrix.recurrence.norm import rms_norm
 
 
@@ -18,6 +19,9 @@ class RMSNorm(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 1, eps: float = 1e-5):
         super().__init__()
+        check_divides(channels, groups, "channels", "groups")
+        if not eps >= 0:
+            raise ValueError(f"eps is {eps} but must be 0 or more.")
         self.groups, self.eps = groups, eps
         self.weight = nn.Parameter(torch.ones(channels))
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, linear, log_uniform
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, check_function, linear, log_uniform
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
@@ -58,7 +58,12 @@ class S4D(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_model, self.d_state, self.discretize = check_count(d_model, "d_model"), check_even(d_state, "d_state"), discretize
+        self.d_model, self.d_state, self.discretize = (
+            check_count(d_model, "d_model"),
+            check_even(d_state, "d_state"),
+            check_function(discretize, "discretize", "zoh"),
+        )
+        check_function(init, "init", "s4d_lin")
         A, B = init(d_state, generator=generator) if "generator" in inspect.signature(init).parameters else init(d_state)
         C = torch.randn(d_model, d_state // 2, dtype=torch.complex64, generator=generator)
         usual = torch.get_default_dtype()

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, linear, log_uniform
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, check_function, linear, log_uniform
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, mimo_ssm
@@ -55,7 +55,11 @@ class S5(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_model, self.d_state, self.discretize = check_count(d_model, "d_model"), check_even(d_state, "d_state"), discretize
+        self.d_model, self.d_state, self.discretize = (
+            check_count(d_model, "d_model"),
+            check_even(d_state, "d_state"),
+            check_function(discretize, "discretize", "zoh"),
+        )
         check_divides(d_state, 2 * check_count(blocks, "blocks"), "d_state", "2 * blocks")
         basis = s5(d_state, blocks)
         usual = torch.get_default_dtype()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from separatrix.mixers.initial import check_count
 from separatrix.recurrence import Companion, Dense, State, Transition
 
 RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1
@@ -37,7 +38,7 @@ class RidgeAutoregression(nn.Module):
 
     def __init__(self, channels: int, lags: int):
         super().__init__()
-        self.channels, self.lags = channels, lags
+        self.channels, self.lags = check_count(channels, "channels"), check_count(lags, "lags")
         self.register_buffer("weight", torch.zeros(channels, channels * lags))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("limit", torch.zeros(channels))
@@ -52,6 +53,10 @@ class RidgeAutoregression(nn.Module):
 
         A gap, NaN, is held at the last value in a window and is never a target.
         """
+        if z.ndim != 2 or z.shape[1] != self.channels or not z.is_floating_point():
+            raise ValueError(f"z is {tuple(z.shape)} {z.dtype} but must be [time, channels] with {self.channels} channels of real numbers.")
+        if bool(torch.isinf(z).any()):
+            raise ValueError("z holds infinite values. Mark what is missing as NaN and repair the rest.")
         if len(z) <= self.lags:
             return self
         z = z.double()

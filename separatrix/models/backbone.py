@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts_of_layers
-from separatrix.mixers.initial import linear
+from separatrix.mixers.initial import check_count, linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence import State, Transition
 
@@ -42,6 +42,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, *, generator: Generator | None = None):
         super().__init__()
+        check_count(d_ff, "d_ff")
         self.in_proj = linear(d_model, 2 * d_ff, generator=generator)
         self.out_proj = linear(d_ff, d_model, generator=generator)
 
@@ -84,6 +85,9 @@ class Backbone(nn.Module):
         self, d_model: int, mixers: Sequence[nn.Module], d_ff: int | None = None, *, eps: float = 1e-5, generator: Generator | None = None
     ):
         super().__init__()
+        for i, mixer in enumerate(mixers):
+            if not isinstance(mixer, nn.Module):
+                raise TypeError(f"mixers[{i}] is {mixer!r} but must be a module, such as GRU({d_model}).")
         if len(set(map(id, mixers))) != len(mixers):
             raise ValueError("mixers lists one module twice, and the two would share their weights. Build one for every layer.")
         for i, mixer in enumerate(mixers):

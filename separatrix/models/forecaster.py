@@ -27,7 +27,8 @@ from typing import cast
 import torch
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.initial import linear
+from separatrix.mixers.door import RETURNED
+from separatrix.mixers.initial import check_count, check_flag, linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
 from separatrix.models.autoregression import RidgeAutoregression
@@ -79,15 +80,15 @@ class ForecastModel(SelfHearing):
         generator: Generator | None = None,
     ):  # fmt: skip
         super().__init__()
-        if channels < 1 or lags < 1:
-            raise ValueError(f"channels is {channels} and lags is {lags} but both must be at least 1.")
-        self.channels, self.lags, self.mask = channels, lags, mask
+        self.channels, self.lags, self.mask = check_count(channels, "channels"), check_count(lags, "lags"), check_flag(mask, "mask")
         self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
-        self.linear = RidgeAutoregression(channels, lags) if linear else None
+        self.linear = RidgeAutoregression(channels, lags) if check_flag(linear, "linear") else None
         inputs = channels * lags * (2 if mask else 1)
         backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
+        if not isinstance(backbones, Sequence) or not all(isinstance(one, nn.Module) for one in backbones):
+            raise TypeError(f"backbone is {backbone!r} but must be a module such as Backbone(8, [GRU(8)]), or a list of them.")
         self.members = nn.ModuleList(Member(inputs, backbone, channels, generator) for backbone in backbones)
         if not backbones or sum(len(list(member.parameters())) for member in self.members) > len(list(self.parameters())):
             raise ValueError("backbone is an empty list, or two in it share weights. Build one for every member of the ensemble.")
@@ -105,6 +106,8 @@ class ForecastModel(SelfHearing):
 
     def measure_scale(self, x: Tensor) -> None:
         """Set `mean` and `scale` to those of x [T, C], gaps left out; the scale of a constant channel is its size, at most 1."""
+        if x.ndim != 2 or x.shape[1] != self.channels:
+            raise ValueError(f"x is {tuple(x.shape)} but this model is scaled by [time, channels] with {self.channels} channels.")
         mean, scale = mean_and_scale(x.to(self.mean))
         self.mean.copy_(mean)
         self.scale.copy_(scale)
@@ -120,6 +123,8 @@ class ForecastModel(SelfHearing):
     @torch.no_grad()
     def keep_share(self, share: float) -> ForecastModel:
         """Let the networks say this share of what they say, 0 to 1; meant for those that correct `linear`."""
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share} but must lie between 0 and 1.")
         for member in self.each():
             member.head.weight.mul_(share)
             member.head.bias.mul_(share)
@@ -128,6 +133,7 @@ class ForecastModel(SelfHearing):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Teacher forced along x; gaps are run through in closed loop."""
         self.check(x)
+        self.check_state(state)
         guesses, state = self.listen(self.scaled(x), state)
         return self.unscaled(guesses).to(x.dtype), state
 
@@ -140,14 +146,17 @@ class ForecastModel(SelfHearing):
             raise ValueError("context and state are both None: there is nothing to go on from. Pass one of them.")
         if not isinstance(steps, Integral) or steps < 0:
             raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
-        dtype = self.mean.dtype if context is None else context.dtype
+        self.check_state(state)
+        dtype = self.mean.dtype
         if context is not None:
             _, state = self(context, state)
+            dtype = context.dtype
         guesses, state = self.roll(cast(State, state), steps)
         return self.unscaled(guesses).to(dtype), state
 
     def fill(self, x: Tensor, state: State | None = None) -> Tensor:
         """x with its gaps filled by what the model said there."""
+        self.check(x)
         if not bool(torch.isnan(x).any()):
             return x
         y, _ = self(x, state)
@@ -267,6 +276,10 @@ class ForecastModel(SelfHearing):
             raise ValueError(f"x is {tuple(x.shape)} but this model hears [batch, time, channels] with {self.channels} channels.")
         if bool(torch.isinf(x).any()):
             raise ValueError("x holds infinite values. Mark what is missing as NaN and repair the rest.")
+
+    def check_state(self, state: State | None) -> None:
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"state is a {type(state).__name__} but this model keeps a State. {RETURNED}")
 
 
 def member_name(i: int) -> str:

@@ -13,6 +13,7 @@ Cost     one model step on k rows for k directions.
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import State
-from separatrix.systems.system import Pushed, orthonormalise, push_tangents_by_steps, trajectory_by_steps
+from separatrix.systems.system import Pushed, check_width, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
 
 class SelfHearing(nn.Module, ABC):
@@ -80,6 +81,10 @@ class FreeRun:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"state is a {type(state).__name__} but a free run starts from a State, one row. Pass what the model returned.")
+        if not 0 < dt < math.inf:
+            raise ValueError(f"dt is {dt}, expected a positive time per step.")
         mean, scale = model.mean.clone(), model.scale.clone()
         model = copy.deepcopy(model).to(dtype).eval()
         model.mean, model.scale = mean, scale  # the units of the data may need digits that the network does not
@@ -88,7 +93,7 @@ class FreeRun:
             state = state.map(lambda part: part.to(torch.promote_types(dtype, torch.complex64) if part.is_complex() else dtype))
         with torch.no_grad():
             if context is not None:
-                _, state = model(context if context.ndim == 3 else context[None], state)
+                _, state = model(context[None] if isinstance(context, Tensor) and context.ndim == 2 else context, state)
             assert state is not None
             _, later = model.roll(state, 1)
         if state.vector().shape[0] != 1:
@@ -159,12 +164,14 @@ class FreeRun:
         return Pushed(tiled[0], frame, growth, None)
 
     def _heard(self, input: Tensor, state: Tensor) -> Tensor:
+        check_width(input, self.model.channels)
         return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
 
     def _heard_along(self, inputs: Tensor | None, state: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """[..., T, C] for states [..., n] -> (what is heard first [B, C], if anything), all of it [T, B C]"""
         if inputs is None:
             return (), None
+        check_width(inputs, self.model.channels)
         T, C = inputs.shape[-2:]
         heard = self.model.scaled(inputs).expand(*state.shape[:-1], T, C).reshape(-1, T, C)
         return (heard[:, 0],), heard.transpose(0, 1).flatten(1)

@@ -37,6 +37,8 @@ class Stepper:
     """
 
     def __init__(self, module: nn.Module):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module is {module!r} but must be a layer or a network, such as GRU(8).")
         self.module = copy.deepcopy(module).eval()
         plain_parameters(self.module)
         self.recorded: dict[Kinds, Recorded] = {}

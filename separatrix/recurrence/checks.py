@@ -25,6 +25,15 @@ def expect_count(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
 
 
+def expect_whole(name: str, tensor: Tensor) -> None:
+    """Steps that were counted: integers of any size, at least 0."""
+    expect_tensor(name, tensor)
+    dtype = tensor.dtype
+    if dtype.is_floating_point or dtype.is_complex or dtype is torch.bool:
+        raise TypeError(f"{name} is {dtype}, expected whole numbers, such as torch.int64")
+    expect_at_least_zero(name, tensor)
+
+
 def expect_scale(scale: object) -> None:
     """A factor that is the same for all and not learned; None where the operation has one of its own."""
     if scale is None or isinstance(scale, torch.SymFloat | torch.SymInt):
@@ -114,6 +123,14 @@ def expect_at_least_zero(name: str, tensor: Tensor | None) -> None:
     smallest = tensor.detach().amin().item()
     if not smallest >= 0:
         raise (NotANumber if math.isnan(smallest) else ValueError)(f"{name} must be >= 0, got min {smallest:.3g}")
+
+
+def expect_fraction(name: str, tensor: Tensor) -> None:
+    if not readable(tensor):
+        return
+    low, high = (end.item() for end in tensor.detach().aminmax())
+    if not (low >= 0 and high <= 1):
+        raise (NotANumber if math.isnan(low) else ValueError)(f"{name} must lie in [0, 1], got {low:.3g} to {high:.3g}")
 
 
 def readable(tensor: Tensor) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_tensor
+from separatrix.recurrence.checks import expect_shape, expect_tensor
 
 Operation = Callable[..., Any]
 
@@ -27,22 +27,31 @@ def cross_scan(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
     Raises   ValueError for fewer than three axes; TypeError unless x is a tensor.
     """
-    expect_tensor("x", x)
-    if x.ndim < 3:
-        raise ValueError(f"x is {list(x.shape)}, expected [batch, height, width, ...]")
+    expect_image("x", x)
     rows, columns = x.flatten(1, 2), x.transpose(1, 2).flatten(1, 2)
     return rows, columns, rows.flip(1), columns.flip(1)
+
+
+def expect_image(name: str, image: Tensor) -> None:
+    expect_tensor(name, image)
+    if image.ndim < 3:
+        raise ValueError(f"{name} is {list(image.shape)}, expected [batch, height, width, ...]")
 
 
 def cross_merge(sequences: Sequence[Tensor], height: int, width: int) -> Tensor:
     """The four sequences put back where they came from, and added up.   [batch, height * width, ...] each -> [batch, height, width, ...]
 
     Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
-    Raises   ValueError unless there are four sequences of height * width steps.
+    Raises   ValueError unless there are four sequences of one shape and height * width steps; TypeError unless they are tensors.
     """
+    if len(sequences) != 4:
+        raise ValueError(f"{len(sequences)} sequences were given, expected the four of cross_scan")
     rows, columns, rows_back, columns_back = sequences
-    if rows.shape[1] != height * width:
-        raise ValueError(f"the sequences have {rows.shape[1]} steps, expected height * width = {height * width}")
+    for sequence in sequences:
+        expect_tensor("a sequence", sequence)
+        if sequence.ndim < 2 or sequence.shape[1] != height * width:
+            raise ValueError(f"a sequence is {list(sequence.shape)}, expected height * width = {height * width} steps: [batch, time, ...]")
+        expect_shape("a sequence", sequence, rows.shape, "batch, height * width, ...")
     by_rows, by_columns = rows + rows_back.flip(1), columns + columns_back.flip(1)
     return by_rows.unflatten(1, (height, width)) + by_columns.unflatten(1, (width, height)).transpose(1, 2)
 
@@ -55,8 +64,12 @@ def four_directions(operation: Operation | Sequence[Operation], *images: Tensor)
     images      [batch, height, width, ...], whatever the operation wants one of at every step: diagonal_scan a multiplier and an input.
 
     Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
-    Raises   ValueError unless all images have one height and width, and operations are one or four.
+    Raises   ValueError unless all images have one height and width, and operations are one or four; TypeError unless images are tensors.
     """
+    if not images:
+        raise ValueError("no image was given, expected at least one, [batch, height, width, ...]")
+    for image in images:
+        expect_image("an image", image)
     height, width = images[0].shape[1:3]
     for image in images:
         if image.shape[1:3] != (height, width):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.cell import Cell, Operands, cell_scan, expect_cell, linearize
-from separatrix.recurrence.checks import expect_axes, expect_count, expect_number, expect_real, expect_shape, expect_tensor, readable
+from separatrix.recurrence.checks import expect_axes, expect_count, expect_fraction, expect_number, expect_real, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.transition import Transition
 
@@ -118,8 +118,7 @@ def forced_scan(
     if observed > cell.size:
         raise ValueError(f"targets have {observed} numbers a step, expected at most the {cell.size} of the cell's state")
     expect_real(alpha=alpha)
-    if readable(alpha) and alpha.numel() and not bool(((alpha >= 0) & (alpha <= 1)).all()):
-        raise ValueError(f"alpha must lie in [0, 1], got {alpha.min().item():.3g} to {alpha.max().item():.3g}")
+    expect_fraction("alpha", alpha)
     expect_shape("alpha", alpha, (time,) if alpha.ndim == 1 else (batch, time), "time" if alpha.ndim == 1 else "batch, time")
     if inputs is None:
         inputs = targets.new_zeros(batch, time, cell.width)

@@ -25,12 +25,12 @@ from torch import Tensor
 from separatrix.recurrence.checks import (
     along_time,
     cleared,
-    expect_at_least_zero,
     expect_axes,
     expect_numbers,
     expect_parts,
     expect_real,
     expect_shape,
+    expect_whole,
     readable,
 )
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
@@ -85,9 +85,10 @@ def log_linear_attention(
         expect_parts("initial_state", initial_state, "S, position")
         S, position = initial_state
         expect_numbers("q", q, S=S)
+        expect_real(S=S)
+        expect_whole("position", position)
         expect_shape("S", S, (batch, heads, levels, key, value), "batch, value heads, levels, key, value")
         expect_shape("position", position, (batch,), "batch")
-        expect_at_least_zero("position", position)
     if time:
         position = begun(v, initial_state)
         expect_room(levels, position + (time - 1) if reset is None else positions(time, position, reset))

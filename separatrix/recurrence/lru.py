@@ -11,12 +11,16 @@ Departs  where |a| is 1 the gain is 0 and its slope, which is infinite, counts a
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.checks import (
+    expect_at_most_zero,
     expect_axes,
+    expect_fraction,
     expect_number,
     expect_numbers,
     expect_real,
@@ -32,10 +36,16 @@ def lru_gain(log_modulus: Tensor) -> Tensor:
     """sqrt(1 - |a|²) from log |a| <= 0.
 
     Paper    Orvieto et al. 2023 (LRU), arXiv:2303.06349.
-    Raises   TypeError unless log_modulus holds real floats.
+    Raises   ValueError for log_modulus > 0 (CPU); TypeError unless it holds real floats.
     """
     expect_number("log_modulus", log_modulus)
     expect_real(log_modulus=log_modulus)
+    expect_at_most_zero("log_modulus", log_modulus)
+    return gain_of(log_modulus)
+
+
+def gain_of(log_modulus: Tensor) -> Tensor:
+    """`lru_gain` of what cannot be above 0."""
     lost = -torch.expm1(2 * log_modulus)
     return torch.where(lost > 0, torch.where(lost > 0, lost, 1).sqrt(), 0)
 
@@ -45,12 +55,12 @@ def rg_lru(
 ) -> tuple[Tensor, Tensor]:
     """RG-LRU: a_t = exp(-c softplus(Λ) r_t),  h_t = a_t h_{t-1} + sqrt(1 - a_t²) (i_t x_t).
 
-    x [B, T, D], the gates r (of the recurrence) and i (of the input) in (0, 1) [B, T, D], lam [D] or a shape that broadcasts to x's,
+    x [B, T, D], the gates r (of the recurrence) and i (of the input) in [0, 1] [B, T, D], lam [D] or a shape that broadcasts to x's,
     initial_state [B, D], reset [B, T] bool  ->  h [B, T, D], final state [B, D].
     At the start of a sequence the gain is 1: at the first step without an initial state, and at every reset.
 
     Paper    De et al. 2024 (Griffin), arXiv:2402.19427.
-    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
+    Raises   ValueError for shapes that do not fit, c <= 0, gates outside [0, 1] (CPU); TypeError unless all are real floats, reset bool.
     """
     expect_numbers("x", x, r=r, i=i, lam=lam, initial_state=initial_state)
     expect_real(x=x, r=r, i=i, lam=lam, initial_state=initial_state)
@@ -61,10 +71,14 @@ def rg_lru(
     if lam.ndim > 3 or any(own not in (1, size) for own, size in zip(lam.shape[::-1], x.shape[::-1])):
         raise ValueError(f"lam is {list(lam.shape)}, expected [channels] or another shape that broadcasts to x's {list(x.shape)}")
     expect_reset(reset, *x.shape[:2])
+    if not 0 < c < math.inf:
+        raise ValueError(f"c is {c}, expected a positive number: gates would make the state grow")
+    for name, gate in (("r", r), ("i", i)):
+        expect_fraction(name, gate)
     working, dtype = working_dtype(x, r, i, lam, initial_state), x.dtype
     x, r, i, lam = (y.to(working) for y in (x, r, i, lam))
     log_a = -c * F.softplus(lam) * r
-    gain = lru_gain(log_a)
+    gain = gain_of(log_a)
     if initial_state is None and x.shape[1]:
         gain = torch.cat([torch.ones_like(gain[:, :1]), gain[:, 1:]], dim=1)
     if reset is not None:

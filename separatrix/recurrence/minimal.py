@@ -105,7 +105,10 @@ def positive(x: Tensor) -> Tensor:
     """The paper's map to positive states: x + 1/2 above 0, σ(x) below.
 
     Paper    Feng et al. 2024, arXiv:2410.01201.
+    Raises   TypeError unless x holds real floats.
     """
+    expect_number("x", x)
+    expect_real(x=x)
     return torch.where(x >= 0, x + 0.5, x.sigmoid())
 
 
@@ -113,7 +116,10 @@ def log_positive(x: Tensor) -> Tensor:
     """log(positive(x)), without rounding σ(x) to 0 first.
 
     Paper    Feng et al. 2024, arXiv:2410.01201.
+    Raises   TypeError unless x holds real floats.
     """
+    expect_number("x", x)
+    expect_real(x=x)
     return torch.where(x >= 0, (x.clamp(min=0) + 0.5).log(), F.logsigmoid(x))
 
 

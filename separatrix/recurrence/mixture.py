@@ -20,7 +20,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_count, expect_numbers, expect_real, expect_reset, expect_shape, readable
+from separatrix.recurrence.checks import (
+    expect_axes,
+    expect_count,
+    expect_numbers,
+    expect_real,
+    expect_reset,
+    expect_shape,
+    expect_tensor,
+    readable,
+)
 
 
 class Routing(NamedTuple):
@@ -63,14 +72,18 @@ def mixture_of_memories(
     the choices share), or None; initial_state [B, M, H, K, V], reset [B, T] bool: clears all memories  ->  o [B, T, H, V], final state.
 
     Paper    Du et al. 2025, arXiv:2502.13685.
-    Raises   ValueError for shapes that do not fit; TypeError unless reset is bool.
+    Raises   ValueError for shapes that do not fit; TypeError unless inputs are tensors, reset bool.
     """
+    if not isinstance(routing, Routing):
+        raise TypeError(f"routing is a {type(routing).__name__}, expected a Routing: route(logits, topk) makes one")
     weights, chosen, memories = routing
     batch, time, topk = chosen.shape
     for i, x in enumerate(inputs):
         if x is not None:
+            expect_tensor(f"input {i} of the rule", x)
             expect_shape(f"input {i} of the rule", x, (batch, time, topk, *x.shape[3:]), "batch, time, topk, ...")
     if initial_state is not None:
+        expect_tensor("initial_state", initial_state)
         expect_shape("initial_state", initial_state, (batch, memories, *initial_state.shape[2:]), "batch, memories, heads, key, value")
     expect_reset(reset, batch, time)
 

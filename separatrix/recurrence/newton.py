@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
-from separatrix.recurrence.checks import expect_count, expect_shape
+from separatrix.recurrence.checks import expect_count, expect_number, expect_real, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.plan import form, outside_autocast
 from separatrix.recurrence.transition import Transition, scan
@@ -118,7 +118,11 @@ def newton_scan(
     """
     expect_cell_inputs(cell, x, initial_state, reset)
     expect_count("iterations", iterations, 1)
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"tolerance is {tolerance}, expected 0 or more")
     if guess is not None:
+        expect_number("guess", guess)
+        expect_real(guess=guess)
         expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
     if torch.compiler.is_compiling():  # a graph break, or what fullgraph=True says
         raise NotImplementedError(f"newton_scan stops where values say so, and a compiled graph has none: {LOOP}")

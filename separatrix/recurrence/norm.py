@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_shape
+from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_real, expect_shape
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import single
 from separatrix.recurrence.twins import twin
@@ -28,9 +28,10 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None = None, eps: float = 1e
     In float32 the plain form, like torch's own, is 0 where |x| exceeds 1e19, whose square is infinite; the kernel is not.
 
     Paper    Zhang and Sennrich 2019, arXiv:1910.07467.
-    Raises   ValueError for shapes that do not fit and eps < 0; TypeError unless all are floats or complex.
+    Raises   ValueError for shapes that do not fit and eps < 0; TypeError unless all are real floats.
     """
     expect_numbers("x", x, weight=weight, z=z)
+    expect_real(x=x, weight=weight, z=z)
     expect_axes("weight", weight, "groups, size")
     if x.shape[-1:] != (weight.numel(),):
         raise ValueError(f"x is {list(x.shape)}, expected {weight.numel()} channels, one for each weight")

@@ -27,6 +27,7 @@ from separatrix.recurrence.checks import (
     expect_real,
     expect_reset,
     expect_shape,
+    expect_whole,
     working_dtype,
 )
 from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
@@ -47,7 +48,7 @@ def legs_online(
     discretize   zoh_matrix or bilinear_matrix.
 
     Paper    Gu et al. 2020, arXiv:2008.07669.
-    Raises   ValueError for shapes that do not fit and n below 1; TypeError unless u holds real floats, reset bool.
+    Raises   ValueError for shapes that do not fit and n below 1; TypeError unless u and the state hold real floats, reset bool.
     """
     expect_numbers("u", u)
     expect_real(u=u)
@@ -55,14 +56,18 @@ def legs_online(
     expect_count("n", n, 1)
     batch, time, channels = u.shape
     expect_reset(reset, batch, time)
-    dtype = working_dtype(u)
     if initial_state is None:
-        initial_state = u.new_zeros(batch, channels, n, dtype=dtype), torch.zeros(batch, dtype=torch.int64, device=u.device)
+        rest = u.new_zeros(batch, channels, n, dtype=working_dtype(u))
+        initial_state = rest, torch.zeros(batch, dtype=torch.int64, device=u.device)
     expect_parts("initial_state", initial_state, "coefficients, count")
     c, heard = initial_state
+    expect_numbers("u", u, **{"initial_state's coefficients": c})
+    expect_real(**{"initial_state's coefficients": c})
+    expect_whole("initial_state's count", heard)
     expect_shape("initial_state's coefficients", c, (batch, channels, n), "batch, channels, state")
     expect_shape("initial_state's count", heard, (batch,), "batch")
-    states = []
+    dtype = working_dtype(u, c)
+    c, states = c.to(dtype), []
     for t in range(time):
         c, heard = cleared(c, reset, t), cleared(heard, reset, t) + 1
         a, b = (x.to(dtype) for x in legs_step(n, heard, discretize))

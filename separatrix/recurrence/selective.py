@@ -26,6 +26,7 @@ from separatrix.recurrence.checks import (
     expect_reset,
     expect_shape,
     expect_tensor,
+    readable,
     working_dtype,
 )
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked, parted
@@ -53,7 +54,7 @@ def selective_scan(
     reset [B, T] bool  ->  y [B, T, D], final state [B, D, N] (complex where A is).
 
     Paper    Gu and Dao 2023 (Mamba), arXiv:2312.00752.
-    Raises   ValueError for shapes that do not fit, A > 0 or bare delta < 0 (CPU); TypeError unless all are floats or complex, reset bool.
+    Raises   ValueError for shapes that do not fit, A > 0 or a step below 0 (CPU); TypeError unless all are floats or complex, reset bool.
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     for name, x in (("A", A), ("B", B), ("C", C)):
@@ -78,8 +79,8 @@ def selective_scan(
         expect_shape("initial_state", initial_state, (batch, channels, state), "batch, channels, state")
     expect_reset(reset, batch, time)
     expect_at_most_zero("the real part of A" if A.is_complex() else "A", A.real if A.is_complex() else A)
-    if delta_bias is None and not delta_softplus:
-        expect_at_least_zero("delta", delta)
+    if not delta_softplus and readable(delta):
+        expect_at_least_zero(*(("delta", delta) if delta_bias is None else ("delta + delta_bias", delta + delta_bias)))
     return run("selective_scan", time, u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reset)
 
 

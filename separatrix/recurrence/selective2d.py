@@ -22,6 +22,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import (
     along_time,
     cleared,
+    expect_at_least_zero,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -48,7 +49,7 @@ def selective_scan2d(
     ->  y [B, T, V, D], final state [B, V, 2, D, N], the last line.   delta >= 0; A[0, 0] and A[1, 1] at most 0 keep the state bounded.
 
     Paper    Behrouz et al. 2024 (Chimera), arXiv:2406.04320.
-    Raises   ValueError for shapes that do not fit; TypeError unless all are real floats, reset bool.
+    Raises   ValueError for shapes that do not fit and delta < 0 (CPU); TypeError unless all are real floats, reset bool.
     """
     expect_numbers("u", u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)
     expect_real(u=u, delta=delta, A=A, B=B, C=C, D=D, initial_state=initial_state)
@@ -66,6 +67,7 @@ def selective_scan2d(
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (batch, variates, 2, channels, state), "batch, variate, 2, channel, state")
     expect_reset(reset, batch, time)
+    expect_at_least_zero("delta", delta)
     return run("selective_scan2d", time * variates, u, delta, A, B, C, D, initial_state, reset)  # cells are steps
 
 

@@ -26,6 +26,7 @@ from separatrix.recurrence.checks import (
     expect_reset,
     expect_shape,
     expect_tensor,
+    readable,
     working_dtype,
 )
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
@@ -56,7 +57,7 @@ def ssd(
     initial_state [B, H, P, N], reset [B, T] bool  ->  y [B, T, H, P], final state [B, H, P, N].
 
     Paper    Dao and Gu 2024 (Mamba-2), arXiv:2405.21060.
-    Raises   ValueError for shapes that do not fit, A > 0 or bare dt < 0 on the CPU; TypeError unless all are real floats, reset bool.
+    Raises   ValueError for shapes that do not fit, A > 0 or a step below 0 on the CPU; TypeError unless all are real floats, reset bool.
     """
     expect_numbers("x", x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)
     expect_real(x=x, dt=dt, A=A, B=B, C=C, D=D, z=z, dt_bias=dt_bias, initial_state=initial_state)
@@ -79,8 +80,8 @@ def ssd(
         expect_shape("initial_state", initial_state, (batch, heads, channels, state), "batch, heads, channels, state")
     expect_reset(reset, batch, time)
     expect_at_most_zero("A", A)
-    if dt_bias is None and not dt_softplus:
-        expect_at_least_zero("dt", dt)
+    if not dt_softplus and readable(dt):
+        expect_at_least_zero(*(("dt", dt) if dt_bias is None else ("dt + dt_bias", dt + dt_bias)))
     return run("ssd", time, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 

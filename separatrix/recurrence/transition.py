@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, expect_number, expect_shape
+from separatrix.recurrence.checks import along_time, cleared, expect_number, expect_reset, expect_shape
 
 
 class Transition(ABC):
@@ -89,16 +89,15 @@ def scan(A: Transition, drive: Tensor, initial_state: Tensor | None = None, rese
     Here, for a structure that has nothing better: one `apply` after another. The state is cleared before the steps where reset [B, T] is
     true.
 
-    Raises   ValueError for shapes that do not fit; TypeError unless A is a Transition, drive floats or complex.
+    Raises   ValueError for shapes that do not fit; TypeError unless A is a Transition, drive floats or complex, reset bool.
     """
     h = start(A, drive, initial_state)
+    expect_reset(reset, *drive.shape[:2])
     dtype = reduce(torch.promote_types, [x.dtype for x in (drive, h, *A.tensors().values())])
     drive, h = drive.to(dtype), h.to(dtype)
     steps = []
     for t in range(drive.shape[1]):
-        if reset is not None:
-            h = h.masked_fill(reset[:, t].reshape(-1, *[1] * (h.ndim - 1)), 0)
-        h = A.at(t).apply(h) + drive[:, t]
+        h = A.at(t).apply(cleared(h, reset, t)) + drive[:, t]
         steps.append(h)
     return along_time(steps, drive), h
 

@@ -25,8 +25,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_count
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, power_spectrum
+from separatrix.stability.power import as_series, check_time_step, power_spectrum
 from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
@@ -79,11 +80,13 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
     bins    of the histogram that is drawn; the distance of values does not use it.
 
     Paper    Mikhaeil, Monfared & Durstewitz 2022, arXiv:2110.07238; Villani 2009, Optimal Transport, Springer.
-    Raises   ValueError for series that are constant, too short or have gaps, and fewer than 2 pieces.
+    Raises   ValueError for series that are constant, too short or have gaps, fewer than 2 pieces, no bins, and dt <= 0;
+             TypeError for complex ones.
     """
+    check_time_step(dt)
     x, y = as_series(data, "data", least=128), as_series(run, "run")
-    if pieces < 2:
-        raise ValueError(f"pieces is {pieces}, expected at least 2: the data's own variability is the yardstick.")
+    expect_count("bins", bins, 1)
+    expect_count("pieces", pieces, 2)  # the data's own variability is the yardstick
     length = len(x) // pieces
     if length < 64 or len(y) < length:
         raise ValueError(f"pieces of {length} samples from data of {len(x)} and a run of {len(y)}: expected both at least 64.")

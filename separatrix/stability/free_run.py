@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_count
 from separatrix.stability.number import Number, Verdict
 from separatrix.systems.system import System, check_run, check_system, trajectory
 
@@ -105,19 +106,30 @@ def free_run(
     progress  called with (steps done, steps in all).
 
     Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, Addison-Wesley, ch. 7 and 9.
-    Raises   ValueError for a state that does not fit, steps < 100 every, limit <= 0; TypeError for what is no System.
+    Raises   ValueError for a state, limit or centre that does not fit, steps < 100 every, limit <= 0, chunk < 1; TypeError for what
+             is no System.
     """
     check_system(system)
     if state is None:
         state = getattr(system, "start", None)
         if state is None:
             raise ValueError("state is None and this system names no state to start from. Pass state=[..., n].")
-    state = state.detach()
     check_run(system, state, steps, every, None)
+    state = state.detach()
     if steps < 100 * every:
         raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")
-    if limit is not None and not bool((torch.as_tensor(limit) > 0).all()):
-        raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
+    if limit is not None:
+        if not bool((torch.as_tensor(limit) > 0).all()):
+            raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
+        if not bool(torch.isfinite(torch.as_tensor(centre)).all()):
+            raise ValueError(f"centre is {centre}, expected finite numbers.")
+        with torch.no_grad():
+            width = system.observe(state).shape[-1:]
+        for name, given in (("limit", limit), ("centre", centre)):
+            if torch.as_tensor(given).shape not in ((), width):
+                raise ValueError(f"{name} is {tuple(torch.as_tensor(given).shape)}, expected a number or {tuple(width)}: what is seen.")
+    if chunk is not None:
+        expect_count("chunk", chunk, 1)
     steps = steps // every * every
     batch = state.shape[:-1]
     rows = state.reshape(-1, state.shape[-1])

@@ -62,8 +62,12 @@ def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
     tolerance   relative distance of the two ends between which the norm is caught, before the certificate is looked for.
 
     Paper    Bruinsma & Steinbuch 1990, Syst. Control Lett. 14:287-293; Boyd, Balakrishnan & Kabamba 1989.
-    Raises   ValueError for a system without inputs or without outputs.
+    Raises   ValueError for a system without inputs or without outputs, and tolerance < 0; TypeError unless it is a LinearSystem.
     """
+    if not isinstance(system, LinearSystem):
+        raise TypeError(f"system is a {type(system).__name__}, expected a LinearSystem. Of any other, measured_gain climbs a gain.")
+    if not 0 <= tolerance < np.inf:
+        raise ValueError(f"tolerance is {tolerance}, expected a relative distance of 0 or more.")
     A, B, C, D = (np.asarray(M.detach().cpu().double()) for M in (system.A, system.B, system.C, system.D))  # type: ignore[union-attr]
     n = len(A)
     frequencies = torch.cat([torch.zeros(1, dtype=torch.float64), torch.logspace(-4, 0, 400, dtype=torch.float64) * torch.pi])

@@ -11,6 +11,7 @@ Departs  median and interval over origins; origins where the forecast never left
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_real
 from separatrix.stability.number import Number
+from separatrix.stability.power import check_time_step
 
 RESAMPLES = 1000
 
@@ -67,20 +70,31 @@ def forecast_horizon(
     generator  of the bootstrap over origins; a fixed seed when None.
 
     Paper    Vlachas et al. 2020, Neural Networks 126:191-217, arXiv:1910.05266 (valid prediction time).
-    Raises   ValueError for shapes that do not fit, a truth with gaps, and threshold, scale or dt not above 0.
+    Raises   ValueError for shapes and origins that do not fit, a truth with gaps, and threshold, scale, dt or period not above 0;
+             TypeError for complex numbers.
     """
-    forecast, truth = (z.detach().cpu().double() for z in (torch.as_tensor(forecast), torch.as_tensor(truth)))
+    check_time_step(dt)
+    if period is not None and not 0 < period < math.inf:
+        raise ValueError(f"period is {period}, expected a positive time, or None.")
+    forecast, truth = torch.as_tensor(forecast), torch.as_tensor(truth)
+    expect_real(forecast=forecast, truth=truth)
+    forecast, truth = (z.detach().cpu().double() for z in (forecast, truth))
     if forecast.shape != truth.shape or forecast.ndim not in (2, 3) or 0 in forecast.shape:
         raise ValueError(f"forecast is {tuple(forecast.shape)} and truth {tuple(truth.shape)}, expected equal [origins, steps, ...].")
     if not bool(torch.isfinite(truth).all()):
         raise ValueError("truth holds NaN or infinite values: choose origins whose futures have no gaps.")
-    if not threshold > 0:
+    if not 0 < threshold < math.inf:
         raise ValueError(f"threshold is {threshold}, expected a positive share of the standard deviation.")
     if forecast.ndim == 2:
         forecast, truth = forecast[..., None], truth[..., None]
     sigma = torch.as_tensor(scale, dtype=torch.float64)
-    if not bool((sigma > 0).all()):
+    if sigma.shape not in ((), (1,), forecast.shape[2:]):
+        raise ValueError(f"scale is {tuple(sigma.shape)}, expected a number or one for each of the {forecast.shape[2]} channels.")
+    if not bool(((sigma > 0) & (sigma < torch.inf)).all()):
         raise ValueError(f"scale is {scale}, expected positive standard deviations.")
+    starts = list(range(len(truth)) if origins is None else origins)
+    if len(starts) != len(truth):
+        raise ValueError(f"{len(starts)} origins were given, expected one for each of the {len(truth)} forecasts.")
     # A forecast that is no longer finite has left the data: its error is infinite, not unknown.
     error = ((forecast - truth) / sigma).square().mean(-1).sqrt().nan_to_num(nan=torch.inf)
     left = error > threshold
@@ -95,7 +109,7 @@ def forecast_horizon(
         censored=censored,
         error=error,
         threshold=threshold,
-        origins=torch.arange(len(each)) if origins is None else torch.tensor(list(origins)),
+        origins=torch.tensor(starts),
     )
 
 

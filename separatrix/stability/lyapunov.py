@@ -145,8 +145,10 @@ def lyapunov_spectrum(
 def exact_spectrum(system: LinearSystem, k: int | None = None) -> Spectrum:
     """The Lyapunov exponents of a linear system: log|λ_i(A)| / dt, whatever the state and the inputs are.    k of them, all when None
 
-    Raises   ValueError unless k is None or from 1 to the system's dimension.
+    Raises   ValueError unless k is None or from 1 to the system's dimension; TypeError unless system is a LinearSystem.
     """
+    if not isinstance(system, LinearSystem):
+        raise TypeError(f"system is a {type(system).__name__}, expected a LinearSystem. Of any other take lyapunov_spectrum.")
     if k is not None and not 1 <= k <= system.dimension:
         raise ValueError(f"k is {k}, expected between 1 and the system's dimension {system.dimension}.")
     exponents = (system.eigenvalues().abs().double().log() / system.dt)[: system.dimension if k is None else k]

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import Diagonal, Scalar, Transition
+from separatrix.recurrence.checks import expect_tensor
 from separatrix.stability.number import Number
-from separatrix.systems.system import orthonormalise
+from separatrix.stability.spectra import check_transition
+from separatrix.systems.system import check_finite, orthonormalise
 
 
 class Memory(NamedTuple):
@@ -59,8 +61,10 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
             in no mode of its own: they are off by some 1/T, so half-lives near T or above say no more than that.
 
     Paper    Oseledets 1968, Trans. Moscow Math. Soc. 19:197.
-    Raises   ValueError for a transition without steps or with NaN, and steps fewer than `every` where QRs are made.
+    Raises   ValueError for a transition without steps or with NaN, and steps fewer than `every` where QRs are made; TypeError unless
+             it is a Transition.
     """
+    check_transition(transition)
     if every < 1:
         raise ValueError(f"every is {every} but must be at least 1.")
     with torch.no_grad():
@@ -83,21 +87,29 @@ def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: i
     generator  of the probes; a fixed seed when None.
 
     Paper    Bengio, Simard & Frasconi 1994, IEEE Trans. Neural Netw. 5:157.
-    Raises   ValueError unless x is [B, T >= 2, D] and finite, the gradient too, and some input is heard.
+    Raises   ValueError unless x is [B, T >= 2, D] and finite, the gradient too, and some input is heard; TypeError unless x and what
+             response returns are real tensors.
     """
+    check_finite("x", x, "Measure on a stretch without gaps.")
     if x.ndim != 3 or x.shape[1] < 2:
         raise ValueError(f"x is {tuple(x.shape)}, expected [batch, time, channels] with at least two times.")
-    if not bool(torch.isfinite(x).all()):
-        raise ValueError("x holds NaN or infinite values.")
     if probes < 1:
         raise ValueError(f"probes is {probes} but at least one is needed to see anything.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     x = x.detach().requires_grad_(True)
-    last = response(x)[:, -1]
+    y = response(x)
+    expect_tensor("what response returned", y)
+    if y.shape[:2] != x.shape[:2]:
+        raise ValueError(f"response returned {tuple(y.shape)}, expected [batch, time, ...] = [{x.shape[0]}, {x.shape[1]}, ...].")
+    if not y.requires_grad:
+        raise ValueError("response returned no gradient: it is detached, or made under no_grad. Return what autograd can follow.")
+    last = y[:, -1]
     square = torch.zeros(x.shape[1], dtype=torch.float64)
     for probe in range(probes):
         w = torch.randn(last.shape, generator=generator, dtype=torch.float64).to(last)
-        (gradient,) = torch.autograd.grad(last, x, w, retain_graph=probe < probes - 1)
+        (gradient,) = torch.autograd.grad(last, x, w, retain_graph=probe < probes - 1, allow_unused=True)
+        if gradient is None:
+            break
         square += gradient.detach().double().square().sum(-1).mean(0).cpu() / probes
     influence = square.sqrt().flip(0)
     if not bool(torch.isfinite(influence).all()):

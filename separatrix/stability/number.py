@@ -10,6 +10,7 @@ Strength grows downwards, and a verdict is never stronger than its weakest numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -38,7 +39,7 @@ class Number:
     unit    e.g. "per step", "samples".
     how     one clause: what was done, on how much.
 
-    Raises   ValueError for another kind and an interval that is upside down.
+    Raises   ValueError for another kind and an interval that is upside down or ends in NaN.
     """
 
     value: float
@@ -55,6 +56,8 @@ class Number:
             given = getattr(self, name)
             if given is not None:
                 object.__setattr__(self, name, float(given))
+        if any(end is not None and math.isnan(end) for end in (self.low, self.high)):
+            raise ValueError(f"the interval is [{self.low}, {self.high}], expected numbers, or None for an end that there is not.")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"the interval [{self.low}, {self.high}] is upside down.")
 

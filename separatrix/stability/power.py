@@ -7,12 +7,15 @@ Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import signal
 from torch import Tensor
+
+from separatrix.recurrence.checks import expect_count, expect_real
 
 
 class PowerSpectrum(NamedTuple):
@@ -33,12 +36,15 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     segment  samples per segment; an eighth of the series, at least 64, when None.
 
     Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
-    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, and a segment outside 8 .. T.
+    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, a segment outside 8 .. T and dt <= 0; TypeError for a
+             complex one.
     """
+    check_time_step(dt)
     x, _ = of_size_one(as_series(series))
     if segment is None:
         segment = min(len(x), max(64, len(x) // 8))
-    if not 8 <= segment <= len(x):
+    expect_count("segment", segment, 8)
+    if segment > len(x):
         raise ValueError(f"segment is {segment}, expected between 8 and the length of the series, {len(x)}.")
     if float(x.std()) == 0:
         raise ValueError("the series is constant: it has no spectrum.")
@@ -53,7 +59,8 @@ def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = No
     peak too: this says where it is, not that the series is periodic.
 
     Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
-    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, and a segment outside 8 .. T.
+    Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, a segment outside 8 .. T and dt <= 0; TypeError for a
+             complex one.
     """
     segment = min(len(series), max(64, len(series) // 4)) if segment is None else segment
     frequency, power = power_spectrum(series, dt=dt, segment=segment)
@@ -66,9 +73,16 @@ def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = No
     return 1 / float(frequency[peak] + shift * (frequency[1] - frequency[0]))
 
 
+def check_time_step(dt: float) -> None:
+    if not 0 < dt < math.inf:
+        raise ValueError(f"dt is {dt!r}, expected a positive time per sample.")
+
+
 def as_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
     """One measured quantity over time, as float64; refuses gaps, because every instrument here would read through them.    [T] or [T, 1]"""
-    x = torch.as_tensor(series).detach().cpu().double()
+    x = torch.as_tensor(series)
+    expect_real(**{name: x})
+    x = x.detach().cpu().double()
     if x.ndim == 2 and x.shape[1] == 1:
         x = x[:, 0]
     if x.ndim != 1:

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, of_size_one, power_spectrum
+from separatrix.stability.power import as_series, check_time_step, of_size_one, power_spectrum
 
 REACH = 0.25  # share of the remaining way to saturation that the fit region covers
 ROOM = 0.4  # share of the whole way that must be left where it begins
@@ -80,10 +80,9 @@ def rosenstein(
     generator  of the bootstrap and of the random pairs; a fixed seed when None.
 
     Paper    Rosenstein, Collins & De Luca 1993, Physica D 65:117-134; Theiler 1986, Phys. Rev. A 34:2427.
-    Raises   ValueError for a series that is constant, too short or has gaps, and settings that do not fit.
+    Raises   ValueError for a series that is constant, too short or has gaps, and settings that do not fit; TypeError for a complex one.
     """
-    if not dt > 0:
-        raise ValueError(f"dt is {dt!r} but must be above 0.")
+    check_time_step(dt)
     x, log_size = of_size_one(as_series(series, least=200))
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         raise ValueError("the series is constant: nothing in it diverges. If this is a free run, it has settled to a fixed point.")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import Transition
+from separatrix.recurrence.checks import expect_count, expect_tensor
 from separatrix.stability.number import Number
 
 
@@ -43,8 +44,10 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
     keep   how many to return for drawing; the numbers use all of them.
 
     Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
-    Raises   ValueError without a step, and for eigenvalues that are not finite.
+    Raises   ValueError without a step, for keep < 1 and eigenvalues that are not finite; TypeError unless transition is a Transition.
     """
+    check_transition(transition)
+    expect_count("keep", keep, 1)
     with torch.no_grad():
         values = transition.spectrum().detach().cpu().flatten()  # a Mamba layer makes millions: kept in their own precision
         norm = transition.norm().detach()
@@ -72,10 +75,19 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
     )
 
 
+def check_transition(transition: Transition) -> None:
+    if not isinstance(transition, Transition):
+        raise TypeError(f"transition is a {type(transition).__name__}, expected a Transition, such as layer.transition(x) returns.")
+
+
 def memory_steps(eigenvalues: Tensor) -> Tensor:
     """-1 / log|λ|, the steps a mode needs to shrink to 1/e; infinite for |λ| >= 1, zero for λ = 0.    [...] -> [...]
 
     Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
+    Raises   ValueError for NaN; TypeError unless eigenvalues is a tensor.
     """
+    expect_tensor("eigenvalues", eigenvalues)
+    if bool(torch.isnan(eigenvalues).any()):
+        raise ValueError("eigenvalues holds NaN: such a mode neither fades nor stays. Find out where it comes from first.")
     rate = -eigenvalues.abs().double().log()
     return torch.where(rate > 0, 1 / rate.clamp(min=torch.finfo(torch.float64).tiny), torch.inf)

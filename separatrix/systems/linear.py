@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from separatrix.systems.system import check_finite, check_width
+
 
 @dataclass(frozen=True)
 class LinearSystem:
@@ -71,7 +73,11 @@ class LinearSystem:
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """A x + B u.    [..., n], [..., m] -> [..., n]"""
         moved = state @ self.A.mT
-        return moved if input is None else moved + input @ _matrix(self.B).mT
+        if input is None:
+            return moved
+        B = _matrix(self.B)
+        check_width(input, B.shape[1])
+        return moved + input @ B.mT
 
     def observe(self, state: Tensor) -> Tensor:
         """C x.    [..., n] -> [..., p]"""
@@ -100,8 +106,5 @@ def _matrix(M: Tensor | None) -> Tensor:
 
 
 def _real(name: str, matrix: Tensor) -> Tensor:
-    if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
-        raise TypeError(f"{name} is {getattr(matrix, 'dtype', type(matrix).__name__)}, expected a real floating-point tensor.")
-    if not bool(torch.isfinite(matrix).all()):
-        raise ValueError(f"{name} holds NaN or infinite values.")
+    check_finite(name, matrix, "Build the system from finite numbers.")
     return matrix

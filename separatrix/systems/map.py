@@ -17,7 +17,7 @@ from torch import Tensor
 
 from separatrix.systems.compiled import Rule, compile_map
 from separatrix.systems.ruled import Ruled
-from separatrix.systems.system import Known
+from separatrix.systems.system import Known, check_width
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Map(Ruled):
 
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """One application of the rule.    [..., n] -> [..., n]; `input`, if any, is added [..., n]"""
+        if input is not None:
+            check_width(input, self.dimension)
         image = self.apply_rule(state)
         return image if input is None else image + input
 

@@ -119,9 +119,11 @@ def push_tangents(system: System, state: Tensor, frame: Tensor, steps: int, *, e
     state [n], frame [k, n] with orthonormal rows, inputs [T >= steps, m] -> Pushed.
 
     Paper    Benettin et al. 1980, Meccanica 15:9-20.
-    Raises   ValueError for shapes and counts that do not fit, NaN, an overflow between two QRs; TypeError for what is no System.
+    Raises   ValueError for shapes and counts that do not fit, NaN, an overflow between two QRs; TypeError unless system is a System,
+             tensors real floats.
     """
     check_run(system, state, steps, every, inputs)
+    check_finite("frame", frame, "Start from orthonormal rows, such as torch.eye(n)[:k].")
     if state.ndim != 1 or frame.ndim != 2 or frame.shape[1] != len(state) or frame.shape[0] > len(state):
         raise ValueError(f"state is {tuple(state.shape)} and frame {tuple(frame.shape)}, expected [n] and [k <= n, n].")
     if isinstance(system, PushesTangents):
@@ -198,20 +200,32 @@ def check_system(system: System) -> None:
 def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
     """Refuse at the door what could only fail later, naming the argument."""
     check_system(system)
-    for name, tensor in (("state", state), ("inputs", inputs)):
-        if tensor is not None and not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
-            raise TypeError(f"{name} is {getattr(tensor, 'dtype', type(tensor).__name__)}, expected a real floating-point tensor.")
+    check_finite("state", state, "Start from a finite state.")
+    if inputs is not None:
+        check_finite("inputs", inputs, "Fill or cut the gaps first.")
     if state.shape[-1:] != (system.dimension,):
         raise ValueError(f"state is {tuple(state.shape)}, expected [..., {system.dimension}]: the dimension of this system.")
-    if not bool(torch.isfinite(state).all()):
-        raise ValueError("state holds NaN or infinite values. Start from a finite state.")
     if steps < 0 or every < 1:
         raise ValueError(f"steps is {steps} and every is {every}, expected steps >= 0 and every >= 1.")
     if inputs is not None:
         if inputs.ndim < 2 or inputs.shape[-2] < steps:
             raise ValueError(f"inputs is {tuple(inputs.shape)}, expected [..., time, m] with at least steps = {steps} times.")
-        if not bool(torch.isfinite(inputs).all()):
-            raise ValueError("inputs holds NaN or infinite values. Fill or cut the gaps first.")
+        leading, rows = inputs.shape[:-2], state.shape[:-1]
+        if len(leading) > len(rows) or any(own not in (1, size) for own, size in zip(leading[::-1], rows[::-1])):
+            raise ValueError(f"inputs is {tuple(inputs.shape)} and state {tuple(state.shape)}, expected [time, m], or one for each state.")
+
+
+def check_finite(name: str, tensor: Tensor, otherwise: str) -> None:
+    """A real tensor without gaps; `otherwise` says what to do about them."""
+    if not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
+        raise TypeError(f"{name} is {getattr(tensor, 'dtype', type(tensor).__name__)}, expected a real floating-point tensor.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} holds NaN or infinite values. {otherwise}")
+
+
+def check_width(input: Tensor, width: int) -> None:
+    if input.shape[-1:] != (width,):
+        raise ValueError(f"input is {tuple(input.shape)}, expected [..., {width}]: the width of this system's inputs.")
 
 
 def _checked(after: Tensor, state: Tensor, t: int) -> Tensor:

@@ -76,11 +76,11 @@ class Forecaster:
             raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
         counts = dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers, members=members)
         for name, value in counts.items():
-            if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
         if linear is not None and not isinstance(linear, bool):
             raise TypeError(f"linear is {linear!r} but must be True, False or None.")
-        if not isinstance(random_state, int | np.integer) or not -(2**63) <= random_state < 2**64:
+        if not isinstance(random_state, int | np.integer) or isinstance(random_state, bool) or not -(2**63) <= random_state < 2**64:
             raise ValueError(f"random_state is {random_state!r} but must be a whole number of 64 bits.")
         if settings is not None and not isinstance(settings, dict):
             raise TypeError(f"settings is {settings!r} but must be a dict of arguments of the mixer's constructor.")

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from separatrix.models.autoregression import carried
 from separatrix.models.forecaster import mean_and_scale
 from separatrix.training.folds import SMALL
+from separatrix.training.rows import as_array
 
 THETAS = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 RIDGE = 1e-5  # λ
@@ -43,11 +44,11 @@ def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
     lags     rows that a window w spans; up to eight of them, evenly spaced, are its coordinates. A gap in it is held at the last value.
     horizon  forecasts are over one row, an eighth of these and half of them.
     """
-    rows = np.asarray(values, dtype=np.float64)
-    if rows.ndim not in (1, 2) or np.isinf(rows).any():
+    rows = as_array(values)
+    if rows.ndim not in (1, 2) or 0 in rows.shape[1:] or np.isinf(rows).any():
         raise ValueError(f"values are {rows.shape} but must be [time] or [time, channels] of finite numbers, NaN for gaps.")
-    if lags < 1 or horizon < 1:
-        raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be at least 1.")
+    if any(not isinstance(value, int | np.integer) or value < 1 for value in (lags, horizon)):
+        raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be whole numbers of at least 1.")
     if len(rows) < SHORTEST:
         return 1.0
     x = torch.tensor(rows.reshape(len(rows), -1))

@@ -82,6 +82,8 @@ def _settings(wanted: Wishes) -> dict[str, Any]:
     settings = {**SETTINGS.get(wanted.mixer, {}), **(wanted.settings or {})}
     if wanted.mixer == MEMORYLESS and settings:
         raise ValueError(f"settings is {settings} but {MEMORYLESS!r} has none. Leave them out.")
+    if own := settings.keys() & {"d_model", "generator"}:
+        raise ValueError(f"settings holds {min(own)!r}, which the forecaster sets itself: pass d_model and random_state beside settings.")
     try:
         return json.loads(json.dumps(settings))
     except TypeError:

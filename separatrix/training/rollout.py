@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from separatrix.models.forecaster import ForecastModel
 from separatrix.models.played import Played
+from separatrix.recurrence.checks import expect_number, expect_real
 from separatrix.training.recipe import Recipe
 
 
@@ -40,8 +41,19 @@ class Rollout:
     """
 
     def __init__(self, stretches: Sequence[Tensor], recipe: Recipe, hidden: range = range(0)):
+        if not len(stretches):
+            raise ValueError("stretches is empty but must hold at least one [time, channels].")
+        for stretch in stretches:
+            expect_number("a stretch", stretch)
+            if stretch.ndim != 2 or stretch.shape[1] != stretches[0].shape[1]:
+                raise ValueError(f"a stretch is {tuple(stretch.shape)} but all must be [time, channels], with the same channels.")
         self.recipe = recipe
         self.rows = torch.cat(list(stretches))
+        expect_real(stretches=self.rows)
+        if bool(torch.isinf(self.rows).any()):
+            raise ValueError("stretches hold infinite values. Mark what is missing as NaN and repair the rest.")
+        if len(hidden) and not 0 <= min(hidden) <= max(hidden) < len(self.rows):
+            raise ValueError(f"hidden is {hidden} but there are {len(self.rows)} rows.")
         self.targets = self.rows.clone()
         self.targets[list(hidden)] = torch.nan
         self.gaps = bool(torch.isnan(self.rows).any())

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from separatrix.data import Series
+from separatrix.data.series import real_numbers
 
 
 def as_series(values: Series | ArrayLike | Tensor) -> tuple[Series, bool]:
@@ -27,6 +28,6 @@ def as_rows(values: Series | ArrayLike | Tensor) -> NDArray[np.float64]:
 
 
 def as_array(values: ArrayLike | Tensor) -> NDArray[np.float64]:
-    if values.is_complex() if isinstance(values, Tensor) else np.iscomplexobj(values):
-        raise TypeError("values are complex, but a series is of real numbers. Pass their real and imaginary parts as two channels.")
-    return np.asarray(values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values, dtype=np.float64)
+    if isinstance(values, Tensor) and values.is_complex():
+        values = values.detach().cpu().numpy()  # to be refused as an array is
+    return real_numbers(values.detach().cpu().double().numpy() if isinstance(values, Tensor) else values)

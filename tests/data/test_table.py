@@ -249,6 +249,26 @@ def test_arrays_that_are_refused(array, complaint):
         data.Series.from_array(array)
 
 
+@pytest.mark.parametrize(
+    "settings, complaint",
+    [
+        ({"step": 0.0}, "step is 0.0 but must be a positive time"),
+        ({"step": nan}, "step is nan but must be a positive time"),
+        ({"period": -7.0}, "period is -7.0 but must be a positive number of rows"),
+        ({"origin": -5}, "origin is -5 but must be a whole number of rows"),
+        ({"horizon": 2.5}, "horizon is 2.5 but must be a whole number of rows"),
+        ({"names": ("a", "a")}, "calls two channels the same"),
+        ({"names": "ab"}, "names is 'ab' but must be a tuple of texts"),
+        ({"names": (1, 2)}, "names is .1, 2. but must be a tuple of texts"),
+        ({"values": np.ones((3, 2)) + 1j}, "values are complex, but a series is of real numbers"),
+        ({"values": np.zeros((3, 2), "datetime64[D]")}, "values are times, but a series is of real numbers"),
+    ],
+)
+def test_a_series_that_cannot_be_is_refused(settings, complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        data.Series(**{"name": "s", "values": np.zeros((3, 2)), "names": ("a", "b")} | settings)
+
+
 def test_a_series_is_shown_in_one_line():
     series = data.Series.from_array([[1, nan], [2, 3]], name="s", names=("a", "b"), unit="day")
     assert repr(series) == "Series('s', 2 rows of a, b, step 1 day, gaps 1)"

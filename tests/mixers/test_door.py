@@ -22,8 +22,11 @@ def test_the_door(case):
     refused(TypeError, "x is a list", "tensor", layer, [1.0])
     refused(ValueError, "reset is (2, 4)", "(2, 3)", layer, x, None, torch.zeros(2, 4, dtype=torch.bool))
     refused(ValueError, "torch.float32", "torch.bool", layer, x, None, torch.zeros(2, 3))
+    refused(TypeError, "reset is a list", "torch.bool", layer, x, None, [[False] * 3] * 2)
     back = "Pass the state this layer returned, or None to start at rest."
     refused(TypeError, "state is a tuple", back, layer, x, (x,))
+    whole = state.map(lambda part: (part.real if part.is_complex() else part).long())
+    refused(TypeError, "is torch.int64 but this layer keeps floating point numbers", back, layer, x, whole)
     refused(ValueError, "state has the parts ['other']", back, layer, x, State(other=x))
     refused(ValueError, "for a batch of 2", back, layer, x, state[:1])
     refused(ValueError, "for a batch of 2", back, layer, x, state.map(lambda part: part[..., None]))

@@ -1,6 +1,7 @@
 """Building layers by name, and what a constructor refuses."""
 
 import inspect
+import math
 import re
 from copy import deepcopy
 
@@ -23,6 +24,7 @@ from separatrix.mixers import (
     build_mixer,
 )
 from separatrix.mixers.convolution import ShortConvolution
+from separatrix.mixers.norm import RMSNorm
 from separatrix.recurrence.discretize import bilinear
 from separatrix.recurrence.init import s4d_lin
 
@@ -67,11 +69,42 @@ def test_unknown_names_and_settings_are_refused_with_the_known_ones():
         (lambda: LRU(8, ring=(0.5, 1.0)), "ring is"),
         (lambda: S4D(8, d_state=7), "d_state is 7 but must be even"),
         (lambda: S5(8, d_state=8, blocks=3), "2 \\* blocks must divide d_state"),
+        (lambda: Mamba(8, dt_range=(0.1, math.inf)), "dt_range is inf but must be > 0 and finite"),
+        (lambda: Mamba(8, dt_range=(0.1,)), r"dt_range is \(0.1,\) but must be two numbers, \(shortest, longest\)"),
+        (lambda: Mamba(8, d_conv=2.5), "d_conv is 2.5 but must be a whole number"),
+        (lambda: Mamba2(8, d_head=4, n_groups=1.0), "n_groups is 1.0 but must be a whole number"),
+        (lambda: LRU(8, ring=(0.5,)), r"ring is \(0.5,\) but must be two numbers"),
+        (lambda: LRU(8, max_phase=math.inf), "max_phase is inf"),
+        (lambda: CausalAttention(8, window=2.5), "window is 2.5 but must be a whole number"),
+        (lambda: CausalAttention(8, n_heads=2.0), "n_heads is 2.0 but must be a whole number"),
+        (lambda: CausalAttention(8, base=math.inf), "base is inf"),
+        (lambda: GatedLinearAttention(8, expand_v=math.inf), "expand_v is inf"),
+        (lambda: GatedLinearAttention(8, slowness=math.nan), "slowness is nan"),
+        (lambda: DeltaNet(8, expand_v=-1), "expand_v is -1"),
+        (lambda: RMSNorm(8, groups=3), "groups must divide channels"),
+        (lambda: RMSNorm(8, eps=-1.0), "eps is -1.0"),
+        *((lambda kind=kind: kind(True), "d_model is True") for kind in MIXERS.values()),
         *((lambda kind=kind: kind(0), "d_model is 0") for kind in MIXERS.values()),
     ],
 )
 def test_a_constructor_refuses_what_cannot_be(build, message):
     with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: DeltaNet(8, gated="no"), "gated is 'no' but must be True or False"),
+        (lambda: DeltaNet(8, negative_eigenvalues=None), "negative_eigenvalues is None but must be True or False"),
+        (lambda: S4D(8, init="s4d_lin"), "init is 's4d_lin' but must be a function, such as s4d_lin"),
+        (lambda: S4D(8, discretize=None), "discretize is None but must be a function, such as zoh"),
+        (lambda: S5(8, discretize="zoh"), "discretize is 'zoh' but must be a function, such as zoh"),
+        (lambda: Mamba(8, dt_range=0.1), "dt_range is 0.1 but must be two numbers"),
+    ],
+)
+def test_a_constructor_refuses_what_is_of_another_kind(build, message):
+    with pytest.raises(TypeError, match=message):
         build()
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separatrix.models import Backbone, ForecastModel, Pointwise
+from separatrix.models import Backbone, ForecastModel, Pointwise, RidgeAutoregression, Stepper
 from separatrix.recurrence import State
 from separatrix.training.networks import build
 from separatrix.training.recipe import Network
@@ -320,6 +320,24 @@ def test_the_generator_decides_the_weights_and_nothing_else():
         (lambda m: m.as_system(torch.zeros(2, 3, 2)), ValueError, "2 rows"),
         (lambda m: network("attention").as_system(torch.zeros(1, 3, 2)), ValueError, "attention"),
         (lambda m: ForecastModel(0, Pointwise(8)), ValueError, "channels is 0"),
+        (lambda m: ForecastModel(1, Pointwise(8), lags=2.5), ValueError, "lags is 2.5"),
+        (lambda m: ForecastModel(1, Pointwise(8), mask="no"), TypeError, "mask is 'no'"),
+        (lambda m: ForecastModel(1, Pointwise), TypeError, "backbone is <class"),
+        (lambda m: Pointwise(8, layers=-1), ValueError, "layers is -1"),
+        (lambda m: Pointwise(8)(torch.zeros(3, 8)), ValueError, "x is (3, 8)"),
+        (lambda m: m.free_run([1.0], 3), TypeError, "x is a list"),
+        (lambda m: m.fill(torch.zeros(1, 3, 1)), ValueError, "2 channels"),
+        (lambda m: m(torch.zeros(1, 3, 2), [1.0]), TypeError, "state is a list"),
+        (lambda m: m.free_run(None, 3, [1.0]), TypeError, "state is a list"),
+        (lambda m: m.as_system(state=[1.0]), TypeError, "state is a list"),
+        (lambda m: m.as_system([1.0]), TypeError, "x is a list"),
+        (lambda m: m.as_system(torch.zeros(1, 3, 2), dt=0.0), ValueError, "dt is 0.0"),
+        (lambda m: m.measure_scale(torch.zeros(9, 1)), ValueError, "x is (9, 1)"),
+        (lambda m: m.keep_share(-0.5), ValueError, "share is -0.5"),
+        (lambda m: RidgeAutoregression(2, 0), ValueError, "lags is 0"),
+        (lambda m: RidgeAutoregression(2, 3).fit(torch.zeros(9, 1)), ValueError, "z is (9, 1)"),
+        (lambda m: RidgeAutoregression(2, 3).fit(torch.full((9, 2), torch.inf)), ValueError, "z holds infinite"),
+        (lambda m: Stepper("gru"), TypeError, "module is 'gru'"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, error, words):

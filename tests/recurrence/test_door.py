@@ -33,14 +33,18 @@ from separatrix.recurrence import (
     linear_attention,
     linearize,
     log_linear_attention,
+    log_positive,
     long_convolution,
     longhorn,
     longhorn_diagonal,
     low_rank_scan,
+    lru_gain,
     mimo_ssm,
+    mixture_of_memories,
     newton_scan,
     normalised_attention,
     plan,
+    positive,
     rg_lru,
     ridge_attention,
     ridge_solve,
@@ -147,6 +151,17 @@ def test_a_step_back_in_time_is_refused():
             CALLS[name](**(ROWS[name].example(5) | {bias: None, softplus: False}))
 
 
+def test_a_bias_that_makes_a_step_go_back_is_refused():
+    """And one that makes it go forward is not."""
+    for name, key, softplus in (("selective", "delta", "delta_softplus"), ("ssd", "dt", "dt_softplus")):
+        arguments = ROWS[name].example(5)
+        step, bias = arguments[key].abs(), torch.full(arguments[key].shape[2:], -9.0).to(arguments[key])
+        arguments |= {softplus: False}
+        with pytest.raises(ValueError, match=rf"^{key} \+ {key}_bias must be >= 0, got min -"):
+            CALLS[name](**(arguments | {key: step, f"{key}_bias": bias}))
+        CALLS[name](**(arguments | {key: -step, f"{key}_bias": step.amax() - bias}))
+
+
 def test_heads_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="v has 3 heads and q has 2"):
         linear_attention(ones(1, 2, 2, 4), ones(1, 2, 2, 4), ones(1, 2, 3, 4))
@@ -227,6 +242,8 @@ def test_a_norm_below_one_or_without_a_derivative_is_refused(p: float):
 
 
 keys, gates, gains, h = ones(1, 3, 2, 4), ones(1, 3, 2), ones(2, 3), ones(1, 2, 3)
+none, levels = torch.zeros(1, dtype=torch.int64), ones(1, 2, 3, 4, 4)
+chosen = partial(mixture_of_memories, linear_attention, route(ones(1, 3, 4), 2))
 mimo = partial(mimo_ssm, ones(1, 5, 4), ones(3), ones(3), ones(3, 2, 4))
 
 
@@ -234,6 +251,10 @@ mimo = partial(mimo_ssm, ones(1, 5, 4), ones(3), ones(3), ones(3, 2, 4))
     "call, message",
     [
         (lambda: rg_lru(h, h, h, ones(5)), r"lam is \[5\], expected \[channels\]"),
+        (lambda: rg_lru(h, -h, h, ones(3)), r"r must lie in \[0, 1\], got -1 to -1"),
+        (lambda: rg_lru(h, h, h * torch.nan, ones(3)), r"i must lie in \[0, 1\], got nan to nan"),
+        (lambda: rg_lru(h, h, h, ones(3), c=-8.0), "c is -8.0, expected a positive number"),
+        (lambda: lru_gain(h), "log_modulus must be <= 0, got max 1"),
         (lambda: companion_kernel(gains, ones(2, 4), gains, 5), r"b is \[2, 4\], expected \[..., state\] = \[2, 3\]"),
         (lambda: companion_kernel(gains, gains, gains, -5), "length is -5, expected a whole number of at least 0"),
         (lambda: companion_state(gains, gains, ones(1, 5, 3)), r"a is \[2, 3\], expected \[channels, state\] = \[3, 3\]"),
@@ -249,10 +270,33 @@ mimo = partial(mimo_ssm, ones(1, 5, 4), ones(3), ones(3), ones(3, 2, 4))
         (lambda: legs_online(h, 4, initial_state=1.5), r"initial_state is a float, expected \(coefficients, count\)"),
         (lambda: normalised_attention(keys, keys, keys, initial_state=keys), r"initial_state is a Tensor, expected \(S, z\)"),
         (lambda: log_linear_attention(keys, keys, keys, None, keys, (keys,)), r"initial_state is a tuple of 1, expected \(S, position\)"),
+        (
+            lambda: log_linear_attention(keys, keys, keys, None, gates.unsqueeze(3).expand(-1, -1, -1, 3), (levels, none.float())),
+            "position is torch.float32, expected whole numbers, such as torch.int64",
+        ),
+        (
+            lambda: log_linear_attention(keys, keys, keys, None, gates.unsqueeze(3).expand(-1, -1, -1, 3), (levels + 0j, none)),
+            "S is torch.complex64, expected a real tensor",
+        ),
+        (
+            lambda: legs_online(h, 4, initial_state=(torch.zeros(1, 3, 4, dtype=torch.int64), none)),
+            "initial_state's coefficients is torch.int64, expected a floating point tensor",
+        ),
+        (lambda: legs_online(h, 4, initial_state=(ones(1, 3, 4), none - 1)), "initial_state's count must be >= 0, got min -1"),
+        (lambda: legs_online(h, 4, initial_state=(ones(1, 3, 4), none.float())), "initial_state's count is torch.float32, expected whole"),
         (lambda: linearize(Elman(torch.eye(3)), ones(2, 4), h[0]), r"h is \[2, 4\], expected \[..., state\] = \[2, 3\]"),
         (lambda: linearize(DiagonalGRU(ones(3, 3)), h, h), r"x is \[1, 2, 3\], expected \[..., width\] = \[1, 2, 9\]"),
         (lambda: choose("nonsense", (), 5), "operation is 'nonsense', expected one of .*delta_rule"),
         (lambda: rms_norm(h, ones(1, 3), eps=-5), "eps is -5, expected 0 or more"),
+        (lambda: rms_norm(h + 0j, ones(1, 3)), "x is torch.complex64, expected a real tensor"),
+        (lambda: rms_norm(h, ones(1, 3) + 0j), "weight is torch.complex64, expected a real tensor"),
+        (lambda: rms_norm(h, ones(1, 3), h + 0j), "z is torch.complex64, expected a real tensor"),
+        (lambda: positive(h + 0j), "x is torch.complex64, expected a real tensor"),
+        (lambda: log_positive(h + 0j), "x is torch.complex64, expected a real tensor"),
+        (lambda: log_positive(h.int()), "x is torch.int32, expected a floating point tensor"),
+        (lambda: chosen([1]), "input 0 of the rule is a list, expected a tensor"),
+        (lambda: chosen(initial_state=1.5), "initial_state is a float, expected a tensor"),
+        (lambda: mixture_of_memories(linear_attention, None), "routing is a NoneType, expected a Routing"),
         (lambda: route(h, None), "topk is None, expected a whole number of at least 1"),
         (lambda: newton_scan(Elman(torch.eye(3)), h, guess=[0.0]), "guess is a list, expected a tensor"),
         (lambda: forced_scan(None, h, ones(2)), "cell is NoneType, expected a Cell"),

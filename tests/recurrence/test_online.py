@@ -107,3 +107,12 @@ def test_another_default_device_changes_nothing():
         states, _ = legs_online(u, 4)
         recalled = recall(states, u[0, :, 0])
     assert torch.equal(states, legs_online(u, 4)[0]) and torch.equal(recalled, recall(states, u[0, :, 0]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64], ids=str)
+def test_a_state_of_another_precision_goes_on(dtype: torch.dtype):
+    u = torch.randn(2, 6, 3)
+    c, (early, heard) = legs_online(u, 4)[0], legs_online(u[:, :3], 4)[1]
+    rest, (final, _) = legs_online(u[:, 3:], 4, initial_state=(early.to(dtype), heard))
+    assert rest.dtype == final.dtype == (torch.float64 if dtype is torch.float64 else torch.float32)
+    torch.testing.assert_close(rest.float(), c[:, 3:], rtol=1e-2, atol=1e-2)

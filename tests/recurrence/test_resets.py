@@ -13,7 +13,6 @@ from torch import Tensor
 
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS, DiagonalGRU, Elman, State
-from separatrix.recurrence.checks import NotANumber
 from tests.agree import cast, is_number
 from tests.recurrence.forms import FINEST, named
 from tests.recurrence.roads import BATCH, ROWS, Arguments, decay, heads, randn
@@ -116,7 +115,7 @@ def holds(function: Callable[..., Any], arguments: Arguments, T: int, broken: in
         (poisoned[1] if key == "initial_state" else poisoned[1, broken]).view(-1)[1] = value
         try:
             found = results(arguments | {key: poisoned})
-        except NotANumber:
+        except ValueError:  # for its value: the same shapes were taken above
             continue
         for got, exact in zip(found, want):
             torch.testing.assert_close(got, exact, msg=f"{value} in {key} passed")

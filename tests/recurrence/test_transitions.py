@@ -184,6 +184,14 @@ def test_a_state_that_does_not_fit_is_refused(A: Transition):
         scan(A, complex_like(A, B, T, A.size + 1))
 
 
+def test_a_reset_that_does_not_fit_is_refused(A: Transition):
+    drive = complex_like(A, B, T, A.size)
+    with pytest.raises(TypeError, match=r"^reset is torch.int64, expected torch.bool"):
+        scan(A, drive, reset=torch.zeros(B, T, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^reset is \[1, 5\], expected \[batch, time\] = \[2, 5\]"):
+        scan(A, drive, reset=torch.zeros(1, T, dtype=torch.bool))
+
+
 def test_reflections_keep_length_and_come_back():
     A = Householder(unit(B, T, N), torch.full((B, T), 2.0, dtype=torch.float64))
     close(A.norm(), torch.ones(B, T, dtype=torch.float64))

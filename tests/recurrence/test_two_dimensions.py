@@ -218,6 +218,7 @@ def test_what_the_selective_scan_refuses():
         ({"C": given["C"][..., :1]}, "C is "),
         ({"D": given["D"][:2]}, "D is "),
         ({"initial_state": given["initial_state"][:, :1]}, "initial_state is "),
+        ({"delta": -given["delta"]}, "delta must be >= 0, got min -"),
     ]:
         with pytest.raises(ValueError, match=complaint):
             selective_scan2d(**(given | change))
@@ -262,6 +263,24 @@ def test_each_direction_may_have_parameters_of_its_own():
         cross_merge(cross_scan(x), 3, 5)
     with pytest.raises(ValueError, match=r"expected \[batch, height, width, ...\]"):
         cross_scan(x[0, 0])
+
+
+@pytest.mark.parametrize(
+    "call, complaint",
+    [
+        (lambda x, s: four_directions(torch.relu), "no image was given, expected at least one"),
+        (lambda x, s: four_directions(torch.relu, x.tolist()), "an image is a list, expected a tensor"),
+        (lambda x, s: four_directions(torch.relu, x[0, 0, 0]), r"an image is \[2\], expected \[batch, height, width, ...\]"),
+        (lambda x, s: cross_merge(s[:3], 3, 4), "3 sequences were given, expected the four of cross_scan"),
+        (lambda x, s: cross_merge([*s[:3], s[3][:, :1]], 3, 4), r"a sequence is \[2, 1, 2\], expected height \* width = 12 steps"),
+        (lambda x, s: cross_merge([*s[:3], s[3][:1]], 3, 4), r"a sequence is \[1, 12, 2\], expected .* = \[2, 12, 2\]"),
+        (lambda x, s: cross_merge([*s[:3], None], 3, 4), "a sequence is None, expected a tensor"),
+    ],
+)
+def test_what_is_no_image_and_no_sequence_of_one_is_refused(call, complaint: str):
+    x = integers(BATCH, 3, 4, 2)
+    with pytest.raises((TypeError, ValueError), match=f"^{complaint}"):
+        call(x, cross_scan(x))
 
 
 def test_every_place_hears_of_every_other():

@@ -86,3 +86,24 @@ def test_power_is_where_the_sine_is():
 def test_what_cannot_be_compared_is_refused(data, run, says):
     with pytest.raises(ValueError, match=says):
         character(data, run)
+
+
+@pytest.mark.parametrize("measure", [power_spectrum, dominant_period, lambda series, **how: character(series, series, **how)])
+@pytest.mark.parametrize("dt", [0, -0.1, math.nan, math.inf])
+def test_time_that_does_not_pass_is_refused(measure, dt):
+    with pytest.raises(ValueError, match=f"^dt is {dt}, expected a positive time per sample"):
+        measure(torch.randn(500), dt=dt)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda x: power_spectrum(x, segment=16.5), "segment is 16.5, expected a whole number of at least 8"),
+        (lambda x: character(x, x, pieces=2.5), "pieces is 2.5, expected a whole number of at least 2"),
+        (lambda x: character(x, x, bins=0), "bins is 0, expected a whole number of at least 1"),
+        (lambda x: power_spectrum(x + 0j), "series is torch.complex64, expected a real tensor"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(call, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        call(torch.randn(500))

@@ -120,8 +120,14 @@ def test_progress_is_told():
         (lambda: free_run(lorenz, limit=-1.0), "limit is -1.0"),
         (lambda: free_run(lorenz, torch.full((3,), torch.nan)), "NaN"),
         (lambda: free_run(LinearSystem(torch.eye(2))), "names no state"),
+        (lambda: free_run(lorenz, [1.0, 1.0, 1.0]), "state is list"),
+        (lambda: free_run(lorenz, chunk=0), "chunk is 0, expected a whole number of at least 1"),
+        (lambda: free_run(lorenz, limit=torch.ones(2)), r"limit is \(2,\), expected a number or \(3,\)"),
+        (lambda: free_run(lorenz, steps=200, limit=torch.ones(200, 3)), r"limit is \(200, 3\)"),
+        (lambda: free_run(lorenz, limit=1.0, centre=torch.ones(2)), r"centre is \(2,\), expected a number or \(3,\)"),
+        (lambda: free_run(lorenz, limit=1.0, centre=math.nan), "centre is nan, expected finite"),
     ],
 )
 def test_bad_questions_are_refused(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         call()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from separatrix.stability import Verdict, h_infinity, measured_gain, response_of
-from separatrix.systems import LinearSystem
+from separatrix.systems import LinearSystem, lorenz
 
 GOLDEN = load_file(Path(__file__).parents[1] / "golden" / "control.safetensors")
 
@@ -143,6 +143,11 @@ def test_bad_questions_are_refused():
         measured_gain(lambda u: u, torch.ones(300, 1), rounds=0)
     with pytest.raises(ValueError, match="0 inputs"):
         h_infinity(LinearSystem(torch.eye(2) / 2))
+    with pytest.raises(TypeError, match="system is a Flow, expected a LinearSystem"):
+        h_infinity(lorenz)
+    for tolerance in (-1e-3, math.nan):
+        with pytest.raises(ValueError, match=f"tolerance is {tolerance}, expected a relative distance"):
+            h_infinity(golden_system(0), tolerance=tolerance)
     with pytest.raises(ValueError, match="u holds NaN"):
         measured_gain(lambda u: u, torch.full((3, 1), torch.nan))
     with pytest.raises(ValueError, match="diverges"):

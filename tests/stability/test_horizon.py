@@ -74,10 +74,17 @@ def test_a_chaotic_map_is_predictable_for_log_error_over_exponent():
         (lambda: forecast_horizon(torch.zeros(3, 4), torch.full((3, 4), torch.nan), scale=1.0), "truth holds NaN"),
         (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=0.0), "scale is 0.0"),
         (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=1.0, threshold=0.0), "threshold"),
+        (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=1.0, threshold=math.inf), "threshold is inf"),
+        (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=1.0, origins=[5, 6]), "2 origins were given, .* 3 forecasts"),
+        (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=1.0, period=0), "period is 0, expected a positive time"),
+        (lambda: forecast_horizon(torch.zeros(3, 4), torch.zeros(3, 4), scale=1.0, dt=0), "dt is 0, expected a positive time"),
+        (lambda: forecast_horizon(torch.zeros(3, 4, 2), torch.zeros(3, 4, 2), scale=torch.ones(3)), r"scale is \(3,\), .* 2 channels"),
+        (lambda: forecast_horizon(torch.zeros(3, 4, 2), torch.zeros(3, 4, 2), scale=torch.ones(4, 2)), r"scale is \(4, 2\)"),
+        (lambda: forecast_horizon(torch.zeros(3, 4) + 0j, torch.zeros(3, 4), scale=1.0), "forecast is torch.complex64"),
         (lambda: horizon_along(lambda x, n: x[:n], torch.randn(50), [45], 10), "within the 50 samples"),
         (lambda: horizon_along(lambda x, n: x[:3], torch.randn(50), [20], 10), "returned 3 steps, expected 10"),
     ],
 )
 def test_bad_questions_are_refused(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         call()

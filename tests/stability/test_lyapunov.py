@@ -228,6 +228,7 @@ def test_the_same_call_gives_the_same_numbers():
         (lambda: lyapunov_spectrum(lorenz, k=4), "k is 4"),
         (lambda: lyapunov_spectrum(LinearSystem(torch.eye(2)), k=0), "k is 0"),
         (lambda: exact_spectrum(LinearSystem(torch.eye(2)), k=-1), "k is -1"),
+        (lambda: exact_spectrum(lorenz), "system is a Flow, expected a LinearSystem"),
         (lambda: exact_spectrum(LinearSystem(torch.eye(2)), k=3), "k is 3, expected between 1 and the system's dimension 2"),
         (lambda: lyapunov_spectrum(lorenz, steps=10), "at least 20"),
         (lambda: lyapunov_spectrum(lorenz, torch.zeros(2, 3)), "one state"),
@@ -238,5 +239,5 @@ def test_the_same_call_gives_the_same_numbers():
     ],
 )
 def test_bad_questions_are_refused(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         call()

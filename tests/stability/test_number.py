@@ -32,5 +32,8 @@ def test_what_a_number_cannot_be():
         Number(1.0, "guessed")
     with pytest.raises(ValueError, match="upside down"):
         Number(1.0, "estimated", 2.0, 1.0)
+    for low, high in ((math.nan, 2.0), (0.0, math.nan), (math.nan, None)):
+        with pytest.raises(ValueError, match="expected numbers, or None for an end that there is not"):
+            Number(1.0, "estimated", low, high)
     with pytest.raises(ValueError, match="factor"):
         Number(1.0, "measured").scaled(-1.0, "")

@@ -119,7 +119,7 @@ def test_series_that_cannot_be_measured_are_refused(x, says):
 
 def test_settings_that_do_not_fit_are_refused():
     for dt in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="but must be above 0"):
+        with pytest.raises(ValueError, match="expected a positive time per sample"):
             rosenstein(torch.randn(1000), dt=dt)
     with pytest.raises(ValueError, match="delay 0"):
         rosenstein(torch.randn(1000), delay=0)

@@ -110,10 +110,20 @@ def test_the_reach_of_a_linear_filter_is_its_impulse_response():
         (lambda: gradient_reach(lambda x: x, torch.zeros(3, 4)), r"x is \(3, 4\)"),
         (lambda: gradient_reach(lambda x: x, torch.full((1, 4, 1), torch.inf)), "NaN or infinite"),
         (lambda: gradient_reach(lambda x: 0 * x, torch.zeros(1, 4, 1)), "does not depend"),
+        (lambda: gradient_reach(lambda x: x.detach(), torch.zeros(1, 4, 1)), "response returned no gradient: it is detached"),
+        (lambda: gradient_reach(lambda x: torch.ones(1, 4, 1).requires_grad_(), torch.zeros(1, 4, 1)), "does not depend"),
+        (lambda: gradient_reach(lambda x: x[:, -1], torch.zeros(1, 4, 1)), r"response returned \(1, 1\), expected \[batch, time, ...\]"),
+        (lambda: gradient_reach(lambda x: None, torch.zeros(1, 4, 1)), "what response returned is None, expected a tensor"),
+        (lambda: gradient_reach(lambda x: x, torch.zeros(1, 4, 1).int()), "x is torch.int32, expected a real"),
+        (lambda: eigenvalues_along(Diagonal(torch.zeros(1, 2, 3)), keep=0), "keep is 0, expected a whole number of at least 1"),
+        (lambda: eigenvalues_along(torch.eye(3)), "transition is a Tensor, expected a Transition"),
+        (lambda: memory_horizon(torch.eye(3)), "transition is a Tensor, expected a Transition"),
+        (lambda: memory_steps(torch.tensor([0.5, torch.nan])), "eigenvalues holds NaN"),
+        (lambda: memory_steps([0.5]), "eigenvalues is a list, expected a tensor"),
     ],
 )
 def test_bad_questions_are_refused(call, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises((TypeError, ValueError), match=says):
         call()
 
 

@@ -62,6 +62,10 @@ def test_push_tangents_finds_a_lost_direction():
         (lambda: LinearSystem(torch.eye(2), torch.zeros(2, 1), torch.zeros(1, 2), torch.zeros(2, 2)), r"D is \(2, 2\)"),
         (lambda: LinearSystem(torch.eye(2) * torch.nan), "NaN"),
         (lambda: LinearSystem(torch.eye(2), dt=-1.0), "dt is -1.0"),
+        (
+            lambda: LinearSystem(torch.eye(2), torch.ones(2, 1)).step(torch.zeros(2), torch.zeros(2)),
+            r"input is \(2,\), expected \[..., 1\]",
+        ),
         (lambda: LinearSystem(torch.tensor(0.5)), r"A is \(\)"),
         (lambda: LinearSystem.from_continuous(torch.zeros(2, 3), dt=1.0), "square"),
         (lambda: LinearSystem.from_continuous(torch.eye(2), torch.ones(2), dt=1.0), r"B is \(2,\)"),

@@ -1,6 +1,7 @@
 """A fit that was cut is the fit that was not; a fit that went wrong says where; Ctrl-C keeps what there is."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -273,3 +274,28 @@ def test_metrics_are_json(tmp_path):
 
 def test_a_model_may_be_any_forecast_model():
     assert isinstance(network("mlp"), ForecastModel) and network("mlp").members[0].backbone.d_model == 8
+
+
+@pytest.mark.parametrize(
+    "stretches, hidden, complaint",
+    [
+        ([], range(0), "stretches is empty"),
+        ([[1.0]], range(0), "a stretch is a list, expected a tensor"),
+        ([torch.zeros(40)], range(0), r"a stretch is \(40,\) but all must be \[time, channels\]"),
+        (torch.zeros(40, 1), range(0), r"a stretch is \(1,\)"),
+        ([torch.zeros(40, 1), torch.zeros(40, 2)], range(0), r"a stretch is \(40, 2\) but all must be .* the same channels"),
+        ([torch.zeros(40, 1).int()], range(0), "a stretch is torch.int32"),
+        ([torch.full((40, 1), torch.inf)], range(0), "stretches hold infinite values"),
+        ([torch.zeros(40, 1)], range(35, 45), r"hidden is range\(35, 45\) but there are 40 rows"),
+    ],
+)
+def test_rows_that_nobody_can_be_fitted_to_are_refused(stretches, hidden, complaint):
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        Rollout(stretches, RECIPE, hidden)
+
+
+@pytest.mark.parametrize("name", ["lr", "recurrence_rate", "weight_decay", "noise", "lost", "teacher_weight"])
+def test_a_recipe_is_of_finite_numbers(name):
+    for value in (math.inf, math.nan, -1.0):
+        with pytest.raises(ValueError, match=name):
+            Recipe(steps=2, horizon=2, context=2, **{name: value})

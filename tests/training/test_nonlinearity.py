@@ -68,10 +68,14 @@ def test_a_short_series_cannot_tell():
 def test_what_it_takes_and_what_it_refuses():
     x = logistic()
     assert nonlinearity(x[:, 0]) == nonlinearity(x) == pytest.approx(nonlinearity(np.c_[x, np.full_like(x, np.nan)]))
-    for values, words in (([[[1.0]]], r"values are \(1, 1, 1\)"), ([1.0, np.inf], "finite numbers")):
+    for values, words in (
+        ([[[1.0]]], r"values are \(1, 1, 1\)"),
+        ([1.0, np.inf], "finite numbers"),
+        (np.ones((200, 0)), "values are .200, 0."),
+    ):
         with pytest.raises(ValueError, match=words):
             nonlinearity(values)
-    with pytest.raises(ValueError, match="lags is 0 and horizon is 40 but both must be at least 1"):
+    with pytest.raises(ValueError, match="lags is 0 and horizon is 40 but both must be whole numbers of at least 1"):
         nonlinearity(x, lags=0)
 
 
