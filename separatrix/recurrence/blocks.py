@@ -31,6 +31,7 @@ from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, at_least_single, scan, start
+from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
 
@@ -58,9 +59,9 @@ def block_scan(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset:
 
 
 @form
-def block_scan_recurrent(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def block_scan_recurrent(A, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
-    out, (A, x, h) = x.dtype, enter(A, x, initial_state, None)
+    out, (A, x, h) = x.dtype, enter(A, x, initial_state)
     blocks = A.expand(-1, x.shape[1], -1, -1, -1).unbind(1)
     steps = []
     for t, drive in enumerate(x.unbind(1)):
@@ -69,34 +70,20 @@ def block_scan_recurrent(A: Tensor, x: Tensor, initial_state: Tensor | None = No
     return along_time(steps, x).flatten(2).to(out), h.flatten(1)
 
 
-@form(mixes=True)
-def block_scan_chunked(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+@form
+def block_scan_chunked(A, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
-    out, (A, x, h) = x.dtype, enter(A, x, initial_state, reset)
+    out, (A, x, h) = x.dtype, enter(A, x, initial_state)
     if x.shape[1] == 0:
         return x.flatten(2).to(out), h.flatten(1)
-    states = _tree(A.expand(-1, x.shape[1], -1, -1, -1), x, h.unsqueeze(1))
+    states = tree(Semiring(apply, multiply, torch.add, 0.0), A, x, h, reset)
     return states.flatten(2).to(out), states[:, -1].flatten(1).clone()
 
 
-def _tree(A: Tensor, x: Tensor, h: Tensor) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
-    time = x.shape[1]
-    if time == 1:
-        return apply(A, h) + x
-    pairs = time // 2
-    first, second = A[:, : 2 * pairs : 2], A[:, 1::2]
-    odd = _tree(multiply(second, first), apply(second, x[:, : 2 * pairs : 2]) + x[:, 1::2], h)
-    before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = apply(A[:, 0::2], before) + x[:, 0::2]
-    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
-    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
-
-
 @form
-def block_scan_fused(A: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def block_scan_fused(A, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """In single or double precision; A is stored once where it is shared over batch or time."""
-    out, (A, x, h) = x.dtype, enter(A, x, initial_state, None)
+    out, (A, x, h) = x.dtype, enter(A, x, initial_state)
     if x.shape[1] == 0:
         return x.flatten(2).to(out), h.flatten(1)
     states, final = operators().block_scan(A, x, h, reset)
@@ -120,12 +107,10 @@ def multiply(later: Tensor, first: Tensor) -> Tensor:
     return (later.unsqueeze(-2) * first.unsqueeze(-4)).sum(-3)
 
 
-def enter(A: Tensor, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """A, 0 at the resets, x [B, T, k, n] and the first state [B, k, n], in the working precision."""
+def enter(A: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """A, x [B, T, k, n] and the first state [B, k, n], in the working precision."""
     dtype, k = working_dtype(A, x, initial_state), A.shape[2]
     A, x = A.to(dtype), x.to(dtype).unflatten(-1, (k, A.shape[4]))
-    if reset is not None:
-        A = A.masked_fill(reset[..., None, None, None], 0)
     h = x.new_zeros(x.shape[0], *x.shape[2:]) if initial_state is None else initial_state.to(dtype).unflatten(-1, x.shape[2:])
     return A, x, h
 

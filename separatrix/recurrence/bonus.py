@@ -28,16 +28,7 @@ def with_bonus(attention: Attention) -> Attention:
     """A form of `linear_attention` that takes (1) too: its last argument is u, [H_v, K], or None for a read after the write."""
 
     @wraps(attention)
-    def read_before_write(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        log_decay: Tensor | None = None,
-        scale: float | None = None,
-        initial_state: Tensor | None = None,
-        reset: Tensor | None = None,
-        bonus: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def read_before_write(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None, bonus=None) -> tuple[Tensor, Tensor]:
         if bonus is None:
             return attention(q, k, v, log_decay, scale, initial_state, reset)
         shifted = torch.cat([q[:, 1:], q[:, :1]], dim=1)

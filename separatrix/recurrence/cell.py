@@ -162,7 +162,7 @@ def expect_cell_inputs(cell: Cell, x: Tensor, initial_state: Tensor | None, rese
 
 
 @form
-def cell_scan_recurrent(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cell_scan_recurrent(cell, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     out = x.dtype
     cell, x, h = enter(cell, x, initial_state)
@@ -190,7 +190,7 @@ def _no_kernel(*inputs: Any) -> str | None:
 
 
 @form(refuses=_no_kernel)
-def cell_scan_fused(cell: Any, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cell_scan_fused(cell, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The loop as one kernel, for the cells that have one."""
     out, (cell, x, h) = x.dtype, enter(cell, x, initial_state)
     if x.shape[1] == 0:

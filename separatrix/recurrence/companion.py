@@ -212,9 +212,7 @@ def companion_ssm(
 
 
 @form
-def companion_ssm_recurrent(
-    u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def companion_ssm_recurrent(u, a, b, c, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (2), read aloud."""
     dtype = u.dtype
     u, a, b, c, h = _enter(u, a, b, c, initial_state)
@@ -226,9 +224,7 @@ def companion_ssm_recurrent(
 
 
 @form(mixes=True)
-def companion_ssm_chunked(
-    u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def companion_ssm_chunked(u, a, b, c, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Inside a chunk of C steps a triangle of the kernel, and what c sees of the state before it; between chunks the powers A^C.
 
     O(C + N) a step as matrix products, where (1) one by one is O(N) memory traffic.

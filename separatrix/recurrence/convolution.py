@@ -59,9 +59,7 @@ def long_convolution(kernel: Tensor, u: Tensor, initial_state: Tensor | None = N
 
 
 @form
-def long_convolution_recurrent(
-    kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def long_convolution_recurrent(kernel, u, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud: a window of the last L inputs moves along."""
     dtype, (kernel, u, state) = u.dtype, enter(kernel, u, initial_state)
     if state is None:
@@ -75,17 +73,13 @@ def long_convolution_recurrent(
 
 
 @form
-def long_convolution_fft(
-    kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def long_convolution_fft(kernel, u, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The product of spectra, padded so that nothing wraps around."""
     return in_stretches(spectra, kernel, u, initial_state, reset)
 
 
 @form
-def long_convolution_dense(
-    kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def long_convolution_dense(kernel, u, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1) as the matrix it is, empty between steps that a reset parts."""
     time, (kernel, x, state) = u.shape[1], enter(kernel, u, initial_state)
     before = kernel.shape[1] - 1
@@ -100,9 +94,7 @@ def long_convolution_dense(
 
 
 @form(refuses=real_single)
-def long_convolution_fused(
-    kernel: Tensor, u: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def long_convolution_fused(kernel, u, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Blocks of short transforms that stay in the cache, several channels side by side."""
     before = None if initial_state is None else initial_state.float()
     y, state = in_stretches(operators().long_convolution, kernel.float(), u.float(), before, reset)

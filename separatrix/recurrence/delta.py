@@ -50,16 +50,7 @@ def delta_rule(
 
 
 @form
-def delta_rule_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_rule_recurrent(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud: let the state fade, see what it holds under k, write the difference."""
     dtype = v.dtype
     q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, None)
@@ -77,17 +68,7 @@ def delta_rule_recurrent(
 
 
 @form(mixes=True)
-def delta_rule_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    chunk: int = 64,
-) -> tuple[Tensor, Tensor]:
+def delta_rule_chunked(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None, chunk=64) -> tuple[Tensor, Tensor]:
     """Equation (2) for all chunks at once, then a few products per chunk to carry the state."""
     dtype, time, width = v.dtype, v.shape[1], v.shape[3]
     q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
@@ -115,16 +96,7 @@ def delta_rule_chunked(
 
 
 @form(mixes=True)
-def delta_rule_dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_rule_dense(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
 
     M[t, s] = β_s r_t·k_s with r_t <- diag(exp g_s) (I - β_s k_s k_sᵀ) r_t on the way; K more queries after the last step read the final
@@ -154,14 +126,5 @@ def delta_rule_dense(
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-def delta_rule_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_rule_fused(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return matrix_state(q, k.unsqueeze(2), v.unsqueeze(2), beta.unsqueeze(2), log_decay, scale, initial_state, reset, delta=True)

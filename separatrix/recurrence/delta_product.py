@@ -64,16 +64,7 @@ def delta_product(
 
 
 @form
-def delta_product_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_product_recurrent(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     factors = [enter(q, *each, log_decay, scale, initial_state, None) for each in zip(k.unbind(2), v.unbind(2), beta.unbind(2))]
     queries, g, S = factors[0].q.unsqueeze(-2).unbind(1), factors[0].log_decay, factors[0].state
@@ -92,32 +83,14 @@ def delta_product_recurrent(
 
 
 @form
-def delta_product_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_product_chunked(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Chunks of the delta rule over n T steps."""
     o, final = delta_rule_chunked(*as_steps(q, k, v, beta, log_decay), scale, initial_state, first_steps(reset, k.shape[2]))
     return o[:, k.shape[2] - 1 :: k.shape[2]], final
 
 
 @form
-def delta_product_dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_product_dense(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix of the delta rule over n T steps."""
     o, final = delta_rule_dense(*as_steps(q, k, v, beta, log_decay), scale, initial_state, first_steps(reset, k.shape[2]))
     return o[:, k.shape[2] - 1 :: k.shape[2]], final
@@ -131,16 +104,7 @@ def few_keys_and_factors(*inputs: Any) -> str | None:
 
 
 @form(refuses=few_keys_and_factors, pays_from=1)
-def delta_product_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def delta_product_fused(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return matrix_state(q, k, v, beta, log_decay, scale, initial_state, reset, delta=True)
 
 

@@ -30,6 +30,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
+from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
 WORTH_A_PRODUCT = 32  # N of matrices that change with time: 16 runs twice as fast as a tree, 64 five times slower (T = 1024, no kernel)
@@ -59,7 +60,7 @@ def dense_scan(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset:
 
 
 @form
-def dense_scan_recurrent(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def dense_scan_recurrent(A, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     A, b, h, dtype = enter(A, b, initial_state)
     matrices = A.expand(A.shape[0], b.shape[1], *A.shape[2:]).unbind(1)
@@ -77,36 +78,18 @@ def _products_cost(A: Tensor, *_: Tensor | None) -> str | None:
 
 
 @twin("dense_scan")
-@form(refuses=_products_cost, mixes=True)
-def dense_scan_chunked(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+@form(refuses=_products_cost)
+def dense_scan_chunked(A, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     A, b, h, dtype = enter(A, b, initial_state)
     if b.shape[1] == 0:
         return b.to(dtype), h
-    if reset is not None:
-        A = A.masked_fill(reset.reshape(*reset.shape, *[1] * (A.ndim - 2)), 0)
-    states = _tree(A, b, h.unsqueeze(1))
+    states = tree(Semiring(apply, torch.matmul, torch.add, 0.0), A, b, h, reset)
     return states.to(dtype), states[:, -1].clone()
 
 
-def _tree(A: Tensor, b: Tensor, h: Tensor) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
-    time, shared = b.shape[1], A.shape[1] == 1
-    first, second = (A, A) if shared else (A[:, 0::2], A[:, 1::2])
-    before = h
-    if time > 1:
-        pairs = time // 2
-        odd = _tree(second @ first[:, :pairs], apply(second, b[:, : 2 * pairs : 2]) + b[:, 1::2], h)
-        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = apply(first, before) + b[:, 0::2]
-    if time == 1:
-        return even
-    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
-    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
-
-
 @form(refuses=real)
-def dense_scan_fused(A: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def dense_scan_fused(A, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """In single or double precision; A is stored once where it is shared over batch or time."""
     A, b, h, dtype = enter(A, b, initial_state)
     if b.shape[1] == 0:

@@ -57,9 +57,7 @@ def dense_ssm(
 
 
 @form
-def dense_ssm_recurrent(
-    u: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def dense_ssm_recurrent(u, a, b, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equations (1) and (2), read aloud."""
     dtype, (u, a, b, c, h) = u.dtype, _enter(u, a, b, c, initial_state)
     reads = []
@@ -70,16 +68,7 @@ def dense_ssm_recurrent(
 
 
 @form(mixes=True)
-def dense_ssm_chunked(
-    u: Tensor,
-    a: Tensor,
-    b: Tensor,
-    c: Tensor,
-    skip: Tensor | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
+def dense_ssm_chunked(u, a, b, c, skip=None, initial_state=None, reset=None, chunk=None) -> tuple[Tensor, Tensor]:
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, b, c, h) = u.dtype, _enter(u, a, b, c, initial_state)
     # with resets every chunk of every sequence has a matrix of its own, so the chunks are short
@@ -96,9 +85,7 @@ def dense_ssm_chunked(
 
 
 @form
-def dense_ssm_dense(
-    u: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def dense_ssm_dense(u, a, b, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """One Toeplitz matrix over all steps: a single chunk."""
     return dense_ssm_chunked(u, a, b, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 

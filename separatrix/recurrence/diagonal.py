@@ -21,6 +21,7 @@ from separatrix.recurrence.dplr import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, scan, start, to_complex
+from separatrix.recurrence.tree import NUMBERS, tree
 from separatrix.recurrence.twins import twin
 
 
@@ -46,9 +47,7 @@ def diagonal_scan(a: Tensor, x: Tensor, initial_state: Tensor | None = None, res
 
 
 @form
-def diagonal_scan_recurrent(
-    a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def diagonal_scan_recurrent(a, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     a, x, h, dtype = enter(a, x, initial_state)
     multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)
@@ -63,38 +62,17 @@ def diagonal_scan_recurrent(
 
 @twin("diagonal_scan")
 @form
-def diagonal_scan_chunked(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_scan_chunked(a, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     a, x, h, dtype = enter(a, x, initial_state)
     if x.shape[1] == 0:
         return x.to(dtype), h
-    states = _tree(a, x, h.unsqueeze(1), None if reset is None else beside(reset, x))
+    states = tree(NUMBERS, a, x, h, reset)
     return states.to(dtype), states[:, -1].clone()
 
 
-def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
-    time, shared = x.shape[1], a.shape[1] == 1
-    pairs = time // 2
-    first, second = (a, a) if shared else (a[:, 0::2], a[:, 1::2])
-    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
-    before = h
-    if time > 1:
-        merged = None if early is None or late is None else early[:, :pairs] | late
-        through, passed = second * first[:, :pairs], second * x[:, : 2 * pairs : 2]
-        if merged is not None and late is not None:
-            through, passed = through.masked_fill(merged, 0), passed.masked_fill(late, 0)
-        odd = _tree(through, passed + x[:, 1::2], h, merged)
-        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = first * (before if early is None else before.masked_fill(early, 0)) + x[:, 0::2]
-    if time == 1:
-        return even
-    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
-    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
-
-
 @form(mixes=True)
-def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_scan_dense(a, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The lower triangular matrix of all products of multipliers, applied to the inputs."""
     a, x, h, dtype = enter(a, x, initial_state)
     if x.shape[1] == 0:
@@ -106,7 +84,7 @@ def diagonal_scan_dense(a: Tensor, x: Tensor, initial_state: Tensor | None = Non
 
 
 @form
-def diagonal_scan_fused(a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def diagonal_scan_fused(a, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """In single or double precision, real or complex; a is stored once where it is shared over batch or time."""
     a, x, state, dtype = enter(a, x, initial_state)
     if a.is_complex() or x.is_complex() or state.is_complex():

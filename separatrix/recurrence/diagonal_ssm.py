@@ -58,9 +58,7 @@ def diagonal_ssm(
 
 
 @form
-def diagonal_ssm_recurrent(
-    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_recurrent(u, a, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equations (1) and (2), read aloud."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
     steps = u.unsqueeze(-1).unbind(1)
@@ -75,15 +73,7 @@ def diagonal_ssm_recurrent(
 
 @twin("diagonal_ssm")
 @form
-def diagonal_ssm_chunked(
-    u: Tensor,
-    a: Tensor,
-    c: Tensor,
-    skip: Tensor | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    chunk: int | None = None,
-) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_chunked(u, a, c, skip=None, initial_state=None, reset=None, chunk=None) -> tuple[Tensor, Tensor]:
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
     # with resets every chunk of every sequence has a matrix of its own, so the chunks are short
@@ -97,17 +87,13 @@ def diagonal_ssm_chunked(
 
 
 @form
-def diagonal_ssm_dense(
-    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_dense(u, a, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """One Toeplitz matrix over all steps: a single chunk."""
     return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 
 
 @form(refuses=double)
-def diagonal_ssm_fused(
-    u: Tensor, a: Tensor, c: Tensor, skip: Tensor | None = None, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def diagonal_ssm_fused(u, a, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     a, c = a.to(torch.complex64), c.to(torch.complex64)
     through = u.new_zeros(u.shape[2], dtype=torch.float32) if skip is None else skip.float()
     state = a.new_zeros(u.shape[0], *a.shape) if initial_state is None else initial_state.to(torch.complex64)

@@ -105,14 +105,7 @@ def dictionary_scan(
 
 
 @form
-def dictionary_scan_recurrent(
-    selection: Tensor,
-    dictionary: Tensor,
-    b: Tensor,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    p: float = P,
-) -> tuple[Tensor, Tensor]:
+def dictionary_scan_recurrent(selection, dictionary, b, initial_state=None, reset=None, p=P) -> tuple[Tensor, Tensor]:
     """Equations (1) and (2), read aloud."""
     dtype = b.dtype
     selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
@@ -125,14 +118,7 @@ def dictionary_scan_recurrent(
 
 @twin("dictionary_scan")
 @form
-def dictionary_scan_chunked(
-    selection: Tensor,
-    dictionary: Tensor,
-    b: Tensor,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    p: float = P,
-) -> tuple[Tensor, Tensor]:
+def dictionary_scan_chunked(selection, dictionary, b, initial_state=None, reset=None, p=P) -> tuple[Tensor, Tensor]:
     """All matrices at once, and the tree of pairs."""
     dtype = b.dtype
     selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
@@ -141,14 +127,7 @@ def dictionary_scan_chunked(
 
 
 @form
-def dictionary_scan_fused(
-    selection: Tensor,
-    dictionary: Tensor,
-    b: Tensor,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    p: float = P,
-) -> tuple[Tensor, Tensor]:
+def dictionary_scan_fused(selection, dictionary, b, initial_state=None, reset=None, p=P) -> tuple[Tensor, Tensor]:
     """In single or double precision, a stretch of steps at a time."""
     dtype = b.dtype
     selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)

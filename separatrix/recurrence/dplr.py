@@ -148,17 +148,7 @@ def prepare(
 
 
 @form
-def dplr_recurrent(
-    r: Tensor,
-    log_decay: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    a: Tensor,
-    b: Tensor,
-    scale: float = 1.0,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def dplr_recurrent(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (2), read aloud."""
     dtype = v.dtype
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, None)
@@ -175,18 +165,7 @@ def dplr_recurrent(
 
 @twin("dplr")
 @form(mixes=True)
-def dplr_chunked(
-    r: Tensor,
-    log_decay: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    a: Tensor,
-    b: Tensor,
-    scale: float = 1.0,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    chunk: int = 64,
-) -> tuple[Tensor, Tensor]:
+def dplr_chunked(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None, chunk=64) -> tuple[Tensor, Tensor]:
     """Equation (3) for all chunks at once, then a few products per chunk to carry the state."""
     dtype, time, width = v.dtype, v.shape[1], v.shape[3]
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
@@ -217,17 +196,7 @@ def dplr_chunked(
 
 
 @form(mixes=True)
-def dplr_dense(
-    r: Tensor,
-    log_decay: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    a: Tensor,
-    b: Tensor,
-    scale: float = 1.0,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def dplr_dense(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
 
     M[t, s] = q_t·k_s with q_t <- exp(w_s) ⊙ q_t + (q_t·b_s) a_s on the way; K more queries after the last step read the final state.
@@ -252,17 +221,7 @@ def dplr_dense(
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-def dplr_fused(
-    r: Tensor,
-    log_decay: Tensor | None,
-    k: Tensor,
-    v: Tensor,
-    a: Tensor,
-    b: Tensor,
-    scale: float = 1.0,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def dplr_fused(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The kernel knows decays per key only: one a head is spread over its keys, none is a decay of 1."""
     if log_decay is None:
         log_decay = r.new_zeros(r.shape)

@@ -51,16 +51,7 @@ def recursive_least_squares(
 
 
 @form
-def recursive_least_squares_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    ridge: Tensor,
-    log_decay: Tensor | None = None,
-    initial_state: State | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, State]:
+def recursive_least_squares_recurrent(q, k, v, beta, ridge, log_decay=None, initial_state=None, reset=None) -> tuple[Tensor, State]:
     Q, W = matrices_of(initial_state, "Q", "W")
     dtype = v.dtype
     q, k, v, b, g, W = enter(q, k, v, beta, log_decay, 1.0, W, None)

@@ -53,15 +53,7 @@ def linear_attention(
 
 @form
 @with_bonus
-def linear_attention_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def linear_attention_recurrent(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     dtype = v.dtype
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, None)
@@ -77,15 +69,7 @@ def linear_attention_recurrent(
 
 @form(mixes=True)
 @with_bonus
-def linear_attention_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def linear_attention_chunked(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Inside a chunk, attention with (2); between chunks, the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s."""
     dtype, time = v.dtype, v.shape[1]
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
@@ -110,15 +94,7 @@ def linear_attention_chunked(
 
 @form(mixes=True)
 @with_bonus
-def linear_attention_dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def linear_attention_dense(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix of all pairs of steps at once, applied to the values."""
     dtype = v.dtype
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
@@ -132,16 +108,7 @@ def linear_attention_dense(
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-def linear_attention_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None = None,
-    scale: float | None = None,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    bonus: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def linear_attention_fused(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None, bonus=None) -> tuple[Tensor, Tensor]:
     if bonus is not None and (log_decay is None or log_decay.ndim == 3):
         each = q.new_zeros(*v.shape[:3]) if log_decay is None else log_decay
         log_decay = each.unsqueeze(-1).expand(-1, -1, -1, q.shape[3])

@@ -150,15 +150,7 @@ def pick(level_scale: Tensor, levels: Tensor) -> Tensor:
 
 
 @form
-def log_linear_attention_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None,
-    level_scale: Tensor,
-    initial_state: Fenwick | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Fenwick]:
+def log_linear_attention_recurrent(q, k, v, log_decay, level_scale, initial_state=None, reset=None) -> tuple[Tensor, Fenwick]:
     """Counting: read every digit with its λ, then add one."""
     dtype = v.dtype
     S, position = start(q, v, level_scale, initial_state)
@@ -184,15 +176,7 @@ def log_linear_attention_recurrent(
 
 
 @form(mixes=True)
-def log_linear_attention_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None,
-    level_scale: Tensor,
-    initial_state: Fenwick | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Fenwick]:
+def log_linear_attention_chunked(q, k, v, log_decay, level_scale, initial_state=None, reset=None) -> tuple[Tensor, Fenwick]:
     """Inside a chunk, (1) for all pairs; between chunks, the digits: read by every query at its own levels, then counted on by a chunk."""
     dtype, time = v.dtype, v.shape[1]
     S, position = start(q, v, level_scale, initial_state)
@@ -223,15 +207,7 @@ def log_linear_attention_chunked(
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-def log_linear_attention_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None,
-    level_scale: Tensor,
-    initial_state: Fenwick | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Fenwick]:
+def log_linear_attention_fused(q, k, v, log_decay, level_scale, initial_state=None, reset=None) -> tuple[Tensor, Fenwick]:
     """The chunks are cut where digits carry, each row of the batch by itself."""
     if v.shape[1] == 0:
         S, position = start(q, v, level_scale, initial_state)
@@ -253,15 +229,7 @@ def in_torch(
 
 
 @form(mixes=True)
-def log_linear_attention_dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    log_decay: Tensor | None,
-    level_scale: Tensor,
-    initial_state: Fenwick | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Fenwick]:
+def log_linear_attention_dense(q, k, v, log_decay, level_scale, initial_state=None, reset=None) -> tuple[Tensor, Fenwick]:
     """Equation (1): the attention matrix of all pairs of steps, and of all queries with the digits of the initial state."""
     dtype, time = v.dtype, v.shape[1]
     S, position = start(q, v, level_scale, initial_state)

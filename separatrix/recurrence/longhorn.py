@@ -95,9 +95,7 @@ def prepare(q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor
 
 
 @form
-def longhorn_recurrent(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_recurrent(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (2), read aloud."""
     dtype = x.dtype
     q, k, x, step, S = prepare(q, k, x, beta, initial_state)
@@ -111,9 +109,7 @@ def longhorn_recurrent(
 
 
 @form
-def longhorn_chunked(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_chunked(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The delta rule in chunks: every channel is a head with values of size 1, all of them share queries and keys.
 
     Short chunks, because keys of few dimensions repeat: over 64 steps of 3 the triangular system loses a digit.
@@ -124,9 +120,7 @@ def longhorn_chunked(
 
 
 @form
-def longhorn_dense(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_dense(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix of every channel."""
     dtype = x.dtype
     o, final = through_delta(delta_rule_dense, *prepare(q, k, x, beta, initial_state), reset)
@@ -139,9 +133,7 @@ def through_delta(rule, q: Tensor, k: Tensor, x: Tensor, step: Tensor, S: Tensor
 
 
 @form
-def longhorn_diagonal_recurrent(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_diagonal_recurrent(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (3), read aloud."""
     dtype = x.dtype
     q, k, x, step, S = prepare(q, k, x, beta, initial_state)
@@ -155,9 +147,7 @@ def longhorn_diagonal_recurrent(
 
 
 @form
-def longhorn_diagonal_chunked(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_diagonal_chunked(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A diagonal scan of one chunk after another."""
     dtype = x.dtype
     o, final = by_scan(*prepare(q, k, x, beta, initial_state), reset)
@@ -176,16 +166,12 @@ def by_scan(q: Tensor, k: Tensor, x: Tensor, step: Tensor, S: Tensor, reset: Ten
 
 
 @form(refuses=keys_in_cache)
-def longhorn_fused(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_fused(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return by_kernel(False, q, k, x, beta, initial_state, reset)
 
 
 @form(refuses=keys_in_cache)
-def longhorn_diagonal_fused(
-    q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def longhorn_diagonal_fused(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return by_kernel(True, q, k, x, beta, initial_state, reset)
 
 

@@ -77,9 +77,7 @@ def _expect_shared(name: str, tensor: Tensor, shape: tuple[int, ...], axes: str)
 
 
 @form
-def low_rank_scan_recurrent(
-    diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def low_rank_scan_recurrent(diagonal, left, right, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, None)
     multipliers, lefts, rights, steps = d.unbind(1), L.unbind(1), R.unbind(1), []
@@ -97,9 +95,7 @@ def _pairs_cost(diagonal: Tensor, left: Tensor, *_: Tensor | None) -> str | None
 
 @twin("low_rank_scan")
 @form(refuses=_pairs_cost, mixes=True)
-def low_rank_scan_chunked(
-    diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def low_rank_scan_chunked(diagonal, left, right, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (2) for all chunks at once, a few products a chunk to carry the state, and the diagonal scan that (1) then is."""
     d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, reset)
     time, rank = x.shape[1], L.shape[-1]
@@ -139,9 +135,7 @@ def _split(x: Tensor, chunk: int) -> Tensor:
 
 
 @form(refuses=real)
-def low_rank_scan_fused(
-    diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def low_rank_scan_fused(diagonal, left, right, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """In single or double precision."""
     d, L, R, x, h, dtype = enter(diagonal, left, right, x, initial_state, None)
     if x.shape[1] == 0:

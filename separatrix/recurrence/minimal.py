@@ -24,6 +24,7 @@ from separatrix.recurrence.checks import along_time, expect_number, expect_numbe
 from separatrix.recurrence.diagonal import beside, diagonal_scan
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
 
@@ -143,9 +144,7 @@ def log_scan(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, 
 
 
 @form
-def log_scan_recurrent(
-    log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def log_scan_recurrent(log_a, log_x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (3), read aloud."""
     log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state)
     clears = None if reset is None else beside(reset, log_x).unbind(1)
@@ -159,47 +158,23 @@ def log_scan_recurrent(
 
 @twin("log_scan")
 @form
-def log_scan_chunked(
-    log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def log_scan_chunked(log_a, log_x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A tree of pairs: chunks of two steps, of four, of eight."""
     log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state)
     if log_x.shape[1] == 0:
         return log_x.to(dtype), h
-    states = _tree(log_a, log_x, h.unsqueeze(1), None if reset is None else beside(reset, log_x))
+    states = tree(Semiring(torch.add, torch.add, log_add, -torch.inf), log_a, log_x, h, reset)
     return states.to(dtype), states[:, -1].clone()
 
 
 @form(refuses=double)
-def log_scan_fused(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def log_scan_fused(log_a, log_x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     rest = log_x.new_full((log_x.shape[0], *log_x.shape[2:]), -torch.inf) if initial_state is None else initial_state
     a, x, h = log_a.float(), log_x.float(), rest.float()
     if log_x.shape[1] == 0:
         return log_x, h
     states, final = operators().log_scan(a, x, h, reset)
     return states.to(log_x.dtype), final
-
-
-def _tree(a: Tensor, x: Tensor, h: Tensor, clear: Tensor | None) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others."""
-    time = x.shape[1]
-    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
-    before = h
-    if time > 1:
-        pairs = time // 2
-        first, second = a[:, : 2 * pairs : 2], a[:, 1::2]
-        merged = None if early is None or late is None else early[:, :pairs] | late
-        odd = _tree(_cleared(first + second, merged), log_add(second + _cleared(x[:, : 2 * pairs : 2], late), x[:, 1::2]), h, merged)
-        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = log_add(a[:, 0::2] + _cleared(before, early), x[:, 0::2])
-    if time == 1:
-        return even
-    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
-    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
-
-
-def _cleared(log_h: Tensor, clear: Tensor | None) -> Tensor:
-    return log_h if clear is None else log_h.masked_fill(clear, -torch.inf)
 
 
 def log_add(x: Tensor, y: Tensor) -> Tensor:

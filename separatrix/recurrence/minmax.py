@@ -44,8 +44,9 @@ from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.semiring import apply_diagonal, apply_matrix, is_kept, is_kept_below, least, product
+from separatrix.recurrence.semiring import DIAGONAL, MATRICES, apply_matrix, is_kept, is_kept_below, least, product
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, to_complex
+from separatrix.recurrence.tree import tree
 from separatrix.recurrence.twins import twin
 
 
@@ -75,7 +76,7 @@ def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset
 
 
 @form
-def minmax_scan_recurrent(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def minmax_scan_recurrent(a, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1) or (2), read aloud."""
     a, b, h, dtype = enter(a, b, initial_state)
     caps, steps = a.unbind(1), []
@@ -93,7 +94,7 @@ def _products_cost(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str
 
 @twin("minmax_scan")
 @form(refuses=_products_cost)
-def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def minmax_scan_chunked(a, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """A tree of pairs for the numbers; then, knowing which of its sources every state is, a linear scan for the derivatives."""
     a, b, h, dtype = enter(a, b, initial_state)
     if b.shape[1] == 0:
@@ -102,38 +103,11 @@ def minmax_scan_chunked(a: Tensor, b: Tensor, initial_state: Tensor | None = Non
     if reset is not None:
         rest, _ = least(cap, torch.zeros_like(floor))
         floor = torch.where(_along(reset, floor), torch.maximum(rest, floor), floor)
-    clear = None if reset is None else _along(reset, floor)
-    states = _tree(cap, floor, first.unsqueeze(1), clear, apply_diagonal if a.ndim == b.ndim else apply_matrix)
+    states = tree(DIAGONAL if a.ndim == b.ndim else MATRICES, cap, floor, first, reset)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         before = torch.cat([first.unsqueeze(1), states[:, :-1]], dim=1)
         states = states + _derivatives(a, b, h, before, reset)
     return states.to(dtype), states[:, -1].clone()
-
-
-def _tree(a: Tensor, b: Tensor, h: Tensor, clear: Tensor | None, apply) -> Tensor:
-    """All states after h: merge the steps two by two, solve that half as long problem for every second state, fill in the others.
-
-    Where `clear`, nothing passes, not even a NaN, which a cap of minus infinity would let through.
-    """
-    time = b.shape[1]
-    early, late = (None, None) if clear is None else (clear[:, 0::2], clear[:, 1::2])
-    before = h
-    if time > 1:
-        pairs = time // 2
-        first, second = a[:, : 2 * pairs : 2], a[:, 1::2]
-        merged = torch.minimum(second, first) if apply is apply_diagonal else product(second, first)
-        cleared = None if early is None or late is None else early[:, :pairs] | late
-        odd = _tree(merged, torch.maximum(_passed(apply(second, b[:, : 2 * pairs : 2]), late), b[:, 1::2]), h, cleared, apply)
-        before = torch.cat([h, odd[:, : (time - 1) // 2]], dim=1)
-    even = torch.maximum(_passed(apply(a[:, 0::2], before), early), b[:, 0::2])
-    if time == 1:
-        return even
-    woven = torch.stack([even[:, :pairs], odd], dim=2).flatten(1, 2)
-    return woven if time % 2 == 0 else torch.cat([woven, even[:, -1:]], dim=1)
-
-
-def _passed(low: Tensor, clear: Tensor | None) -> Tensor:
-    return low if clear is None else low.masked_fill(clear, -torch.inf)
 
 
 def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor | None) -> Tensor:
@@ -168,7 +142,7 @@ def _matrix(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str | None
 
 
 @form(refuses=_matrix)
-def minmax_scan_fused(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def minmax_scan_fused(a, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Elementwise caps, in single or double precision."""
     a, b, h, dtype = enter(a, b, initial_state)
     if b.shape[1] == 0:

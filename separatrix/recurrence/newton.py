@@ -224,7 +224,7 @@ def _loop_is_better(*inputs: Any) -> str | None:
 
 
 @form(refuses=_loop_is_better)
-def cell_scan_newton(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cell_scan_newton(cell, x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """By Newton's iteration, and by the loop where that does not converge."""
     try:
         states, final, *_ = newton_scan(cell, x, initial_state, reset)

@@ -9,8 +9,8 @@ One operation has several forms, all the same function of the same arguments:
     dense       the matrix the operation is, for analysis and small T
     newton      all steps at once by iteration, for recurrences that are not linear
 
-A form is a plain function named `<operation>_<form>`; `@form` enters it in OPERATIONS. `choose` picks one for a call and says
-why; `plan` says it in words for a call that has not happened yet.
+A form is a plain function named `<operation>_<form>` that takes the operation's arguments; their types and shapes stand there. `@form`
+enters it in OPERATIONS. `choose` picks one for a call and says why; `plan` says it in words for a call that has not happened yet.
 """
 
 from __future__ import annotations

@@ -84,15 +84,7 @@ def ridge_attention(
 
 @form
 def ridge_attention_recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    ridge: Ridge = ADAPTIVE,
-    solver: Solver | None = None,
-    initial_state: State | None = None,
-    reset: Tensor | None = None,
+    q, k, v, beta, log_decay=None, ridge=ADAPTIVE, solver=None, initial_state=None, reset=None
 ) -> tuple[Tensor, State]:
     """Equations (1) and (2), read aloud."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, None)
@@ -119,15 +111,7 @@ def ridge_attention_recurrent(
 
 @form(mixes=True)
 def ridge_attention_chunked(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    ridge: Ridge = ADAPTIVE,
-    solver: Solver | None = None,
-    initial_state: State | None = None,
-    reset: Tensor | None = None,
+    q, k, v, beta, log_decay=None, ridge=ADAPTIVE, solver=None, initial_state=None, reset=None
 ) -> tuple[Tensor, State]:
     """Everything but the solve is linear attention in chunks; the solve keeps its solution only."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
@@ -139,15 +123,7 @@ def ridge_attention_chunked(
 
 @form(mixes=True)
 def ridge_attention_dense(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    ridge: Ridge = ADAPTIVE,
-    solver: Solver | None = None,
-    initial_state: State | None = None,
-    reset: Tensor | None = None,
+    q, k, v, beta, log_decay=None, ridge=ADAPTIVE, solver=None, initial_state=None, reset=None
 ) -> tuple[Tensor, State]:
     """All P_t at once, then the attention matrix of all pairs of steps; the solver is not asked, the solve is exact."""
     q, k, w, v_, g, P, R = _enter(q, k, v, beta, log_decay, initial_state, reset)
@@ -170,22 +146,14 @@ def cannot_eliminate(q: Tensor, *inputs: object) -> str | None:
 
 @form(refuses=cannot_eliminate)
 def ridge_attention_fused(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    log_decay: Tensor | None = None,
-    ridge: Ridge = ADAPTIVE,
-    solver: Solver | None = None,
-    initial_state: State | None = None,
-    reset: Tensor | None = None,
+    q, k, v, beta, log_decay=None, ridge=ADAPTIVE, solver=None, initial_state=None, reset=None
 ) -> tuple[Tensor, State]:
     (B, T, H, V), K = v.shape, q.shape[-1]
     starts = matrices_of(initial_state)
     P, R = state_or_rest(starts[0], B, H, K, K), state_or_rest(starts[1], B, H, K, V)
     if T == 0:
         return v, State(P=P, R=R)
-    q, k, v_, beta, log_decay = float32(q, k, v, beta, log_decay)  # type: ignore[assignment]
+    q, k, v_, beta, log_decay = float32(q, k, v, beta, log_decay)
     q, k = (x if x.shape[2] == H else x.repeat_interleave(H // x.shape[2], dim=2) for x in (q, k))
     w = beta.unsqueeze(-1) * k
     if isinstance(ridge, AdaptiveRidge):

@@ -74,9 +74,7 @@ def scan2d(
 
 
 @form
-def scan2d_recurrent(
-    a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def scan2d_recurrent(a, x, initial_state=None, reset=None, edge=None) -> tuple[Tensor, Tensor]:
     """Cell after cell."""
     a, x, before, edge, dtype = enter(a, x, initial_state, None, edge)
     _, T, V, *_ = x.shape
@@ -95,9 +93,7 @@ def scan2d_recurrent(
 
 
 @form(mixes=True)
-def scan2d_chunked(
-    a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def scan2d_chunked(a, x, initial_state=None, reset=None, edge=None) -> tuple[Tensor, Tensor]:
     """A chunk is a line along the longer axis: products with the line before, and a tree of pairs inside."""
     a, x, before, edge, dtype = enter(a, x, initial_state, reset, edge)
     if x.shape[2] >= x.shape[1]:
@@ -124,9 +120,7 @@ def _real(*inputs: Any) -> str | None:
 
 
 @form(refuses=_real)
-def scan2d_fused(
-    a: Tensor, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, edge: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def scan2d_fused(a, x, initial_state=None, reset=None, edge=None) -> tuple[Tensor, Tensor]:
     """Line after line in one kernel; a is stored once where it is shared over batch, time or variates."""
     a, x, before, edge, dtype = enter(a, x, initial_state, None, edge)
     if x.numel() == 0:

@@ -86,17 +86,7 @@ def selective_scan(
 
 @form
 def selective_scan_recurrent(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None, reset=None
 ) -> tuple[Tensor, Tensor]:
     """Equations (2) and (3), read aloud."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
@@ -114,18 +104,7 @@ def selective_scan_recurrent(
 @twin("selective_scan")
 @form
 def selective_scan_chunked(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-    chunk: int = 64,
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None, reset=None, chunk=64
 ) -> tuple[Tensor, Tensor]:
     """A tree of pairs inside each chunk, the state between them; [chunk, D, N] numbers are alive at a time, not [T, D, N]."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
@@ -141,17 +120,7 @@ def selective_scan_chunked(
 
 @form(mixes=True)
 def selective_scan_dense(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None, reset=None
 ) -> tuple[Tensor, Tensor]:
     """One attention matrix per channel, M[t, s] = sum_n C_t[n] exp(A[n] (Δ_{s+1} + ... + Δ_t)) Δ_s B_s[n], applied to u."""
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
@@ -172,17 +141,7 @@ def selective_scan_dense(
 
 @form(refuses=real_single, pays_from=1)
 def selective_scan_fused(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
+    u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, initial_state=None, reset=None
 ) -> tuple[Tensor, Tensor]:
     """For a real A. The step's softplus and the output's gate are part of the kernel."""
     if D is None or delta_bias is None:

@@ -72,10 +72,7 @@ def selective_scan2d(
 
 
 @form
-def selective_scan2d_recurrent(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-    initial_state: Tensor | None = None, reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def selective_scan2d_recurrent(u, delta, A, B, C, D=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), cell after cell."""
     dtype, (u, delta, A, B, C, before) = u.dtype, enter(u, delta, A, B, C, initial_state)
     kept, held = hold(delta.unsqueeze(-1), A[(0, 1), (0, 1)])  # [B, T, V, 2, D, N]
@@ -96,10 +93,7 @@ def selective_scan2d_recurrent(
 
 
 @form
-def selective_scan2d_chunked(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-    initial_state: Tensor | None = None, reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def selective_scan2d_chunked(u, delta, A, B, C, D=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """All coefficients at once, and `scan2d` line by line."""
     dtype, (u, delta, A, B, C, before) = u.dtype, enter(u, delta, A, B, C, initial_state)
     kept, held = hold(delta.unsqueeze(-1), A[(0, 1), (0, 1)])  # [B, T, V, 2, D, N]
@@ -110,10 +104,7 @@ def selective_scan2d_chunked(
 
 
 @form(refuses=real_single)
-def selective_scan2d_fused(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
-    initial_state: Tensor | None = None, reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def selective_scan2d_fused(u, delta, A, B, C, D=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The coefficients live for one cell."""
     dtype, (u, delta, A, B, C, before) = u.dtype, enter(u, delta, A, B, C, initial_state)
     if u.numel() * A.shape[3] == 0:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.tree import Semiring
+
 
 def least(a: Tensor, h: Tensor) -> tuple[Tensor, Tensor | None]:
     """min(a, h), or for a matrix max_j min(a[i, j], h[j]) and the j it is; ties as the rule says.   h [..., N]"""
@@ -47,3 +49,7 @@ def product(later: Tensor, first: Tensor) -> Tensor:
     for j in range(1, later.shape[-1]):
         best = torch.maximum(best, torch.minimum(later[..., :, j : j + 1], first[..., j : j + 1, :]))
     return best
+
+
+DIAGONAL = Semiring(apply_diagonal, torch.minimum, torch.maximum, -torch.inf)
+MATRICES = Semiring(apply_matrix, product, torch.maximum, -torch.inf)

@@ -55,14 +55,7 @@ def short_convolution(
 
 
 @form
-def short_convolution_recurrent(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    silu: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def short_convolution_recurrent(u, weight, bias=None, silu=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     dtype, (u, weight, bias, h) = u.dtype, enter(u, weight, bias, initial_state)
     taps, reads = weight.T, []
@@ -76,14 +69,7 @@ def short_convolution_recurrent(
 
 @twin("short_convolution")
 @form
-def short_convolution_chunked(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    silu: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def short_convolution_chunked(u, weight, bias=None, silu=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """All steps are one chunk: a multiply-add of a shifted view for every tap."""
     dtype, (u, weight, bias, h) = u.dtype, enter(u, weight, bias, initial_state)
     (batch, T, _), K = u.shape, weight.shape[1]
@@ -101,14 +87,7 @@ def short_convolution_chunked(
 
 
 @form(refuses=real_single, pays_from=1)
-def short_convolution_fused(
-    u: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    silu: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def short_convolution_fused(u, weight, bias=None, silu=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     batch, time, channels = u.shape
     bias = u.new_zeros(channels) if bias is None else bias
     state = u.new_zeros(batch, weight.shape[1] - 1, channels) if initial_state is None else initial_state

@@ -88,19 +88,7 @@ def ssd(
 def dual(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The form of `ssd` that is this form of `linear_attention`, named after it: (1), then (2) in the other letters."""
 
-    def through(
-        x: Tensor,
-        dt: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None = None,
-        z: Tensor | None = None,
-        dt_bias: Tensor | None = None,
-        dt_softplus: bool = False,
-        initial_state: Tensor | None = None,
-        reset: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def through(x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
         v, step, decay, start = enter(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
         y, final = attention(C, B, v * step.unsqueeze(-1), decay, 1.0, start, reset)
         if D is not None:
@@ -120,19 +108,7 @@ def states_in_cache(x: Any = None, dt: Any = None, A: Any = None, B: Tensor | No
 
 
 @form(refuses=states_in_cache, pays_from=1)
-def ssd_fused(
-    x: Tensor,
-    dt: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    dt_bias: Tensor | None = None,
-    dt_softplus: bool = False,
-    initial_state: Tensor | None = None,
-    reset: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def ssd_fused(x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     v, step, decay, start = enter(x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state)
     y, final = matrix_state(C, B.unsqueeze(2), v.unsqueeze(2), step.unsqueeze(2), decay, 1.0, start, reset, skip=D)
     return leave(y, z, x), final.transpose(-1, -2)

@@ -35,6 +35,11 @@ def flat(*tensors):
     ]
 
 
+def whole(*tensors):
+    """As `flat`, but a complex number is one."""
+    return [None if x is None else x.resolve_conj().detach().contiguous().view(-1).numpy() for x in tensors]
+
+
 def starts(batch, T, some):
     """Resets, where asked: at the first step, in the middle and at a chunk's edge."""
     reset = torch.zeros(batch, T, dtype=torch.bool)
@@ -53,8 +58,7 @@ class DiagonalScan(torch.autograd.Function):
         ctx.strides = (0 if a.shape[0] == 1 else a.shape[1] * D, 0 if a.shape[1] == 1 else D)
         ctx.block, ctx.units = block, batch * -(-D // block)
         ctx.save_for_backward(a, start, reset, h)
-        kernel = diagonal.forward_complex if x.is_complex() else diagonal.forward
-        kernel(0, ctx.units, (T, D), block, *ctx.strides, *flat(a, x, reset.to(torch.uint8), start, h, final))
+        diagonal.forward(0, ctx.units, (T, D), block, *ctx.strides, *whole(a, x, reset.to(torch.uint8), start, h, final))
         return h, final
 
     @staticmethod
@@ -63,10 +67,12 @@ class DiagonalScan(torch.autograd.Function):
         batch, T, D = h.shape
         dx, dstart = blank(*h.shape, like=h), blank(batch, D, like=h)
         da = blank(batch, T if ctx.strides[1] else 1, D, like=h)
-        kernel = diagonal.backward_complex if h.is_complex() else diagonal.backward
-        kernel(0, ctx.units, (T, D), ctx.block, *ctx.strides, *flat(a, reset.to(torch.uint8), start, h, dy, dfinal, dx, da, dstart))
+        kernel = diagonal.backward
+        kernel(0, ctx.units, (T, D), ctx.block, *ctx.strides, *whole(a, reset.to(torch.uint8), start, h, dy, dfinal, dx, da, dstart))
         alone = blank(*h.shape, like=h)
-        kernel(0, ctx.units, (T, D), ctx.block, *ctx.strides, *flat(a, reset.to(torch.uint8), start, None, dy, dfinal, alone, None, dstart))
+        kernel(
+            0, ctx.units, (T, D), ctx.block, *ctx.strides, *whole(a, reset.to(torch.uint8), start, None, dy, dfinal, alone, None, dstart)
+        )
         assert torch.equal(alone, dx)
         return None, da if a.shape[0] == batch else da.sum(0, keepdim=True), dx, dstart, None
 

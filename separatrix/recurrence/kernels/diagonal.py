@@ -6,9 +6,9 @@
 for a loss with gradient dy_t at the output h_t; of a complex number z the gradient is dL/dRe z + i dL/dIm z.
 
 One multiply-add a number: the memory sets the pace. Whole rows are walked, hundreds of channels side by side, so that the reads are long
-and the row before, which is the state, is still in the L1 cache. Complex numbers come as (re, im) pairs and are taken apart in registers.
+and the row before, which is the state, is still in the L1 cache.
 
-Arrays   flat, all float32 or all float64; D counts numbers, and a complex number is two floats wherever it is stored.
+Arrays   flat, all real or all complex, single or double.
          x, h, dy, dx [B,T,D];  start, final, dfinal, dstart [B,D];  reset [B,T] uint8, the state is cleared before that step.
          a_t of batch b lies at b * a_batch + t * a_time + d (in numbers): strides of 0 repeat it over batch or time.
          da [B,T,D], or [B,D] summed over time where a_time is 0; None when nobody asks, and then h is not read and may be None too.
@@ -18,19 +18,18 @@ Units    (batch, block of `block` channels); results do not depend on `block`. W
 
 from __future__ import annotations
 
-from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
-from separatrix.recurrence.kernels.pairs import imag_part, pairs_high, pairs_low, real_part
+from separatrix.recurrence.kernels.lanes import count, load_first, store_first
+from separatrix.recurrence.kernels.pairs import conj, rest_of
 from separatrix.recurrence.kernels.parallel import spawn
 
 
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, final):
-    """Real (1).   shape (T, D)"""
+    """(1).   shape (T, D)"""
     T, D = shape
     blocks = (D + block - 1) // block
-    zero = rest(x)
+    zero = rest_of(x)
     lanes = count(zero)
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
@@ -51,10 +50,10 @@ def forward(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, f
 
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy, dfinal, dx, da, dstart):
-    """Real (2)."""
+    """(2)"""
     T, D = shape
     blocks = (D + block - 1) // block
-    zero = rest(dy)
+    zero = rest_of(dy)
     lanes = count(zero)
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
@@ -71,15 +70,15 @@ def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy,
                 if t == T - 1:
                     g = g + load_first(zero, dfinal, b * D + d, n)
                 elif not reset[row + 1]:
-                    g = g + load_first(zero, a, b * a_batch + (t + 1) * a_time + d, n) * load_first(zero, dx, i + D, n)
+                    g = g + conj(load_first(zero, a, b * a_batch + (t + 1) * a_time + d, n)) * load_first(zero, dx, i + D, n)
                 store_first(dx, i, g, n)
                 if da is not None:
                     if reset[row]:
                         product = zero
                     elif t == 0:
-                        product = g * load_first(zero, start, b * D + d, n)
+                        product = g * conj(load_first(zero, start, b * D + d, n))
                     else:
-                        product = g * load_first(zero, h, i - D, n)
+                        product = g * conj(load_first(zero, h, i - D, n))
                     if a_time == 0:
                         store_first(da, b * D + d, load_first(zero, da, b * D + d, n) + product, n)
                     else:
@@ -91,103 +90,8 @@ def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy,
             elif reset[b * T]:
                 g = zero
             else:
-                g = load_first(zero, a, b * a_batch + d, n) * load_first(zero, dx, b * T * D + d, n)
+                g = conj(load_first(zero, a, b * a_batch + d, n)) * load_first(zero, dx, b * T * D + d, n)
             store_first(dstart, b * D + d, g, n)
-
-
-@compiled
-def _load(zero, array, i, n):
-    """n complex numbers from the i-th on, as real and imaginary parts; the rest are 0."""
-    lanes = count(zero)
-    low, high = load_first(zero, array, 2 * i, 2 * n), load_first(zero, array, 2 * i + lanes, 2 * n - lanes)
-    return real_part(low, high), imag_part(low, high)
-
-
-@compiled
-def _store(array, i, re, im, n):
-    store_first(array, 2 * i, pairs_low(re, im), 2 * n)
-    store_first(array, 2 * i + count(re), pairs_high(re, im), 2 * n - count(re))
-
-
-@compiled
-def _conj_times(a_re, a_im, g_re, g_im):
-    return a_re * g_re + a_im * g_im, a_re * g_im - a_im * g_re
-
-
-@njit(cache=True, nogil=True)
-def forward_complex(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, final):
-    """Complex (1).   shape (T, D)"""
-    T, D = shape
-    blocks = (D + block - 1) // block
-    zero = rest(x)
-    lanes = count(zero)
-    for unit in range(first, last):
-        b, left = unit // blocks, unit % blocks * block
-        right = min(left + block, D)
-        before, at = start, b * D
-        for t in range(T):
-            row = b * T + t
-            for d in range(left, right, lanes):
-                n = right - d
-                re, im = _load(zero, x, row * D + d, n)
-                if not reset[row]:
-                    a_re, a_im = _load(zero, a, b * a_batch + t * a_time + d, n)
-                    h_re, h_im = _load(zero, before, at + d, n)
-                    re, im = a_re * h_re - a_im * h_im + re, a_re * h_im + a_im * h_re + im
-                _store(h, row * D + d, re, im, n)
-            before, at = h, row * D
-        for d in range(left, right, lanes):
-            re, im = _load(zero, before, at + d, right - d)
-            _store(final, b * D + d, re, im, right - d)
-
-
-@njit(cache=True, nogil=True)
-def backward_complex(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy, dfinal, dx, da, dstart):
-    """Complex (2)."""
-    T, D = shape
-    blocks = (D + block - 1) // block
-    zero = rest(dy)
-    lanes = count(zero)
-    for unit in range(first, last):
-        b, left = unit // blocks, unit % blocks * block
-        right = min(left + block, D)
-        end = left + (right - left - 1) // lanes * lanes
-        if da is not None and a_time == 0:
-            for d in range(left, right, lanes):
-                _store(da, b * D + d, zero, zero, right - d)
-        for t in range(T - 1, -1, -1):
-            row = b * T + t
-            for d in range(end, left - 1, -lanes):
-                n, i = right - d, row * D + d
-                re, im = _load(zero, dy, i, n)
-                if t == T - 1:
-                    g_re, g_im = _load(zero, dfinal, b * D + d, n)
-                    re, im = re + g_re, im + g_im
-                elif not reset[row + 1]:
-                    a_re, a_im = _load(zero, a, b * a_batch + (t + 1) * a_time + d, n)
-                    g_re, g_im = _load(zero, dx, i + D, n)
-                    g_re, g_im = _conj_times(a_re, a_im, g_re, g_im)
-                    re, im = re + g_re, im + g_im
-                _store(dx, i, re, im, n)
-                if da is not None:
-                    h_re, h_im = zero, zero
-                    if not reset[row]:
-                        h_re, h_im = _load(zero, start, b * D + d, n) if t == 0 else _load(zero, h, i - D, n)
-                    re, im = _conj_times(h_re, h_im, re, im)
-                    if a_time == 0:
-                        sum_re, sum_im = _load(zero, da, b * D + d, n)
-                        _store(da, b * D + d, sum_re + re, sum_im + im, n)
-                    else:
-                        _store(da, i, re, im, n)
-        for d in range(left, right, lanes):
-            n = right - d
-            g_re, g_im = _load(zero, dfinal if T == 0 else dx, b * max(T, 1) * D + d, n)
-            if T > 0:
-                a_re, a_im = _load(zero, a, b * a_batch + d, n)
-                g_re, g_im = _conj_times(a_re, a_im, g_re, g_im)
-                if reset[b * T]:
-                    g_re, g_im = zero, zero
-            _store(dstart, b * D + d, g_re, g_im, n)
 
 
 @njit(cache=True, nogil=True)
@@ -198,13 +102,3 @@ def forward_shared(team, threads, first, last, args):
 @njit(cache=True, nogil=True)
 def backward_shared(team, threads, first, last, args):
     spawn(backward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def forward_complex_shared(team, threads, first, last, args):
-    spawn(forward_complex, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_complex_shared(team, threads, first, last, args):
-    spawn(backward_complex, team, threads, first, last, args)

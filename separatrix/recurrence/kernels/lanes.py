@@ -207,6 +207,8 @@ def load_first(like, array, index, n):
 
 @overload(load_first)
 def _load_first(like, array, index, n):
+    if not isinstance(like, Lanes):
+        return None
     return lambda like, array, index, n: load(like, array, index) if n >= count(like) else _load_masked(like, array, index, n)
 
 
@@ -216,6 +218,9 @@ def store_first(array, index, value, n):
 
 @overload(store_first)
 def _store_first(array, index, value, n):
+    if not isinstance(value, Lanes):
+        return None
+
     def build(array, index, value, n):
         if n >= count(value):
             store(array, index, value)

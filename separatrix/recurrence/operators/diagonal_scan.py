@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal
@@ -16,20 +18,20 @@ def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> 
     """All states and the last one.   a [B or 1, T or 1, ...], x [B, T, ...], state [B, ...], all of one dtype."""
     B, T, D = _sizes(x)
     h, final = blank(x), blank(state)
-    kernel, block = diagonal.forward_complex_shared if x.is_complex() else diagonal.forward_shared, row_block(B, D)
+    block = row_block(B, D)
     share(
-        kernel,
+        diagonal.forward_shared,
         B * blocks(D, block),
         _work(x),
         (T, D),
         block,
         *_strides(a),
-        flat(a),
-        flat(x),
+        _numbers(a),
+        _numbers(x),
         flags(reset, B, T),
-        flat(state),
-        flat(h),
-        flat(final),
+        _numbers(state),
+        _numbers(h),
+        _numbers(final),
     )
     return h, final
 
@@ -46,23 +48,23 @@ def diagonal_scan_backward(
     """Gradients of (a, x, state); that of a is empty when nobody asks."""
     B, T, D = _sizes(h)
     grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, *a.shape[1:]))
-    kernel, block = diagonal.backward_complex_shared if h.is_complex() else diagonal.backward_shared, row_block(B, D)
+    block = row_block(B, D)
     share(
-        kernel,
+        diagonal.backward_shared,
         B * blocks(D, block),
         2 * _work(h),
         (T, D),
         block,
         *_strides(a),
-        flat(a),
+        _numbers(a),
         flags(reset, B, T),
-        flat(state),
-        flat(h) if with_a else None,
-        flat(grad_h),
-        flat(grad_final),
-        flat(grad_x),
-        flat(grad_a) if with_a else None,
-        flat(grad_state),
+        _numbers(state),
+        _numbers(h) if with_a else None,
+        _numbers(grad_h),
+        _numbers(grad_final),
+        _numbers(grad_x),
+        _numbers(grad_a) if with_a else None,
+        _numbers(grad_state),
     )
     return grad_a if grad_a.shape[0] in (0, a.shape[0]) else grad_a.sum(0, keepdim=True), grad_x, grad_state
 
@@ -77,6 +79,11 @@ def _(wanted, inputs, kept, grad_h, grad_final):
     a, _, state, reset = inputs
     grad_a, grad_x, grad_state = diagonal_scan_backward(grad_h, grad_final, a, state, reset, *kept, wanted[0])
     return grad_a if wanted[0] else None, grad_x, grad_state, None
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    """As `flat`, but a complex number is one."""
+    return flat(x).view(np.complex64 if x.dtype is torch.complex64 else np.complex128) if x.is_complex() else flat(x)
 
 
 def _sizes(x: Tensor) -> tuple[int, int, int]:
