@@ -204,7 +204,7 @@ RULES = (
 
 def span(number: Number) -> tuple[float, float]:
     """Where the truth may be.    (NaN, NaN) when a number of unknown error gives no interval"""
-    low, high = (None if end is None or math.isnan(end) else end for end in (number.low, number.high))
+    low, high = number.low, number.high
     if low is None and high is None:
         return (math.nan, math.nan) if number.kind == "estimated" else (number.value, number.value)
     if number.kind != "measured":

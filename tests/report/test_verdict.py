@@ -52,7 +52,6 @@ def criterion(value=1.0, low=None, high=None, kind="measured", accept=(0.5, 2.0)
         (criterion(None), Outcome.MISSING),
         (criterion(NAN), Outcome.MISSING),
         (criterion(NAN, 0.9, 1.1, "estimated"), Outcome.MISSING),
-        (criterion(1.0, NAN, NAN, "estimated"), Outcome.WITHIN_ERROR),
     ],
 )
 def test_a_number_counts_with_its_whole_interval(given_, outcome):
