@@ -57,7 +57,7 @@ class RidgeAutoregression(nn.Module):
 
         A gap, NaN, is held at the last value in a window and is never a target.
 
-        orders  L and q_L of (4), the longest as long as `lags`; None: one fit of all `lags`.
+        orders  lengths of window, the longest `lags`, and the share of each one's fit in the mean of them; None: one fit of all `lags`.
         """
         if orders is not None:
             parts = [RidgeAutoregression(self.channels, L).double().fit(z) for L in orders]

@@ -35,7 +35,7 @@ from separatrix.training.folds import FOLDS, SHORTEST, folds, log_errors, origin
 ORDERS = (24, 32, 48, 64, 96, 128)
 PARTS = (0.5, 1.0)  # s
 SHARPNESS = 3.0  # η
-LEAST = 0.01  # a smaller share of an order is none: nobody should hear 128 rows for a thousandth of one
+LEAST = 0.05  # a smaller share of an order is none: all networks hear as far back as the longest, and a fit is slower for it
 LATEST = 10_000  # rows that are looked at, the last ones
 WIDEST = 512  # numbers in a window, of all channels
 
