@@ -6,6 +6,7 @@ import torch
 
 from separatrix.data import Series, load
 from separatrix.models.autoregression import RidgeAutoregression, carried
+from separatrix.report.run_folder import recipe
 from separatrix.training import Forecaster
 from separatrix.training.order import LATEST, LEAST, ORDERS, orders
 
@@ -108,3 +109,5 @@ def test_a_run_keeps_its_orders(tmp_path):
     z = made.model.scaled(torch.tensor(rows))
     assert torch.equal(made.model.linear.weight, RidgeAutoregression(1, made.model.lags).fit(z, made.config.network.orders).weight)
     assert Forecaster.of(made.config).plan(Series.from_array(rows)).differences(made.config) == []
+    (longest, share), told = max(made.config.network.orders.items()), recipe(made.config, Series.from_array(rows), "").choices
+    assert f"{longest} rows ({share:.0%})" in told["linear part"]
