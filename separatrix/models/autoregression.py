@@ -1,17 +1,22 @@
-"""A linear autoregression, fitted in closed form.
+"""A linear autoregression, fitted in closed form, of one order or as the mean of several.
 
     y = clip(A w + a, -r, r)                                                                                        (1)
     A, a = argmin  1/n Σ_t (z_{t+1} - A w_t - a)² + λ |A|²,        w_t = (z_{t-L+1}, ..., z_t)                      (2)
     λ    = argmin  Σ_t (z_{t+1} - A w_t - a)² / (n - 1 - Σ_i d_i / (d_i + λ))²,      d the eigenvalues of cov(w)    (3)
+    A, a = Σ_L q_L (A_L, a_L),     Σ_L q_L = 1             of several orders L, 0 where A_L does not reach          (4)
 
-for each channel of z by itself. (3) is generalized cross-validation: the error of leaving rows out, without leaving any out. The clip is
-far outside of what was measured; it is there so that a free run of an autoregression that grows stays finite.
+for each channel of z by itself. (3) is generalized cross-validation: the error of leaving rows out, without leaving any out. (4) is again
+one autoregression, as long as the longest, with one spectrum. The clip is far outside of what was measured; it is there so that a free run
+of an autoregression that grows stays finite.
 
-Paper    Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (2); Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751 (3).
-Cost     O(C T (C L)²) and an eigenvalue problem of size C L for each channel, once.
+Paper    Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634 (2); Golub, Heath & Wahba 1979, doi:10.1080/00401706.1979.10489751 (3);
+         Hansen 2007, doi:10.1111/j.1468-0262.2007.00785.x (4).
+Cost     O(C T (C L)²) and an eigenvalue problem of size C L for each channel and order, once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,15 +53,21 @@ class RidgeAutoregression(nn.Module):
         y = nn.functional.linear(w[..., : self.channels * self.lags], self.weight, self.bias)
         return torch.minimum(torch.maximum(y, -self.limit), self.limit)  # clamp's derivative is not recorded
 
-    def fit(self, z: Tensor) -> RidgeAutoregression:
+    def fit(self, z: Tensor, orders: Mapping[int, float] | None = None) -> RidgeAutoregression:
         """Find A and a by least squares with a penalty λ |A|², λ by generalized cross-validation.    z [T, C] of about unit variance
 
         A gap, NaN, is held at the last value in a window and is never a target.
+
+        orders  lengths of window, the longest `lags`, and the share of each one's fit in the mean of them; None: one fit of all `lags`.
         """
         if z.ndim != 2 or z.shape[1] != self.channels or not z.is_floating_point():
             raise ValueError(f"z is {tuple(z.shape)} {z.dtype} but must be [time, channels] with {self.channels} channels of real numbers.")
         if bool(torch.isinf(z).any()):
             raise ValueError("z holds infinite values. Mark what is missing as NaN and repair the rest.")
+        if orders is not None:
+            parts = [RidgeAutoregression(self.channels, L).double().fit(z) for L in orders]
+            self.load_state_dict(mean_of(parts, list(orders.values())).state_dict())
+            return self
         if len(z) <= self.lags:
             return self
         z = z.double()
@@ -84,10 +95,23 @@ class RidgeAutoregression(nn.Module):
 
     def free_run(self, rows: Tensor, steps: int) -> Tensor:
         """Fed with its own output.    rows [B, L, C], the last ones -> y [B, steps, C]"""
-        line = list(rows.unbind(1))
+        w, said = rows.transpose(1, 2), []
         for _ in range(steps):
-            line.append(self(torch.stack(line[len(line) - self.lags :], dim=2).flatten(1)))
-        return torch.stack(line[rows.shape[1] :], dim=1)
+            said.append(self(w.flatten(1)))
+            w = torch.cat([w[:, :, 1:], said[-1][:, :, None]], dim=2)
+        return torch.stack(said, dim=1)
+
+
+def mean_of(parts: Sequence[RidgeAutoregression], shares: Sequence[float]) -> RidgeAutoregression:
+    """(4), of fits to the same rows."""
+    longest = max(parts, key=lambda part: part.lags)
+    C, lags = longest.channels, longest.lags
+    mean = RidgeAutoregression(C, lags).to(longest.weight)
+    for part, share in zip(parts, shares, strict=True):
+        mean.weight.view(C, C, lags)[:, :, lags - part.lags :] += share * part.weight.view(C, C, part.lags)
+        mean.bias += share * part.bias
+        mean.limit.copy_(torch.maximum(mean.limit, part.limit))
+    return mean
 
 
 def ridge_regression(w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ Cost     that of the backbones; the state has channels * L numbers more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import cast
 
@@ -112,10 +112,13 @@ class ForecastModel(SelfHearing):
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
-    def start_linear(self, z: Tensor) -> None:
-        """Fit `linear`, if there is one, to z [T, C] in the network's units, and let the networks begin by adding nothing to it."""
+    def start_linear(self, z: Tensor, orders: Mapping[int, float] | None = None) -> None:
+        """Fit `linear`, if there is one, to z [T, C] in the network's units, and let the networks begin by adding nothing to it.
+
+        orders  those of `RidgeAutoregression.fit`.
+        """
         if self.linear is not None:
-            self.linear.fit(z)
+            self.linear.fit(z, orders)
             for member in self.each():
                 nn.init.zeros_(member.head.weight)
                 nn.init.zeros_(member.head.bias)

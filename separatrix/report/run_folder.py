@@ -48,12 +48,14 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
     """The run in words."""
     network, plan = config.network, config.recipe
     local = "" if config.nonlinearity is None else f"; the error of local maps is {config.nonlinearity:.2f} times that of a linear one here"
+    averaged = ", ".join(f"{L} rows ({share:.0%})" for L, share in network.orders.items())
+    mean = f"; the mean of autoregressions of {averaged}" if averaged else ""
     kept = "" if config.correction is None else f"; {config.correction:.0%} of what the networks add to it is kept"
     told = {
         "loss horizon": f"{plan.horizon} free-running rows, grown from {plan.first_horizon} after {plan.teacher_steps:,} one-step steps",
         "lags": f"{network.lags} rows in the delay window",
         "stopping point": f"after {plan.steps:,} steps, fixed beforehand; the weights are a running average (factor {plan.average:g})",
-        "linear part": f"{'yes' if network.linear else 'no'}{local}{kept}. {LINEAR}",
+        "linear part": f"{'yes' if network.linear else 'no'}{local}{mean}{kept}. {LINEAR}",
         "how the other defaults were chosen": CHOSEN,
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     }

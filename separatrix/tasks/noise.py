@@ -26,7 +26,7 @@ from separatrix.tasks.score import Fits, News, Score
 from separatrix.training import Forecaster
 
 ORDER = 20
-HEARD = 96  # rows before an origin
+HEARD = 160  # rows before an origin: more than any order
 ORIGINS = 60  # at least, where there are as many rows to start from
 MODELS = ("s4d",)
 

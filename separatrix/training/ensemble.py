@@ -36,9 +36,9 @@ class Ensemble(NamedTuple):
         model = build(config.network, Generator().manual_seed(config.seed))
         model.measure_scale(values)
         scaled = model.scaled(values)
-        model.start_linear(scaled)
-        hidden = left_out(config)
-        return cls(model, [without(model.alone(i), scaled, rows) for i, rows in enumerate(hidden)], values, hidden)
+        orders, hidden = config.network.orders or None, left_out(config)
+        model.start_linear(scaled, orders)
+        return cls(model, [without(model.alone(i), scaled, rows, orders) for i, rows in enumerate(hidden)], values, hidden)
 
     def parts(self, recipe: Recipe) -> list[Part]:
         scaled = self.model.scaled(self.values)

@@ -10,7 +10,7 @@ Paper    Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x; Bergmeir et al. 201
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -41,13 +41,13 @@ def origins(rows: range, leads: int) -> Tensor:
     return torch.linspace(rows.start, rows.stop - leads, count, dtype=torch.float64).round().long()
 
 
-def without(network: ForecastModel, scaled: Tensor, hidden: range) -> ForecastModel:
+def without(network: ForecastModel, scaled: Tensor, hidden: range, orders: Mapping[int, float] | None = None) -> ForecastModel:
     """With an autoregression of its own, if there is one, fitted to the rows that are not hidden."""
     if network.linear is not None:
         network.linear = RidgeAutoregression(network.channels, network.lags)
         shown = scaled.clone()
         shown[list(hidden)] = torch.nan
-        network.start_linear(shown)
+        network.start_linear(shown, orders)
     return network
 
 

@@ -87,6 +87,7 @@ class Forecaster:
         self.mixer, self.linear, self.settings, self.random_state = mixer, linear, settings, int(random_state)
         self.horizon, self.lags, self.steps = (None if value is None else int(value) for value in (horizon, lags, steps))
         self.d_model, self.layers, self.members = int(d_model), int(layers), int(members)
+        self.orders: dict[int, float] = {}  # of a run whose settings these are: what its series decided once
         self.config: RunConfig | None = None
         self._model: ForecastModel | None = None
         self._state: State | None = None
@@ -96,11 +97,13 @@ class Forecaster:
     def of(cls, config: RunConfig) -> Forecaster:
         """A forecaster with the settings of a run, not fitted."""
         network, recipe = config.network, config.recipe
-        return cls(
+        forecaster = cls(
             network.mixer, horizon=recipe.horizon, lags=network.lags, steps=recipe.steps,
             d_model=network.d_model, layers=network.layers, members=network.members, linear=network.linear, settings=network.settings,
             random_state=config.seed,
         )  # fmt: skip
+        forecaster.orders = network.orders
+        return forecaster
 
     def __repr__(self) -> str:
         fitted = "not fitted" if self.config is None or self._state is None else f"fitted to {self.config.data.name!r}"

@@ -1,7 +1,8 @@
 """From a series and a few wishes to everything that a fit will do.
 
 Where a wish is None the series decides: how long the loss runs free and how much the network hears by its length, whether the networks
-learn the whole map or correct a linear autoregression by `nonlinearity.py`, and how far back that autoregression reaches by `order.py`.
+learn the whole map or correct a linear autoregression by `nonlinearity.py`, and of which orders that autoregression is the mean by
+`order.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from separatrix.data import Series
 from separatrix.training.folds import FOLDS, SHORTEST
 from separatrix.training.networks import MEMORYLESS
 from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
-from separatrix.training.order import order
+from separatrix.training.order import orders
 from separatrix.training.recipe import Data, Network, Recipe, RunConfig, machine, versions
 
 STEPS = 1600  # optimizer steps
@@ -34,6 +35,7 @@ class Wishes(Protocol):
     mixer: str
     horizon: int | None
     lags: int | None
+    orders: dict[int, float]
     steps: int | None
     d_model: int
     layers: int
@@ -52,8 +54,8 @@ def plan(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
     horizon = wanted.horizon or max(1, min(40, T // 4))
     found = nonlinearity(series.values, lags, horizon)
     linear = found > NONLINEAR if wanted.linear is None else wanted.linear
-    if linear and wanted.lags is None:
-        lags = order(series.values, lags, horizon)
+    shares = orders(series.values, lags, horizon) if linear and wanted.lags is None else wanted.orders
+    lags = max(shares, default=lags)
     context = max(2, min(lags + 80, T // 3))
     steps = wanted.steps or (FEWER_STEPS if linear else STEPS)
     held_back: dict[str, Any] = {}
@@ -62,7 +64,8 @@ def plan(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
         left_out = parts if wanted.members > 1 and (T - context) // parts >= SHORTEST else 0
         held_back = dict(weight_decay=min(max(DECAY / T, 20.0), 200.0), lost=LOST, left_out=left_out)
     network = Network(mixer=wanted.mixer, channels=C, d_model=wanted.d_model, layers=wanted.layers, d_ff=2 * wanted.d_model,
-                      members=wanted.members, lags=lags, mask=series.gaps > 0, linear=linear, settings=_settings(wanted))  # fmt: skip
+                      members=wanted.members, lags=lags, mask=series.gaps > 0, linear=linear,
+                      orders=shares if len(shares) > 1 else {}, settings=_settings(wanted))  # fmt: skip
     return RunConfig(
         seed=wanted.random_state,
         network=network,

@@ -46,6 +46,16 @@ def test_without_noise_it_is_exact():
     assert distance(RidgeAutoregression(2, 3).double().fit(z)(w), y) < 1e-4
 
 
+def test_a_mean_of_orders_says_the_mean_of_what_they_say():
+    z, shares = noisy(), {2: 0.5, 5: 0.2, 3: 0.3}
+    found = RidgeAutoregression(2, 5).double().fit(z, shares)
+    windows = design(z, 5)[0].unflatten(1, (2, 5))
+    said = sum(q * RidgeAutoregression(2, L).double().fit(z)(windows[:, :, 5 - L :].flatten(1)) for L, q in shares.items())
+    assert distance(found(windows.flatten(1)), said) < 1e-12
+    one, same = RidgeAutoregression(2, 5).fit(z), RidgeAutoregression(2, 5).fit(z, {5: 1.0})
+    assert all(torch.equal(a, b) for a, b in zip(one.buffers(), same.buffers(), strict=True))
+
+
 def test_a_gap_is_never_a_target_and_holds_the_last_value():
     z = noisy()
     z[[3, 50, 51, 120], [0, 0, 0, 1]] = torch.nan

@@ -27,7 +27,7 @@ def test_every_method_is_scored_and_the_linear_part_pays():
     assert len(scores) == 4 * len(CASES) and shares == sorted(shares) and shares[-1] == 1
     for case in CASES:
         fitted, alone, linear, mean = (scores[case.name, name] for name in ("s4d", "s4d alone", "AR(20)", "mean"))
-        if case.name == "sunspots":  # 64 rows forecast the rows left out better than 16, and those after them worse
-            assert fitted < 1.4 * linear
+        if case.name == "sunspots":  # 64 rows forecast the rows left out better than 16 in every fold, and those after them worse
+            assert fitted < 1.3 * linear
         else:
             assert fitted < mean and fitted < 1.1 * linear and fitted < 1.1 * alone
