@@ -55,7 +55,8 @@ class Number:
         for name in ("value", "low", "high"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, float(given))
+                missing = name != "value" and math.isnan(self.value) and math.isnan(given)  # so is the interval
+                object.__setattr__(self, name, None if missing else float(given))
         if any(end is not None and math.isnan(end) for end in (self.low, self.high)):
             raise ValueError(f"the interval is [{self.low}, {self.high}], expected numbers, or None for an end that there is not.")
         if self.low is not None and self.high is not None and self.low > self.high:

@@ -35,5 +35,7 @@ def test_what_a_number_cannot_be():
     for low, high in ((math.nan, 2.0), (0.0, math.nan), (math.nan, None)):
         with pytest.raises(ValueError, match="expected numbers, or None for an end that there is not"):
             Number(1.0, "estimated", low, high)
+    missing = Number(math.nan, "estimated", math.nan, math.nan)
+    assert missing.low is None and missing.high is None  # it has no interval either
     with pytest.raises(ValueError, match="factor"):
         Number(1.0, "measured").scaled(-1.0, "")
