@@ -20,21 +20,33 @@ from docs.reference.pictures import drawn
 
 HERE = Path(__file__).parent
 ROOMS = tuple(name for name in separatrix.__all__ if name != "Forecaster")
+# Files that are called by their own name, not through the room.
+FILES = (
+    *(f"recurrence.{name}" for name in ("basis", "discretize", "hippo", "init", "prophecy", "ptd", "s4", "spectral")),
+    *(f"tasks.{name}" for name in ("baselines", "laser", "noise")),
+)
 
 
 def build(folder: Path) -> Path:
-    """The front page. Rooms have pages, their files do not: what a room exports is what there is to know."""
+    """The front page. Rooms have pages, most of their files do not: what a room exports is what there is to know."""
     separatrix.Forecaster = separatrix.Forecaster  # pdoc does not ask __getattr__
     pdoc.render.configure(template_directory=HERE, footer_text=f"separatrix {separatrix.__version__}")
-    pdoc.render.env.globals.update(picture=picture, kind_of=kind_of, field=field)
+    pdoc.render.env.globals.update(picture=picture, files_of=files_of, kind_of=kind_of, field=field)
     pdoc.render.env.tests["record"] = is_record
-    pdoc.pdoc("separatrix", r"!separatrix\.(?!(" + "|".join(ROOMS) + ")$)", output_directory=folder)
+    rooms = rf"!separatrix\.(?!({'|'.join(ROOMS)})$)"
+    pdoc.pdoc("separatrix", rooms, *(f"separatrix.{name}" for name in FILES), output_directory=folder)
     return folder / "separatrix.html"
 
 
 def picture(room: str) -> str:
     """The figure of a room as HTML; nothing for other pages."""
-    return drawn(room.removeprefix("separatrix.")) if room.startswith("separatrix.") else ""
+    name = room.removeprefix("separatrix.")
+    return drawn(name) if name in ROOMS else ""
+
+
+def files_of(room: str) -> list[str]:
+    """Those of a room that have pages, by path."""
+    return [name.replace(".", "/") for name in FILES if f"separatrix.{name}".startswith(f"{room}.")]
 
 
 def kind_of(member: Any) -> Any:

@@ -195,7 +195,7 @@ def systems(figure: Figure) -> str:
 def tasks(figure: Figure) -> str:
     series, truth = split()
     heard = series.values[None, :, 0]
-    axes = figure.add_axes((0.07, 0.17, 0.91, 0.78))
+    axes = figure.add_axes((0.07, 0.17, 0.89, 0.78))
     axes.plot(np.arange(900, 1000), heard[0, 900:], color=DATA, lw=1)
     axes.plot(np.arange(1000, 1100), truth, color=DATA, lw=2)
     assert series.period is not None
