@@ -3,6 +3,7 @@
 Every row of roads.py in every form that OPERATIONS lists; every form of the operations that have no row there, and what is made of them.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS, DiagonalGRU, Elman, State
+from separatrix.recurrence.checks import NotANumber
 from tests.agree import cast, is_number
 from tests.recurrence.forms import FINEST, named
 from tests.recurrence.roads import BATCH, ROWS, Arguments, decay, heads, randn
@@ -115,7 +117,8 @@ def holds(function: Callable[..., Any], arguments: Arguments, T: int, broken: in
         (poisoned[1] if key == "initial_state" else poisoned[1, broken]).view(-1)[1] = value
         try:
             found = results(arguments | {key: poisoned})
-        except ValueError:  # for its value: the same shapes were taken above
+        except ValueError as refused:  # a NaN by its own error, an infinity because it is out of range
+            assert isinstance(refused, NotANumber) or (math.isinf(value) and "must" in str(refused)), refused
             continue
         for got, exact in zip(found, want):
             torch.testing.assert_close(got, exact, msg=f"{value} in {key} passed")
