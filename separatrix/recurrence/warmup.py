@@ -38,10 +38,10 @@ def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: No
 
 def _empty_program(dtype: type[np.floating]) -> None:
     """The interpreter of recorded steps, which is no operation and has no gradient."""
-    from separatrix.recurrence.kernels.program import play_shared
+    from separatrix.recurrence.kernels.program import play
 
     none, rows = np.empty(0, np.int64), np.zeros((0, 0), dtype)
-    play_shared((0, 0, 0), 1, 0, 0, (none, none, rows.ravel(), rows.ravel(), none.reshape(0, 3), 1, rows, rows, -1))
+    play.launch((0, 0, 0), 1, 0, 0, (none, none, rows.ravel(), rows.ravel(), none.reshape(0, 3), 1, rows, rows, -1))
 
 
 def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -43,6 +43,20 @@ def test_code_is_found_again(kernel):
     assert hits(kernel()) == 1
 
 
+def test_a_second_process_compiles_no_launcher(tmp_path):
+    """Launchers are made by `shared`, not written in the file that Numba thinks they stand in; a launcher that cannot be read again fails
+    silently: every start would compile it anew."""
+    code = (
+        "import torch; from separatrix.recurrence import minmax_scan\n"
+        "minmax_scan(torch.ones(1, 2, 3), -torch.ones(1, 2, 3))\n"
+        "from separatrix.recurrence.kernels.minmax import forward\n"
+        "print(sum(forward.launch.stats.cache_hits.values()), sum(forward.launch.stats.cache_misses.values()))"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(kept.__file__).parents[3])}
+    runs = [subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True) for _ in range(2)]
+    assert [run.stdout.split() for run in runs] == [["0", "1"], ["1", "0"]]
+
+
 @pytest.fixture
 def nothing_can_be_written(monkeypatch):
     def refused(self):

@@ -244,6 +244,6 @@ def test_a_fading_state_ends_at_zero():
     T, D = 2000, 5
     h, final = torch.full((T * D,), float("nan")), torch.full((D,), float("nan"))
     arrays = flat(torch.full((D,), 0.9), torch.zeros(T * D), torch.zeros(T, dtype=torch.uint8), torch.ones(D), h, final)
-    share(diagonal.forward_shared, 1, T * D, (T, D), 64, 0, 0, *arrays)
+    share(diagonal.forward, 1, T * D, (T, D), 64, 0, 0, *arrays)
     assert final.eq(0).all() and h.ge(1e-38).sum() > 800 * D
     assert torch.full((1,), 1e-38) * torch.full((1,), 0.01) > 0, "the caller's own arithmetic is as before"

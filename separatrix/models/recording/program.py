@@ -22,7 +22,7 @@ from separatrix.models.recording.assembler import Assembler, flat
 from separatrix.models.recording.aten import meaning, name_of
 from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.moves import VIEWS
-from separatrix.recurrence.kernels.program import play_shared
+from separatrix.recurrence.kernels.program import play
 from separatrix.recurrence.operators.pages import blank
 
 ALONE = (0, 0, 0)  # no team of threads
@@ -73,7 +73,7 @@ class Program:
     def __call__(self, *inputs: Tensor) -> Any:
         workspace = self._workspace()
         workspace.write(inputs)
-        play_shared(ALONE, 1, 0, 1, workspace.once)
+        play.launch(ALONE, 1, 0, 1, workspace.once)
         outputs = workspace.read(workspace.outputs)
         return outputs[0] if self.single else outputs
 
@@ -88,7 +88,7 @@ class Program:
         carried = np.array([(out.start, into.start, out.size) for out, into in zip(self.outputs, self.inputs)])
         seen = blank(torch.from_numpy(self.memory), (steps // every, self.outputs[0].size))
         heard, where = (seen[:0].numpy(), -1) if series is None else (series.contiguous().numpy(), self.inputs[fed].start)
-        play_shared(ALONE, 1, 0, steps, (*workspace.program, carried, every, seen.numpy(), heard, where))
+        play.launch(ALONE, 1, 0, steps, (*workspace.program, carried, every, seen.numpy(), heard, where))
         return workspace.read(workspace.inputs[:fed]), seen
 
     def _workspace(self) -> Workspace:

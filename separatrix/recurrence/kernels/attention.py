@@ -22,9 +22,10 @@ from separatrix.recurrence.kernels.exponential import exp
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
 from separatrix.recurrence.kernels.pairs import imag_twice, real_twice
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, qkv, keys, values, alive, turns, forget, y, new_keys, new_values, new_alive):
     """(1).   shape (S, H, K)"""
@@ -80,8 +81,3 @@ def softmax(x, n):
         store(x, i, exp(load(sums, x, i) - top))
         sums = sums + load_first(sums, x, i, n - i)
     return np.float32(1) / total(sums)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a_batch, a_time, A, x, reset, start, h, final):
     """(1).   shape (T, k, n)"""
@@ -46,6 +47,7 @@ def forward(first, last, shape, block, a_batch, a_time, A, x, reset, start, h, f
                 store_first(final, (b * k + i) * n + d, load_first(zero, before, at + i * n + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, a_batch, a_time, A, reset, start, h, dy, dfinal, dx, dA, dstart):
     """(2).   shape (T, k, n), T >= 1"""
@@ -88,13 +90,3 @@ def backward(first, last, shape, block, a_batch, a_time, A, reset, start, h, dy,
                                 else:
                                     state = load_first(zero, h, row - k * n + j * n + d, m)
                             store_first(dA, ((b * T + t) * k * k + i * k + j) * n + d, g * state, m)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -30,7 +30,7 @@ import numpy as np
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, magnitude, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 4  # one register: the four complex numbers of a butterfly and its factors fit into sixteen
@@ -218,6 +218,7 @@ def _kernel_in(k, L, taps, d, lanes, parts, n, twiddle, z):
         outward(z, at, n, twiddle)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, n, twiddle, k, x, y):
     """Equation (3).   shape (B, S, T, D, L)"""
@@ -250,6 +251,7 @@ def forward(first, last, shape, n, twiddle, k, x, y):
             b += 2 if both else 1
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
     """Equations (4) and (5).   shape (B, S, T, D, L)"""
@@ -292,13 +294,3 @@ def backward(first, last, shape, n, twiddle, k, x, dy, dx, dk):
             for i in range(p * size, p * size + some * 2 * LANES, 2 * LANES):
                 store(sums, i, load(zero, sums, i) * scale)
             transpose(sums, p * size, 2 * LANES, some, lanes, dk, d * L + p * h, L)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import Lanes, fetch, get, load_first, store_first, vector_of
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.vectors import constant, pick, pieces
 
 BYTES = 64  # of a value: two ymm or one zmm, so that eight or four running sums hide each other's latency
@@ -133,6 +133,7 @@ def _outer(zero, N, x, i, y, j, dA, at, adding):
             store_first(dA, m, value, n)
 
 
+@shared
 @compiled
 def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, final):
     """Equation (1).   shape (T, H, N)"""
@@ -155,6 +156,7 @@ def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, 
         copy(final, unit * N, before, at, N)
 
 
+@shared
 @compiled
 def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start, h, dy, dfinal, db, dA, dstart):
     """Equations (2).   shape (B, T, H, N), T >= 1"""
@@ -199,13 +201,3 @@ def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start
                     _step(zero, A, matrix, N, not turned, db, i, dstart, at, dstart, at)
                 else:
                     _step(zero, A, matrix, N, not turned, db, i, dy, past, db, past)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

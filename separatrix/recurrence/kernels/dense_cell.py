@@ -30,7 +30,7 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, store_first, where_negative
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES, ROWS, padded, store_rows, through, tile
 
 ONE = np.float32(1)
@@ -102,6 +102,7 @@ def _clear(h, r, k, wide):
         h[at : at + wide] = ZERO
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, clip, reset, start, states, final):
     """(1).   shape (B, T, n, k, L, P, observed)"""
@@ -162,6 +163,7 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
         _leave(h, final, b, rows, k, n, wide)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, clip, reset, heard, fed, before, states, dstates, dfinal,
@@ -265,13 +267,3 @@ def backward(
                 if reset[row]:
                     _clear(g, r, k, wide)
         _leave(g, dstart, b, rows, k, n, wide)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -21,9 +21,10 @@ from __future__ import annotations
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, store_first
 from separatrix.recurrence.kernels.pairs import conj, rest_of
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, final):
     """(1).   shape (T, D)"""
@@ -48,6 +49,7 @@ def forward(first, last, shape, block, a_batch, a_time, a, x, reset, start, h, f
             store_first(final, b * D + d, load_first(zero, before, at + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy, dfinal, dx, da, dstart):
     """(2)"""
@@ -92,13 +94,3 @@ def backward(first, last, shape, block, a_batch, a_time, a, reset, start, h, dy,
             else:
                 g = conj(load_first(zero, a, b * a_batch + d, n)) * load_first(zero, dx, b * T * D + d, n)
             store_first(dstart, b * D + d, g, n)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -24,7 +24,7 @@ import numpy as np
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 4  # one register: four steps of a state, its factors and its sums fill the 32 there are
@@ -86,6 +86,7 @@ def _step(a_re, a_im, re, im, x):
     return a_re * re + x - a_im * im, a_re * im + a_im * re
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, u, a, c, skip, reset, start, y, final, checkpoints):
     """Equation (1).   shape (T, D, N)"""
@@ -148,6 +149,7 @@ def _back(a_re, a_im, c_re, c_im, x_re, x_im, dout):
     return g_re, g_im, a_re * g_re + a_im * g_im, a_re * g_im - a_im * g_re
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, u, a, c, skip, reset, checkpoints, dy, dfinal, du, da, dc, dskip, dstart):
     """Equations (2).   shape (T, D, N)"""
@@ -270,13 +272,3 @@ def backward(first, last, shape, u, a, c, skip, reset, checkpoints, dy, dfinal, 
                 store_first(da, to_plane, load(zero, working, at + DA), lanes)
                 store_first(dc, to_plane, load(zero, working, at + DC), lanes)
         _state_out(h, N, lanes, dstart, (b * D + d) * 2 * N)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

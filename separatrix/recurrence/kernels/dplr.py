@@ -28,7 +28,7 @@ import numpy as np
 from separatrix.recurrence.kernels.exponential import exp, row_decays
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fetch, fill, get, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 CHUNK = 16  # states of [value, lanes] that fit the L2 cache together
 
@@ -36,6 +36,7 @@ LANES = WIDTH
 PART = 64  # values of a unit of the sweep: what lies along the keys is read once for all of them
 
 
+@shared
 @njit(cache=True, nogil=True)
 def sweep(first, last, shape, backwards, x, y, p, q, z, log_decay, reset, write_scale, read_scale, start, out, feed, final):
     """Units (batch, head, PART values): S = diag(w) S + p feedᵀ + x yᵀ with feed = Sᵀ q of the state before, out = Sᵀ z.
@@ -111,11 +112,7 @@ def sweep(first, last, shape, backwards, x, y, p, q, z, log_decay, reset, write_
                 store_first(final, ((b * H + h) * K + i) * V + left + d, load(zero, S, i * PART + d), n - d)
 
 
-@njit(cache=True, nogil=True)
-def sweep_shared(team, threads, first, last, args):
-    spawn(sweep, team, threads, first, last, args)
-
-
+@shared
 @njit(cache=True, nogil=True)
 def key_gradients(
     first,
@@ -232,8 +229,3 @@ def key_gradients(
                     later_a = zero
                     for j in range(V):
                         store(X, j * LANES, zero)
-
-
-@njit(cache=True, nogil=True)
-def key_gradients_shared(team, threads, first, last, args):
-    spawn(key_gradients, team, threads, first, last, args)

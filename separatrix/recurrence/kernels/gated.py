@@ -26,7 +26,7 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid, tanh
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 LANES = WIDTH // 2
 ONE = np.float32(1)
@@ -51,6 +51,7 @@ def lstm_gates(x, i, A, C, d, N, h, c, m):
     return f, g, sigmoid(load_first(zero, A, 2 * N + d, m) * h + load_first(zero, C, N + d, m) * c + load_first(zero, x, i + 2 * N, m)), c
 
 
+@shared
 @njit(cache=True, nogil=True)
 def gru_forward(first, last, shape, block, x, A, reset, start, states, final):
     """(1).   shape (T, N)"""
@@ -75,6 +76,7 @@ def gru_forward(first, last, shape, block, x, A, reset, start, states, final):
             store_first(final, b * N + d, load_first(zero, before, at + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def gru_backward(first, last, shape, block, x, A, reset, start, states, dstates, dfinal, dx, dA, dstart):
     """(3).   shape (T, N)"""
@@ -119,6 +121,7 @@ def gru_backward(first, last, shape, block, x, A, reset, start, states, dstates,
                 store_first(dA, (b * 3 + gate) * N + d, load(zero, carried, (gate + 1) * stride + d - left), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def lstm_forward(first, last, shape, block, x, A, C, reset, start, states, final):
     """(2).   shape (T, N)"""
@@ -145,6 +148,7 @@ def lstm_forward(first, last, shape, block, x, A, C, reset, start, states, final
                 store_first(final, b * 2 * N + part + d, load_first(zero, before, at + part + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def lstm_backward(first, last, shape, block, x, A, C, reset, start, states, dstates, dfinal, dx, dA, dC, dstart):
     """(4).   shape (T, N)"""
@@ -203,23 +207,3 @@ def lstm_backward(first, last, shape, block, x, A, C, reset, start, states, dsta
                 store_first(dC, (b * 2 + part) * N + d, load(zero, carried, (part + 5) * stride + d - left), right - d)
             for gate in range(3):
                 store_first(dA, (b * 3 + gate) * N + d, load(zero, carried, (gate + 2) * stride + d - left), right - d)
-
-
-@njit(cache=True, nogil=True)
-def gru_forward_shared(team, threads, first, last, args):
-    spawn(gru_forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def gru_backward_shared(team, threads, first, last, args):
-    spawn(gru_backward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def lstm_forward_shared(team, threads, first, last, args):
-    spawn(lstm_forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def lstm_backward_shared(team, threads, first, last, args):
-    spawn(lstm_backward, team, threads, first, last, args)

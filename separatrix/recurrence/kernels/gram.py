@@ -21,7 +21,7 @@ from separatrix.recurrence.kernels.chunk import together
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import after_each, store_rows, tile
 from separatrix.recurrence.kernels.transpose import transpose, transposed
 
@@ -119,6 +119,7 @@ def substitute(N, L):
             store(L, x + j, load(one, L, x + j) - load(one, L, i * N * STEPS + j) * found)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start, x, final):
     """Units (batch, head).  Flat float32 arrays: q, k, x [B,T,H,K]; beta, log_decay [B,T,H]; the ridge [H,K], or levels [B,T,H];
@@ -161,8 +162,3 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
         for i in range(K):
             for j in range(K):
                 final[(unit * K + i) * K + j] = P[max(i, j) * M + min(i, j)]
-
-
-@njit(cache=True, nogil=True)
-def solve_shared(team, threads, first, last, args):
-    spawn(solve, team, threads, first, last, args)

@@ -18,9 +18,10 @@ from separatrix.recurrence.kernels.gated import LANES, ONE, gru_gates, lstm_gate
 from separatrix.recurrence.kernels.gates import tanh
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
+@shared
 @njit(cache=True, nogil=True)
 def gru(first, last, N, x, A, states, values, jacobian):
     """(1)"""
@@ -36,6 +37,7 @@ def gru(first, last, N, x, A, states, values, jacobian):
             store_first(jacobian, j, one - z + (n - h) * z * (one - z) * A_z + by_n, m)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def lstm(first, last, N, x, A, C, states, values, jacobian):
     """(2)"""
@@ -57,13 +59,3 @@ def lstm(first, last, N, x, A, C, states, values, jacobian):
             store_first(jacobian, entry + N, read * c_by_c, m)
             store_first(jacobian, entry + 2 * N, c_by_h, m)
             store_first(jacobian, entry + 3 * N, c_by_c, m)
-
-
-@njit(cache=True, nogil=True)
-def gru_shared(team, threads, first, last, args):
-    spawn(gru, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def lstm_shared(team, threads, first, last, args):
-    spawn(lstm, team, threads, first, last, args)

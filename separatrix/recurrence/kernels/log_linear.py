@@ -27,10 +27,11 @@ from separatrix.recurrence.kernels.fenwick import (
 )
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, store_rows, through, tile, unpack
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, final, marks, fades):
     """Units (batch, head, part of the values).  Flat float32 arrays: q, k [B,T,G,K]; v, o [B,T,H,V]; decay empty or [B,T,H];
@@ -99,8 +100,3 @@ def observe(out, wide, n, x, width, K, R, at, triangle):
             rows = none if triangle else load_rows(none, out, r * wide + d, wide)
             seen = min(r + ROWS, K) if triangle else K
             store_rows(out, r * wide + d, wide, through(rows, x, r * width, width, 1, R, at + d, wide, seen))
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)

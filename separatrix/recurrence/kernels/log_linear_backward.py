@@ -42,7 +42,7 @@ from separatrix.recurrence.kernels.fenwick import (
 from separatrix.recurrence.kernels.head_decay import crossing, decay_gradients
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.scores_backward import to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
@@ -71,6 +71,7 @@ def place_of(P, b):
     return made // CHUNK % MADE if made % SPAN else MADE + b
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first,
@@ -296,8 +297,3 @@ def fold(into, y, weight, n, width):
 def copy(x, to, source, factor, n):
     for d in range(0, n, LANES):
         store(x, to + d, load(fill(LANES, ZERO), x, source + d) * factor)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -21,7 +21,7 @@ from separatrix.recurrence.kernels.exponential import LOG2E, exp2_of
 from separatrix.recurrence.kernels.gates import LOG1P
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, magnitude, rest, splat, store_first, where_negative
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 # Stands for infinity where two of them meet in a difference.
 FAR = np.float32(1e38)
@@ -45,6 +45,7 @@ def log_add(x, y):
     return where_negative(d, y, x) + p * e
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a, x, reset, start, h, final):
     """(1).   shape (T, D)"""
@@ -67,6 +68,7 @@ def forward(first, last, shape, block, a, x, reset, start, h, final):
             store_first(final, b * D + d, load_first(zero, before, at + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, a, x, reset, start, h, dy, dfinal, da, dx, dstart):
     """(2); T is at least 1."""
@@ -94,13 +96,3 @@ def backward(first, last, shape, block, a, x, reset, start, h, dy, dfinal, da, d
                 store_first(dx, i, where_negative(apart, one, e) * share, n)
         for d in range(left, right, count(zero)):
             store_first(dstart, b * D + d, load_first(zero, da, b * T * D + d, right - d), right - d)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

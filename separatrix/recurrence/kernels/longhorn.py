@@ -23,7 +23,7 @@ from __future__ import annotations
 from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 LANES = WIDTH
 CHUNK = 32
@@ -34,6 +34,7 @@ def group_width(batch: int, channels: int) -> int:
     return 4 * LANES if batch * -(-channels // (4 * LANES)) >= 8 else LANES
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, diagonal, q, k, x, step, reset, start, o, final, checkpoints):
     """Units (batch, block of LANES channels)."""
@@ -80,11 +81,7 @@ def forward(first, last, shape, diagonal, q, k, x, step, reset, start, o, final,
             store_first(final, (b * N + n) * D + d, load(zero, S, n * LANES), lanes)
 
 
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first,
@@ -181,8 +178,3 @@ def backward(
                             store(X, n * LANES, zero)
             for n in range(N):
                 store_first(grad_start, (b * N + n) * D + d, load(zero, X, n * LANES), lanes)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

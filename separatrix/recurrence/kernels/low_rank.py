@@ -20,7 +20,7 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.dense import BYTES, line
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import get, load_first, splat, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
 @compiled
@@ -32,6 +32,7 @@ def _inner(zero, x, i, y, j, N):
     return total(sums)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, d, L, R, x, reset, start, h, final):
     """Equation (1).   shape (T, H, N, r)"""
@@ -61,6 +62,7 @@ def forward(first, last, shape, d, L, R, x, reset, start, h, final):
             final[unit * N + n] = before[at + n]
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, d, L, R, reset, start, h, dy, dfinal, dd, dL, dR, dx, dstart):
     """Equations (2).   shape (T, H, N, r)"""
@@ -99,13 +101,3 @@ def backward(first, last, shape, d, L, R, reset, start, h, dy, dfinal, dd, dL, d
                     store_first(dL, m, g * seen, left)
                     store_first(dR, m, state * along, left)
                 store_first(dstart, at + n, back, left)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -26,7 +26,7 @@ from separatrix.recurrence.kernels.chunk import CHUNK, NOTHING, ONE, enter_keys,
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fetch, fill, load, store
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
 
 # The backward starts again from the state before every STRETCH-th chunk: the first, which is known, and the marks.
@@ -36,6 +36,7 @@ STRETCH = 16
 DISTANT = 1 << 21
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, reset, scale, start, keep, o, error, marks, final):
     """Units (batch, head, part of the values).  Flat float32 arrays: q [B,T,G,K]; k [B,T,n,G,K]; v, error [B,T,n,H,V]; beta [B,T,n,H] or
@@ -154,8 +155,3 @@ def move(S, wide, first, last, fading, passed, writes, width, u, steps):
             if fading:
                 rows = scaled(rows, passed, r, 1)
             store_rows(S, r * wide + d, wide, through(rows, writes, r, 1, width, u, d, wide, steps))
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)

@@ -46,7 +46,7 @@ from separatrix.recurrence.kernels.head_decay import crossing, decay_gradients
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load, store
 from separatrix.recurrence.kernels.matrix_state import STRETCH, add, move, weigh_rows, weights
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.scores_backward import to_readers, to_writers
 from separatrix.recurrence.kernels.tile import (
     LANES,
@@ -65,6 +65,7 @@ from separatrix.recurrence.kernels.tile import (
 from separatrix.recurrence.kernels.transpose import transpose_squares
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first,
@@ -287,8 +288,3 @@ def decay_rows(ddecay, c, width, n, wide, states, at, turned_X, dq, dk, seen, de
             store(ddecay, i * width + d, load(zero, ddecay, i * width + d) + passing)
             for s in range(i * n, i * n + n):
                 passing = passing + load(zero, c.k, s * width + d) * load(zero, dk, s * width + d)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

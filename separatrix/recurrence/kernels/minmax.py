@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.vectors import constant
 
 
@@ -50,6 +50,7 @@ where_capped = _where_less(0)  # (a, h, then, otherwise): a < h, or a is a NaN
 where_lifted = _where_less(1)  # (m, b, then, otherwise): m < b, or b is a NaN
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a, b, reset, start, h, final):
     """Equation (1).   shape (T, D)"""
@@ -74,6 +75,7 @@ def forward(first, last, shape, block, a, b, reset, start, h, final):
             store_first(final, batch * D + d, load_first(zero, before, at + d, right - d), right - d)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, a, b, reset, start, h, dy, dfinal, da, db, dstart):
     """Equations (2)."""
@@ -103,13 +105,3 @@ def backward(first, last, shape, block, a, b, reset, start, h, dy, dfinal, da, d
                 if reset[row]:
                     carry = zero
                 store_first(dstart, at, carry, n)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

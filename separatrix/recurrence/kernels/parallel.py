@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import torch
 from llvmlite import ir
@@ -27,6 +29,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.vectors import llvm_call
 
 # A parallel region costs 5 us on a quiet machine but a time slice on a busy one: from about 100 us of work on.
@@ -121,18 +124,28 @@ def denormals_are_zero(context, builder) -> Iterator[None]:
     llvm_call(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), builder.bitcast(theirs, byte))
 
 
-def share(launch: Callable[..., None], units: int, work: float, *args) -> None:
-    """Every unit of range(units) once.    work: floating point operations in all.
+def shared(kernel: Any) -> Any:
+    """A compiled kernel(first, last, *args) that `share` can run: the launcher that it needs is compiled, and kept on disk, as its own."""
+    function: Any = getattr(kernel, "py_func", kernel)
+    theirs, name = function.__code__, f"{function.__name__}_shared"  # machine code on disk is found by file, name and line
+    ours = _launch.__code__.replace(co_filename=theirs.co_filename, co_firstlineno=theirs.co_firstlineno, co_name=name, co_qualname=name)
+    launch = FunctionType(ours, {"spawn": spawn, "kernel": kernel, "__name__": function.__module__})
+    kernel.launch = njit(cache=True, nogil=True)(launch)
+    return kernel
 
-    launch(team, threads, first, last, args) is `spawn(kernel, team, threads, first, last, args)`, compiled; it stands beside its kernel
-    as `<kernel>_shared`, so that Numba can cache it on disk.
-    """
+
+def _launch(team, threads, first, last, args):
+    spawn(kernel, team, threads, first, last, args)  # noqa: F821  (every launcher has a kernel of its own)
+
+
+def share(kernel: Any, units: int, work: float, *args: Any) -> None:
+    """Every unit of range(units) once, by a `shared` kernel.    work: floating point operations in all."""
     threads = min(torch.get_num_threads(), units)
     team = None if _forked else _team()
     if team is None and threads > 1 and work > WORTH_THREADS:
-        _on_python_threads(launch, units, threads, args)
+        _on_python_threads(kernel.launch, units, threads, args)
     else:
-        launch(team or (0, 0, 0), threads if work > WORTH_A_TEAM and team else 1, 0, units, args)
+        kernel.launch(team or (0, 0, 0), threads if work > WORTH_A_TEAM and team else 1, 0, units, args)
 
 
 @functools.cache

@@ -20,12 +20,12 @@ from separatrix.recurrence.kernels.instructions import (
     WHERE,
     WORDS,
 )
-from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, get, load, load_first, rest, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.pointwise import choice, one_operand, two_operands, two_products
 
 
+@shared
 @compiled
 def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, heard):
     """The program, once for each t in range(first, last).
@@ -69,11 +69,6 @@ def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, h
             row = (t + 1) // every - 1
             for j in range(seen.shape[1]):
                 seen[row, j] = memory[fed[0, 1] + j]
-
-
-@njit(cache=True, nogil=True)
-def play_shared(team, threads, first, last, args):
-    spawn(play, team, threads, first, last, args)
 
 
 @compiled

@@ -23,7 +23,7 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES
 
 ONE = np.float32(1)
@@ -45,6 +45,7 @@ def _scale(x, at, size, eps):
     return np.float32(1 / sqrt(mean + eps))
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, x, weight, z, eps, y):
     """Equation (1).   shape (rows, groups, size)"""
@@ -63,6 +64,7 @@ def forward(first, last, shape, block, x, weight, z, eps, y):
                 store_first(y, at + d, value, n)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, block, x, weight, z, eps, dy, dx, dz, dweight):
     """Equations (2).   shape (rows, groups, size)"""
@@ -91,13 +93,3 @@ def backward(first, last, shape, block, x, weight, z, eps, dy, dx, dz, dweight):
                     n = size - d
                     value, w = load_first(zero, x, at + d, n), load_first(zero, weight, group * size + d, n)
                     store_first(dx, at + d, (w * load_first(zero, dx, at + d, n) - value * back) * scale, n)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

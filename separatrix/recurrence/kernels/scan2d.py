@@ -19,9 +19,10 @@ from __future__ import annotations
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import count, load_first, rest, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, block, a_batch, a_time, a_variate, a, x, reset, start, edge, h, final):
     """(1).   shape (T, V, D)"""
@@ -55,6 +56,7 @@ def forward(first, last, shape, block, a_batch, a_time, a_variate, a, x, reset, 
                 store_first(final, i, load_first(zero, h, ((b * T + T - 1) * V * 2 + v) * D + d, n), n)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first, last, shape, block, a_batch, a_time, a_variate, a, reset, start, edge, h, dy, dfinal, dx, da, da_time, da_variate, dstart, dedge
@@ -131,13 +133,3 @@ def _add(array, i, value, n, fresh):
     if not fresh:
         value = value + load_first(value, array, i, n)
     store_first(array, i, value, n)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

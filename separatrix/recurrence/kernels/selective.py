@@ -33,7 +33,7 @@ from separatrix.recurrence.kernels.exponential import exp2_of
 from separatrix.recurrence.kernels.gates import sigmoid, softplus
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, get, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.transpose import transpose
 
 LANES = WIDTH // 2  # two registers: enough independent work together with the loop over n, and 32 registers suffice
@@ -61,6 +61,7 @@ def _state_out(h, N, lanes, state, at):
     transpose(h, 0, LANES, N, lanes, state, at, N)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, start, y, final, checkpoints):
     """Equations (1) and (2).   shape (T, D, N)"""
@@ -100,6 +101,7 @@ def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, star
         _state_out(h, N, lanes, final, (b * channels + d) * N)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first,
@@ -252,13 +254,3 @@ def _totals(sums, first, n, out, at):
                 store(sums, base + j * FOLD, pair_sums(load(like, sums, base + 2 * j * FOLD), load(like, sums, base + 2 * (j + 1) * FOLD)))
             width //= 2
         store_first(out, at + i, load(like, sums, base), n - i)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

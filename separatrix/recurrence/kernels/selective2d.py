@@ -43,7 +43,7 @@ from separatrix.recurrence.kernels.lanes import (
     store_first,
     where_negative,
 )
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 LANES = WIDTH // 2
 CHUNK = 16
@@ -111,6 +111,7 @@ def _line(tables, u, delta, B, C, y, row, V, D, N, d, lanes, before, above, now,
             store_first(y, cell * D + d, out, lanes)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, u, delta, A, rates, inverse, B, C, reset, start, y, final, checkpoints):
     """(1).   shape (T, V, D, N)"""
@@ -138,6 +139,7 @@ def forward(first, last, shape, u, delta, A, rates, inverse, B, C, reset, start,
             store_first(final, (b * V * 2 * N + i) * D + d, load(zero, line, i * LANES), lanes)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(
     first, last, shape, u, delta, A, rates, inverse, B, C, reset, checkpoints, dy, dfinal, du, ddelta, dA, dB, dC, dstart
@@ -224,13 +226,3 @@ def backward(
             store_first(dstart, (b * V * 2 * N + i) * D + d, load(zero, down, i * LANES), lanes)
         for i in range(4 * N):
             store_first(dA, (b * 4 * N + i) * D + d, load(zero, sums, i * LANES), lanes)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

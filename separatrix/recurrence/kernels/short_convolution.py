@@ -21,7 +21,7 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.gates import sigmoid
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, store, store_first
-from separatrix.recurrence.kernels.parallel import spawn
+from separatrix.recurrence.kernels.parallel import shared
 
 LANES, ONE = WIDTH, np.float32(1)
 ROWS = 32  # steps of a tile of the backward, whose do lies in the L1 cache
@@ -47,6 +47,7 @@ def _convolved(zero, taps, bias, u, start, b, t, c, reach, T, C, K):
     return out
 
 
+@shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, steps, u, taps, bias, gated, reset, start, y, final):
     """Equation (1).   shape (T, C, K)"""
@@ -75,6 +76,7 @@ def forward(first, last, shape, steps, u, taps, bias, gated, reset, start, y, fi
                     store_first(final, (b * (K - 1) + K - 2 - j) * C + c, kept, C - c)
 
 
+@shared
 @njit(cache=True, nogil=True)
 def backward(first, last, shape, steps, u, taps, bias, gated, reset, start, dy, dfinal, du, dtaps, dbias, dstart):
     """Equations (2), a tile of ROWS steps and LANES channels at a time, with the do of the K - 1 steps after it."""
@@ -124,13 +126,3 @@ def backward(first, last, shape, steps, u, taps, bias, gated, reset, start, dy, 
                         store_first(dstart, (b * (K - 1) + K - 1 + i) * C + c, grad, n)
                     else:
                         store_first(du, (b * T + top + i) * C + c, grad, n)
-
-
-@njit(cache=True, nogil=True)
-def forward_shared(team, threads, first, last, args):
-    spawn(forward, team, threads, first, last, args)
-
-
-@njit(cache=True, nogil=True)
-def backward_shared(team, threads, first, last, args):
-    spawn(backward, team, threads, first, last, args)

@@ -18,5 +18,5 @@ def attention_step(
     kept = (B, S + 1 - forget, H, K)
     results = qkv.new_empty(B, H, K), keys.new_empty(kept), keys.new_empty(kept), keys.new_empty(kept[:2])
     inputs = (*map(flat, (qkv, keys, values, alive)), STILL if turns is None else flat(turns))
-    share(kernel.forward_shared, B * H, 8.0 * keys.numel(), (S, H, K), *inputs, forget, *map(flat, results))
+    share(kernel.forward, B * H, 8.0 * keys.numel(), (S, H, K), *inputs, forget, *map(flat, results))
     return results

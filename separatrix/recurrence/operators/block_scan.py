@@ -16,7 +16,7 @@ def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tup
     B, T, k, n = x.shape
     h, final = x.new_empty(x.shape), x.new_empty(state.shape)
     share(
-        kernel.forward_shared,
+        kernel.forward,
         B * blocks(n, BLOCK),
         20.0 * k * x.numel(),
         (T, k, n),
@@ -45,7 +45,7 @@ def block_scan_backward(
     B, T, k, n = h.shape
     grad_x, grad_state, grad_A = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_A else 0, T, k, k, n)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         B * blocks(n, BLOCK),
         40.0 * k * h.numel(),
         (T, k, n),

@@ -70,7 +70,7 @@ def dense_cell(
     shape = _shape(kind, x, W, V, observed, state)
     states, final = x.new_empty(*x.shape[:2], state.shape[1]), blank(state)
     share(
-        kernel.forward_shared,
+        kernel.forward,
         blocks(shape[0], ROWS),
         _work(shape, V),
         shape,
@@ -128,7 +128,7 @@ def dense_cell_backward(
     by_p = x.new_empty((*x.shape[:2], P) if kind == "gru" else 0)
     by_a = x.new_empty(heard.shape if kind == "plrnn" else 0)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         blocks(shape[0], ROWS),
         2 * _work(shape, V),
         shape,

@@ -17,7 +17,7 @@ def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tup
     B, T, H, N = _sizes(b)
     h, final, (matrices, turned) = blank(b), blank(state), _as_it_lies(A)
     share(
-        dense.forward_shared,
+        dense.forward,
         B * H,
         _work(A, b),
         (T, H, N),
@@ -49,7 +49,7 @@ def dense_scan_backward(
     grad_A = blank(h, (-(-B // max(group, 1)) if with_A else 0, *A.shape[1:]))
     grad_b, grad_state = blank(h), blank(state)
     share(
-        dense.backward_shared,
+        dense.backward,
         -(-B // max(group, 1)) * H,
         2 * _work(A, h),
         (B, T, H, N),

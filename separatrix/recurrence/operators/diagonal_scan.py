@@ -20,7 +20,7 @@ def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> 
     h, final = blank(x), blank(state)
     block = row_block(B, D)
     share(
-        diagonal.forward_shared,
+        diagonal.forward,
         B * blocks(D, block),
         _work(x),
         (T, D),
@@ -50,7 +50,7 @@ def diagonal_scan_backward(
     grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, *a.shape[1:]))
     block = row_block(B, D)
     share(
-        diagonal.backward_shared,
+        diagonal.backward,
         B * blocks(D, block),
         2 * _work(h),
         (T, D),

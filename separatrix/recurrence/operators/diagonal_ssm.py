@@ -18,7 +18,7 @@ def diagonal_ssm(
     (B, T, D), N = u.shape, a.shape[1]
     y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, a, keep))
     share(
-        kernel.forward_shared,
+        kernel.forward,
         B * blocks(D, kernel.LANES),
         12.0 * B * T * D * N,
         (T, D, N),
@@ -61,7 +61,7 @@ def diagonal_ssm_backward(
     grad_u, grad_skip, grad_state = blank(u), u.new_empty(B, D), blank(state)
     grad_a, grad_c = u.new_empty(B, N, 2, D), u.new_empty(B, N, 2, D)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         B * blocks(D, kernel.LANES),
         42.0 * B * T * D * N,
         (T, D, N),

@@ -16,7 +16,7 @@ def dplr(
     (B, T, H, K), V = r.shape, v.shape[3]
     o, fed, final = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
     share(
-        kernel.sweep_shared,
+        kernel.sweep,
         B * H * blocks(V, kernel.PART),
         9.0 * B * T * H * K * V,
         (T, H, K, V),
@@ -64,7 +64,7 @@ def dplr_backward(
     grad_v, grad_fed, grad_state = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
     work = 9.0 * B * T * H * K * V
     share(
-        kernel.sweep_shared,
+        kernel.sweep,
         B * H * blocks(V, kernel.PART),
         work,
         (T, H, K, V),
@@ -85,7 +85,7 @@ def dplr_backward(
     )
     grad_r, grad_decay, grad_k, grad_a, grad_b = (r.new_empty(r.shape) for _ in range(5))
     share(
-        kernel.key_gradients_shared,
+        kernel.key_gradients,
         B * H * blocks(K, kernel.LANES),
         3 * work,
         (T, H, K, V),

@@ -24,7 +24,7 @@ def diagonal_gru(x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None) -> t
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
     states, final = x.new_empty(B, T, N), blank(state)
     share(
-        kernel.gru_forward_shared,
+        kernel.gru_forward,
         B * blocks(N, block),
         80.0 * B * T * N,
         (T, N),
@@ -49,7 +49,7 @@ def diagonal_gru_backward(
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
     grad_x, grad_A, grad_state = blank(x), x.new_empty(B, *A.shape), blank(state)
     share(
-        kernel.gru_backward_shared,
+        kernel.gru_backward,
         B * blocks(N, block),
         120.0 * B * T * N,
         (T, N),
@@ -72,7 +72,7 @@ def diagonal_lstm(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor 
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
     states, final = x.new_empty(B, T, 2 * N), blank(state)
     share(
-        kernel.lstm_forward_shared,
+        kernel.lstm_forward,
         B * blocks(N, block),
         110.0 * B * T * N,
         (T, N),
@@ -97,7 +97,7 @@ def diagonal_lstm_backward(
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
     grad_x, grad_A, grad_C, grad_state = blank(x), x.new_empty(B, *A.shape), x.new_empty(B, *C.shape), blank(state)
     share(
-        kernel.lstm_backward_shared,
+        kernel.lstm_backward,
         B * blocks(N, block),
         160.0 * B * T * N,
         (T, N),

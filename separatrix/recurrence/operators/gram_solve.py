@@ -18,7 +18,7 @@ def gram_solve(
     x, final = q.new_empty(q.shape), state.new_empty(state.shape)
     constant = ridge.ndim == 2
     share(
-        gram.solve_shared,
+        gram.solve,
         B * H,
         B * T * H * K * K * (K / 3.0 + gram.STEPS + 8),
         (T, H, K),

@@ -14,7 +14,7 @@ def diagonal_gru_linearized(h: Tensor, x: Tensor, A: Tensor) -> tuple[Tensor, Te
     """The next states and the Jacobian's diagonals.   h [..., N], x [..., 3 N], A [3, N]"""
     N = A.shape[1]
     value, jacobian = blank(h), blank(h)
-    share(kernel.gru_shared, h.numel() // max(N, 1), 100.0 * h.numel(), N, *map(flat, (x, A, h, value, jacobian)))
+    share(kernel.gru, h.numel() // max(N, 1), 100.0 * h.numel(), N, *map(flat, (x, A, h, value, jacobian)))
     return value, jacobian
 
 
@@ -28,7 +28,7 @@ def diagonal_lstm_linearized(h: Tensor, x: Tensor, A: Tensor, C: Tensor) -> tupl
     """The next states and the Jacobian's blocks [..., 2, 2, N].   h [..., 2 N], x [..., 3 N], A [3, N], C [2, N]"""
     N = A.shape[1]
     value, jacobian = blank(h), blank(h, (*h.shape[:-1], 2, 2, N))
-    share(kernel.lstm_shared, h.numel() // max(2 * N, 1), 70.0 * h.numel(), N, *map(flat, (x, A, C, h, value, jacobian)))
+    share(kernel.lstm, h.numel() // max(2 * N, 1), 70.0 * h.numel(), N, *map(flat, (x, A, C, h, value, jacobian)))
     return value, jacobian
 
 

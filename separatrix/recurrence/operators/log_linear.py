@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.kernels.fenwick import SPAN
-from separatrix.recurrence.kernels.log_linear import forward_shared
-from separatrix.recurrence.kernels.log_linear_backward import backward_shared
+from separatrix.recurrence.kernels.log_linear import forward
+from separatrix.recurrence.kernels.log_linear_backward import backward
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, flat, per_group
@@ -34,7 +34,7 @@ def log_linear(
     results = _results(q, v, level_scale, keep)
     shape, work = _shape(q, v, level_scale)
     share(
-        forward_shared,
+        forward,
         shape[0] * shape[3] * blocks(shape[5], shape[-1]),
         work,
         shape,
@@ -97,7 +97,7 @@ def log_linear_backward(
     grad_decay = v.new_empty(0 if log_decay is None else (*several, B, T, H))
     grad_scale = v.new_empty(*several, B, T, H, L)
     share(
-        backward_shared,
+        backward,
         B * H * parts,
         3 * work,
         shape,

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from separatrix.recurrence.kernels.log_scan import backward_shared, forward_shared
+from separatrix.recurrence.kernels.log_scan import backward, forward
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block
 from separatrix.recurrence.operators.operator import Operator
@@ -17,7 +17,7 @@ def log_scan(log_a: Tensor, log_x: Tensor, state: Tensor, reset: Tensor | None) 
     B, T, D = *log_x.shape[:2], math.prod(log_x.shape[2:])
     h, final, block = blank(log_x), blank(state), row_block(B, D)
     share(
-        forward_shared,
+        forward,
         B * blocks(D, block),
         40.0 * log_x.numel(),
         (T, D),
@@ -43,7 +43,7 @@ def log_scan_backward(
     B, T, D = *log_x.shape[:2], math.prod(log_x.shape[2:])
     grads, block = (blank(log_x), blank(log_x), blank(state)), row_block(B, D)
     share(
-        backward_shared,
+        backward,
         B * blocks(D, block),
         60.0 * log_x.numel(),
         (T, D),

@@ -15,7 +15,7 @@ def long_convolution(kernel: Tensor, x: Tensor, before: int) -> Tensor:
     (B, steps, D), taps = x.shape, kernel.shape[1]
     y, n = blank(x, (B, steps - before, D)), convolution.transform_length(taps, steps)
     share(
-        convolution.forward_shared,
+        convolution.forward,
         blocks(D, convolution.LANES),
         200.0 * B * steps * D,
         (B, before, steps - before, D, taps),
@@ -42,7 +42,7 @@ def long_convolution_backward(grad_y: Tensor, kernel: Tensor, x: Tensor, before:
         grad_kernel[:, steps:] = 0  # out of everybody's reach
     n = convolution.transform_length(taps, steps)
     share(
-        convolution.backward_shared,
+        convolution.backward,
         blocks(D, convolution.LANES),
         400.0 * B * steps * D,
         (B, before, steps - before, D, taps),

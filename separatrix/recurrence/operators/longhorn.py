@@ -16,7 +16,7 @@ def longhorn(
     (B, T, D), N = x.shape, q.shape[2]
     o, final, checkpoints = x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
     share(
-        kernel.forward_shared,
+        kernel.forward,
         B * blocks(D, kernel.LANES),
         6.0 * B * T * D * N,
         (T, D, N),
@@ -63,7 +63,7 @@ def longhorn_backward(
     grad_q, grad_k = q.new_empty(groups, *q.shape), q.new_empty(groups, *q.shape)
     grad_x, grad_step, grad_state = x.new_empty(x.shape), x.new_empty(x.shape), state.new_empty(state.shape)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         B * groups,
         30.0 * B * T * D * N,
         (B, T, D, N),

@@ -14,7 +14,7 @@ def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, stat
     B, T, H, N = x.shape
     h, final = x.new_empty(x.shape), x.new_empty(state.shape)
     share(
-        low_rank.forward_shared,
+        low_rank.forward,
         B * H,
         _work(x, left),
         (T, H, N, left.shape[-1]),
@@ -51,7 +51,7 @@ def low_rank_scan_backward(
     grad_diagonal, grad_x, grad_state = h.new_empty(h.shape), h.new_empty(h.shape), h.new_empty(state.shape)
     grad_left, grad_right = (h.new_empty(B, T, H, left.shape[-1], N) for _ in range(2))
     share(
-        low_rank.backward_shared,
+        low_rank.backward,
         B * H,
         3 * _work(h, left),
         (T, H, N, left.shape[-1]),

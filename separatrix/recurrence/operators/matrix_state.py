@@ -5,7 +5,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import matrix_state as kernel
 from separatrix.recurrence.kernels.chunk import CHUNK, HEADS, KEYS, NOTHING
-from separatrix.recurrence.kernels.matrix_state_backward import backward_shared
+from separatrix.recurrence.kernels.matrix_state_backward import backward
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, flags, flat, per_group
@@ -38,7 +38,7 @@ def matrix_state(
     o, final, error, marks = (blank(v, size) for size in _results(q, v, delta, keep))
     shape, work = _shape(q, v)
     share(
-        kernel.forward_shared,
+        kernel.forward,
         final.shape[0] * final.shape[1] * blocks(shape[-2], shape[-1]),
         work,
         shape,
@@ -123,7 +123,7 @@ def matrix_state_backward(
     grad_skip = v.new_empty((B, H, parts) if skip is not None else 0)
     grad_bonus = v.new_empty((B, H, parts, K) if bonus is not None else 0)
     share(
-        backward_shared,
+        backward,
         B * H * parts,
         3 * work,
         shape,

@@ -18,7 +18,7 @@ def minmax_scan(a: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tu
     block = row_block(B, D)
     h, final = blank(b), blank(state)
     share(
-        minmax.forward_shared,
+        minmax.forward,
         B * blocks(D, block),
         20.0 * b.numel(),
         (T, D),
@@ -47,7 +47,7 @@ def minmax_scan_backward(
     block = row_block(B, D)
     grad_a, grad_b, grad_state = blank(b), blank(b), blank(state)
     share(
-        minmax.backward_shared,
+        minmax.backward,
         B * blocks(D, block),
         40.0 * b.numel(),
         (T, D),

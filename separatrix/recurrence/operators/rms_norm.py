@@ -26,7 +26,7 @@ def rms_norm(x: Tensor, weight: Tensor, z: Tensor | None, eps: float) -> Tensor:
     """y.    x, z [..., groups * size], weight [groups, size]"""
     shape, y = _shape(x, weight), blank(x)
     work = (6.0 + 20.0 * (z is not None)) * x.numel()
-    share(kernel.forward_shared, blocks(shape[0], BLOCK), work, shape, BLOCK, flat(x), flat(weight), _gate(z), eps, flat(y))
+    share(kernel.forward, blocks(shape[0], BLOCK), work, shape, BLOCK, flat(x), flat(weight), _gate(z), eps, flat(y))
     return y
 
 
@@ -42,7 +42,7 @@ def rms_norm_backward(grad: Tensor, x: Tensor, weight: Tensor, z: Tensor | None,
     units = blocks(shape[0], BLOCK)
     grad_x, grad_z, grad_weight = blank(x), x.new_empty(0) if z is None else blank(x), weight.new_zeros(units, *weight.shape)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         units,
         (15.0 + 30.0 * (z is not None)) * x.numel(),
         shape,

@@ -23,7 +23,7 @@ def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | No
     h, final = blank(x), blank(state)
     block = _block(x)
     share(
-        kernel.forward_shared,
+        kernel.forward,
         B * blocks(D, block),
         _work(x),
         (T, V, D),
@@ -55,7 +55,7 @@ def scan2d_backward(
     grad_a = blank(h, (B if with_a else 0, *a.shape[1:]))
     block = _block(h)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         B * blocks(D, block),
         2 * _work(h),
         (T, V, D),

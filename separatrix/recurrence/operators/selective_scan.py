@@ -28,7 +28,7 @@ def selective_scan(
     (batch, T, channels), N = u.shape, A.shape[1]
     y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, A, keep))
     share(
-        selective.forward_shared,
+        selective.forward,
         batch * blocks(channels, selective.LANES),
         14.0 * batch * T * channels * N,
         (T, channels, N),
@@ -82,7 +82,7 @@ def selective_scan_backward(
     grad_B, grad_C = u.new_empty(groups, *B.shape), u.new_empty(groups, *C.shape)
     grad_z = blank(u, (0,) if z is None else u.shape)
     share(
-        selective.backward_shared,
+        selective.backward,
         batch * groups,
         40.0 * batch * T * channels * N,
         (batch, T, channels, N),

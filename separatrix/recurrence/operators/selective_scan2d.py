@@ -22,7 +22,7 @@ def selective_scan2d(
     """
     y, final, lines = u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
     share(
-        selective2d.forward_shared,
+        selective2d.forward,
         u.shape[0] * blocks(u.shape[3], selective2d.LANES),
         40.0 * u.numel() * 2 * A.shape[2],
         (*u.shape[1:], A.shape[2]),
@@ -52,7 +52,7 @@ def selective_scan2d_backward(
     grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(delta.shape), u.new_empty(grad_final.shape)
     grad_A, grad_B, grad_C = u.new_empty(u.shape[0], *A.shape), u.new_empty(units, *B.shape), u.new_empty(units, *C.shape)
     share(
-        selective2d.backward_shared,
+        selective2d.backward,
         u.shape[0] * units,
         130.0 * u.numel() * 2 * A.shape[2],
         (*u.shape, A.shape[2]),

@@ -22,7 +22,7 @@ def short_convolution(u: Tensor, weight: Tensor, bias: Tensor, silu: bool, state
     steps = _steps(T)
     y, final = blank(u), blank(state)
     share(
-        kernel.forward_shared,
+        kernel.forward,
         B * blocks(T, steps),
         (2.0 * K + 20.0 * silu) * u.numel(),
         (T, C, K),
@@ -55,7 +55,7 @@ def short_convolution_backward(
     grad_u, grad_state = blank(u), blank(state)
     grad_weight, grad_bias = u.new_zeros(units, K, C), u.new_zeros(units, C)
     share(
-        kernel.backward_shared,
+        kernel.backward,
         units,
         (6.0 * K + 30.0 * silu) * u.numel(),
         (T, C, K),
