@@ -68,6 +68,26 @@ def _slope(s, slopes, shifts, leak, clip, d, L):
 
 
 @compiled
+def _gru_gates(p, j, x, i, bias, d, n, m):
+    """r, z, p_n + d and n of m units from d on; the parts of p and x lie n apart."""
+    zero = fill(LANES, ZERO)
+    reads = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
+    keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
+    heard = load_first(zero, p, j + 2 * n, m) + load_first(zero, bias, d, m)
+    return reads, keeps, heard, tanh(load_first(zero, x, i + 2 * n, m) + reads * heard)
+
+
+@compiled
+def _lstm_gates(p, j, x, i, n, m):
+    """i, f, g and o, the same way."""
+    zero = fill(LANES, ZERO)
+    enters = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
+    keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
+    comes = tanh(load_first(zero, p, j + 2 * n, m) + load_first(zero, x, i + 2 * n, m))
+    return enters, keeps, comes, sigmoid(load_first(zero, p, j + 3 * n, m) + load_first(zero, x, i + 3 * n, m))
+
+
+@compiled
 def _product(into, tall, A, wide, n, B, columns):
     """into [ROWS, tall] = A [ROWS, wide] B [n, tall], the columns that are asked for."""
     none = tile(ROWS, fill(LANES, ZERO))
@@ -141,16 +161,10 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
                     if kind == ELMAN:
                         new = tanh(load_first(zero, p, j, m) + load_first(zero, x, i, m))
                     elif kind == GRU:
-                        reads = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
-                        keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
-                        heard = load_first(zero, p, j + 2 * n, m) + load_first(zero, vectors, d, m)
-                        new = tanh(load_first(zero, x, i + 2 * n, m) + reads * heard)
+                        _, keeps, _, new = _gru_gates(p, j, x, i, vectors, d, n, m)
                         new = new + keeps * (before - new)
                     elif kind == LSTM:
-                        enters = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
-                        keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
-                        comes = tanh(load_first(zero, p, j + 2 * n, m) + load_first(zero, x, i + 2 * n, m))
-                        shows = sigmoid(load_first(zero, p, j + 3 * n, m) + load_first(zero, x, i + 3 * n, m))
+                        enters, keeps, comes, shows = _lstm_gates(p, j, x, i, n, m)
                         memory = keeps * load(zero, h, ROWS * wide + own) + enters * comes
                         store(h, ROWS * wide + own, memory)
                         store_first(states, (row * k + 1) * n + d, memory, m)
@@ -193,10 +207,7 @@ def backward(
                         store_first(dx, i, grad, m)
                         store(direct, own, zero)
                     elif kind == GRU:
-                        reads = sigmoid(load_first(zero, heard, q, m) + load_first(zero, x, i, m))
-                        keeps = sigmoid(load_first(zero, heard, q + n, m) + load_first(zero, x, i + n, m))
-                        said = load_first(zero, heard, q + 2 * n, m) + load_first(zero, vectors, d, m)
-                        new = tanh(load_first(zero, x, i + 2 * n, m) + reads * said)
+                        reads, keeps, said, new = _gru_gates(heard, q, x, i, vectors, d, n, m)
                         by_new = grad * (one - keeps) * (one - new * new)
                         by_keeps = grad * (load_first(zero, fed, state, m) - new) * keeps * (one - keeps)
                         by_reads = by_new * said * reads * (one - reads)
@@ -208,10 +219,7 @@ def backward(
                         store_first(dx, i + 2 * n, by_new, m)
                         store(direct, own, grad * keeps)
                     elif kind == LSTM:
-                        enters = sigmoid(load_first(zero, heard, q, m) + load_first(zero, x, i, m))
-                        keeps = sigmoid(load_first(zero, heard, q + n, m) + load_first(zero, x, i + n, m))
-                        comes = tanh(load_first(zero, heard, q + 2 * n, m) + load_first(zero, x, i + 2 * n, m))
-                        shows = sigmoid(load_first(zero, heard, q + 3 * n, m) + load_first(zero, x, i + 3 * n, m))
+                        enters, keeps, comes, shows = _lstm_gates(heard, q, x, i, n, m)
                         shown = tanh(load_first(zero, states, state + n, m))
                         memory = load(zero, g, ROWS * wide + own) + load_first(zero, dstates, state + n, m)
                         memory = memory + grad * shows * (one - shown * shown)
