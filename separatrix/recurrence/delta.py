@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.attention_matrix import by_attention_matrix
 from separatrix.recurrence.checks import along_time, cleared, expect_tensor
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
@@ -97,32 +98,18 @@ def delta_rule_chunked(q, k, v, beta, log_decay=None, scale=None, initial_state=
 
 @form(mixes=True)
 def delta_rule_dense(q, k, v, beta, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
-    """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
-
-    M[t, s] = β_s r_t·k_s with r_t <- diag(exp g_s) (I - β_s k_s k_sᵀ) r_t on the way; K more queries after the last step read the final
-    state.
-    """
-    dtype, time = v.dtype, v.shape[1]
+    """The attention matrix, with A_tᵀ q = exp(g_t) ⊙ (q - β_t (k_t·q) k_t)."""
+    dtype = v.dtype
     q, k, v, b, g, S = enter(q, k, v, beta, log_decay, scale, initial_state, reset)
     assert b is not None
-    size = k.shape[-1]
-    final = torch.eye(size, dtype=k.dtype, device=k.device).expand(*S.shape[:2], size, size)
-    rows = torch.cat([q.transpose(1, 2), final], dim=2)
-    arrived = torch.arange(time + size, device=k.device).unsqueeze(-1)
-    columns = []
-    for s in reversed(range(time)):
-        seen = arrived >= s
-        key, step = k[:, s].unsqueeze(-1), b[:, s].unsqueeze(-1)
-        weight = (rows @ key) * step
-        columns.append(torch.where(seen, weight, 0))
-        carried = rows - weight * key.transpose(-1, -2)
-        if g is not None:
-            carried = carried * g[:, s].exp().unsqueeze(-2)
-        rows = torch.where(seen, carried, rows)
-    o = rows @ S
-    if time:
-        o = o + torch.cat(columns[::-1], dim=-1) @ v.transpose(1, 2)
-    return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]
+    writes = b * k
+
+    def back(rows: Tensor, s: int) -> Tensor:
+        rows = rows - (rows @ writes[:, s].unsqueeze(-1)) * k[:, s].unsqueeze(-2)
+        return rows if g is None else rows * g[:, s].exp().unsqueeze(-2)
+
+    o, final = by_attention_matrix(q, writes, v, S, back)
+    return o.to(dtype), final
 
 
 @form(refuses=keys_in_cache, pays_from=1)

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from separatrix.recurrence.attention_matrix import by_attention_matrix
 from separatrix.recurrence.checks import along_time, cleared, expect_numbers, expect_real, expect_shape, working_dtype
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.dense import Dense
@@ -197,27 +198,16 @@ def dplr_chunked(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=
 
 @form(mixes=True)
 def dplr_dense(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
-    """The attention matrix, column by column from the last: every query is carried back through the transitions between it and step s.
-
-    M[t, s] = q_t·k_s with q_t <- exp(w_s) ⊙ q_t + (q_t·b_s) a_s on the way; K more queries after the last step read the final state.
-    """
-    dtype, time = v.dtype, v.shape[1]
+    """The attention matrix, with A_tᵀ q = exp(w_t) ⊙ q + (b_t·q) a_t."""
+    dtype = v.dtype
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
-    size = k.shape[-1]
-    final = torch.eye(size, dtype=k.dtype, device=k.device).expand(*S.shape[:2], size, size)
-    rows = torch.cat([r.transpose(1, 2), final], dim=2)
-    arrived = torch.arange(time + size, device=k.device).unsqueeze(-1)
-    columns = []
-    for s in reversed(range(time)):
-        seen = arrived >= s
-        columns.append(torch.where(seen, rows @ k[:, s].unsqueeze(-1), 0))
-        carried = rows if w is None else rows * w[:, s].exp().unsqueeze(-2)
-        carried = carried + (rows @ b[:, s].unsqueeze(-1)) * a[:, s].unsqueeze(-2)
-        rows = torch.where(seen, carried, rows)
-    o = rows @ S
-    if time:
-        o = o + torch.cat(columns[::-1], dim=-1) @ v.transpose(1, 2)
-    return o[:, :, :time].transpose(1, 2).to(dtype), o[:, :, time:]
+
+    def back(rows: Tensor, s: int) -> Tensor:
+        kept = rows if w is None else rows * w[:, s].exp().unsqueeze(-2)
+        return kept + (rows @ b[:, s].unsqueeze(-1)) * a[:, s].unsqueeze(-2)
+
+    o, final = by_attention_matrix(r, k, v, S, back)
+    return o.to(dtype), final
 
 
 @form(refuses=keys_in_cache, pays_from=1)
