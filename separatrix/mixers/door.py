@@ -40,7 +40,16 @@ def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = 
 
 
 def parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tuple[Tensor | None, ...]:
-    """The named parts of `state`, each [batch, *kept[name]] (None in a shape: any length, one for all); Nones without a state."""
+    """The named parts of `state`, real, each [batch, *kept[name]] (None in a shape: any length, one for all); Nones without a state."""
+    found = complex_parts(state, batch, **kept)
+    for name, part in zip(kept, found):
+        if part is not None and part.is_complex():
+            raise TypeError(f"state.{name} is {part.dtype} but this layer keeps real numbers there. {RETURNED}")
+    return found
+
+
+def complex_parts(state: State | None, batch: int, **kept: tuple[int | None, ...]) -> tuple[Tensor | None, ...]:
+    """The same for a layer of complex modes, which may start from real ones."""
     if state is None:
         return (None,) * len(kept)
     if not isinstance(state, State):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import check_input, complex_parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_pair, check_positive, linear
 from separatrix.mixers.modes import widened
 from separatrix.mixers.remembered import Remembered
@@ -79,7 +79,7 @@ class LRU(nn.Module):
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.C, reset)
-        (h,) = parts(state, x.shape[0], h=(self.d_state,))
+        (h,) = complex_parts(state, x.shape[0], h=(self.d_state,))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import check_input, complex_parts
 from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, check_function, linear, log_uniform
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
@@ -91,7 +91,7 @@ class S4D(nn.Module):
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, self.C, reset)
-        (h,) = parts(state, x.shape[0], h=(self.d_model, self.d_state // 2))
+        (h,) = complex_parts(state, x.shape[0], h=(self.d_model, self.d_state // 2))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 

@@ -50,6 +50,8 @@ class RidgeAutoregression(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """The forecast of the row after the window."""
+        if w.shape[-1] < self.channels * self.lags:
+            raise ValueError(f"w is {tuple(w.shape)} but must end in channels * lags = {self.channels} * {self.lags} values or more.")
         y = nn.functional.linear(w[..., : self.channels * self.lags], self.weight, self.bias)
         return torch.minimum(torch.maximum(y, -self.limit), self.limit)  # clamp's derivative is not recorded
 
@@ -95,6 +97,8 @@ class RidgeAutoregression(nn.Module):
 
     def free_run(self, rows: Tensor, steps: int) -> Tensor:
         """Fed with its own output.    rows [B, L, C], the last ones -> y [B, steps, C]"""
+        if rows.ndim != 3 or rows.shape[1] != self.lags or rows.shape[2] != self.channels:
+            raise ValueError(f"rows is {tuple(rows.shape)} but must be [batch, {self.lags}, {self.channels}]: the last rows, one a lag.")
         w, said = rows.transpose(1, 2), []
         for _ in range(steps):
             said.append(self(w.flatten(1)))

@@ -114,6 +114,8 @@ class FreeRun:
 
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """state [..., n]; input [..., C] in the units of the data, heard in place of the model's own guess."""
+        if state.shape[-1] != self.dimension:
+            raise ValueError(f"state is {tuple(state.shape)} but must end in the {self.dimension} numbers of this system, as `start` does.")
         flat = state.reshape(-1, self.dimension)
         with torch.no_grad():
             return (self._moved(flat) if input is None else self._moved(flat, self._heard(input, state))).reshape(state.shape)

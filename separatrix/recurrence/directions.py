@@ -64,7 +64,8 @@ def four_directions(operation: Operation | Sequence[Operation], *images: Tensor)
     images      [batch, height, width, ...], whatever the operation wants one of at every step: diagonal_scan a multiplier and an input.
 
     Paper    Liu et al. 2024 (VMamba), arXiv:2401.10166.
-    Raises   ValueError unless all images have one height and width, and operations are one or four; TypeError unless images are tensors.
+    Raises   ValueError unless all images have one height and width, and operations are one or four; TypeError unless images are tensors
+             and operations functions.
     """
     if not images:
         raise ValueError("no image was given, expected at least one, [batch, height, width, ...]")
@@ -76,7 +77,9 @@ def four_directions(operation: Operation | Sequence[Operation], *images: Tensor)
             raise ValueError(
                 f"an image is {list(image.shape)}, expected [batch, height, width, ...] with the {height} x {width} of the first"
             )
-    operations = [operation] * 4 if callable(operation) else list(operation)
+    operations = [operation] * 4 if callable(operation) else list(operation) if isinstance(operation, Sequence) else []
+    if not all(callable(f) for f in operations) or not operations:
+        raise TypeError(f"operation is {operation!r}, expected a function of sequences, or four of them")
     if len(operations) != 4:
         raise ValueError(f"{len(operations)} operations were given, expected one, or one for each of the four directions")
     found = [f(*sequences) for f, *sequences in zip(operations, *(cross_scan(image) for image in images))]

@@ -27,6 +27,9 @@ def test_the_door(case):
     refused(TypeError, "state is a tuple", back, layer, x, (x,))
     whole = state.map(lambda part: (part.real if part.is_complex() else part).long())
     refused(TypeError, "is torch.int64 but this layer keeps floating point numbers", back, layer, x, whole)
+    if state.tensors() and not any(part.is_complex() for part in state.tensors().values()):
+        turned = state.map(lambda part: part.to(torch.complex64))
+        refused(TypeError, "is torch.complex64 but this layer keeps real numbers", back, layer, x, turned)
     refused(ValueError, "state has the parts ['other']", back, layer, x, State(other=x))
     refused(ValueError, "for a batch of 2", back, layer, x, state[:1])
     refused(ValueError, "for a batch of 2", back, layer, x, state.map(lambda part: part[..., None]))

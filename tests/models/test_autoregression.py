@@ -97,3 +97,12 @@ def test_it_never_leaves_its_limits_and_reads_no_marks():
 def test_of_too_few_rows_it_says_nothing_or_something_finite(rows):
     found = RidgeAutoregression(1, 4).fit(torch.ones(rows, 1))
     assert torch.isfinite(found(torch.ones(3, 4))).all()
+
+
+def test_windows_and_rows_of_another_size_are_refused():
+    linear = RidgeAutoregression(2, 3).fit(noisy(C=2).float())
+    with pytest.raises(ValueError, match=r"w is \(1, 5\) but must end in channels \* lags = 2 \* 3 values or more"):
+        linear(torch.ones(1, 5))
+    for rows in (torch.ones(1, 4, 2), torch.ones(1, 3, 1), torch.ones(3, 2)):
+        with pytest.raises(ValueError, match=r"rows is .* but must be \[batch, 3, 2\]"):
+            linear.free_run(rows, 5)

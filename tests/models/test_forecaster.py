@@ -169,6 +169,12 @@ def test_its_derivative_is_that_of_its_step(name):
     assert gap[1] < 1e-3 and (gap[1] < 1e-9 or 3 < gap[0] / gap[1] < 5)  # second order: half the step, a quarter of the error
 
 
+def test_a_state_of_another_size_is_refused():
+    system = network("s4d").as_system(series(B=1))
+    with pytest.raises(ValueError, match=r"must end in the .* numbers of this system"):
+        system.step(system.start[:-1])
+
+
 def test_one_direction_is_a_row_of_many():
     system = network("s4d").as_system(series(B=1))
     v = torch.randn(2, 3, system.dimension, dtype=torch.float64)

@@ -271,6 +271,8 @@ def test_each_direction_may_have_parameters_of_its_own():
         (lambda x, s: four_directions(torch.relu), "no image was given, expected at least one"),
         (lambda x, s: four_directions(torch.relu, x.tolist()), "an image is a list, expected a tensor"),
         (lambda x, s: four_directions(torch.relu, x[0, 0, 0]), r"an image is \[2\], expected \[batch, height, width, ...\]"),
+        (lambda x, s: four_directions(None, x), "operation is None, expected a function of sequences, or four of them"),
+        (lambda x, s: four_directions([torch.relu, 2, 3, 4], x), "operation is .*expected a function"),
         (lambda x, s: cross_merge(s[:3], 3, 4), "3 sequences were given, expected the four of cross_scan"),
         (lambda x, s: cross_merge([*s[:3], s[3][:, :1]], 3, 4), r"a sequence is \[2, 1, 2\], expected height \* width = 12 steps"),
         (lambda x, s: cross_merge([*s[:3], s[3][:1]], 3, 4), r"a sequence is \[1, 12, 2\], expected .* = \[2, 12, 2\]"),
