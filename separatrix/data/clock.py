@@ -56,6 +56,8 @@ def _read(start: str) -> tuple[str, datetime | None]:
 def _counted(start: str, passed: float) -> str:
     """A clock that is a number goes on counting."""
     try:
-        return f"{float(start) + passed:.12g}"
+        value = float(start) + passed
     except ValueError:
         return ""
+    digits = len(start.partition(".")[2])
+    return f"{value:.0f}" if value % 1 == 0 else f"{value:.{digits}f}" if digits > 3 else f"{value:.12g}"  # 2000.0417 is rounded itself

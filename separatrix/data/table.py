@@ -11,21 +11,29 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO, StringIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from separatrix.data.grid import Grid, by_count, by_stamp, parse_stamp, parse_stamps
+from separatrix.data.doubts import doubts
+from separatrix.data.grid import SECONDS, Grid, by_count, by_stamp, parse_stamp, parse_stamps
 from separatrix.data.series import Series
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
-CLOCKS = frozenset({"", "index", "row", "t", "time", "step", "year", "date", "datetime", "timestamp", "ds", "unnamed: 0"})
+YEARS = frozenset({"year", "decimal_year", "decimal year", "jahr"})
+CLOCKS = YEARS | {
+    "", "index", "row", "t", "time", "step", "date", "datetime", "date_time", "timestamp", "ds", "unnamed: 0", "yyyymm",
+    "datum", "mess_datum", "zeit", "zeitpunkt", "zeitstempel", "fecha",
+}  # fmt: skip
 PARQUET = (".parquet", ".pq")
 DECIMAL_COMMA, DECIMAL_POINT = (re.compile(rf"[+-]?\d+{mark}\d+([eE][+-]?\d+)?") for mark in (",", r"\."))
-THOUSANDS, WHOLE = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}"), re.compile(r"[+-]?[1-9]\d{0,2}")
+THOUSANDS, WHOLE = re.compile(r"[+-]?[1-9]\d{0,2}[,.]\d{3}"), re.compile(r"[+-]?[1-9]\d{0,2}")
+DIGITS = re.compile(r"(1[6-9]|20)\d{6}(\d\d)*")  # year, month, day and what may follow, in this and the last centuries
 WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?")
 
 
@@ -69,12 +77,13 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text (byte {error.start}). Save it as a UTF-8 CSV file.") from None
+    text = _below_comments(text.strip("\n"))
     first = text.lstrip().split("\n", 1)[0]
     # Where cells are parted by something else, the comma between two digits is a decimal one, nothing to split at.
     counted = re.sub(r"(?<=\d),(?=\d)", "", first) if {*";\t"} & {*first} else first
     delimiter = max(",;\t", key=counted.count)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text.strip("\n")), delimiter=delimiter)]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text), delimiter=delimiter)]
     except csv.Error as error:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
     # An empty line parts rows; where a row is one cell, it is an empty cell.
@@ -101,20 +110,32 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     return dict(columns)
 
 
+def _below_comments(text: str) -> str:
+    """Without the lines above the table that start with #; the last of them is its header where a row of as many numbers follows."""
+    lines = text.split("\n")
+    start = next((i for i, line in enumerate(lines) if not line.startswith("#")), 0)
+    if start:
+        header, row = (re.split(r"[,;\t]", line.lstrip("# ")) for line in lines[start - 1 : start + 1])
+        if len(header) == len(row) > 1 and not any(map(_is_value, header)) and any(_is_value(cell.strip()) for cell in row[1:]):
+            lines[start - 1] = lines[start - 1].lstrip("# ")
+            start -= 1
+    return "\n".join(lines[start:])
+
+
 def _with_points(rows: list[list[str]], source: str) -> list[list[str]]:
-    """Decimal commas as decimal points. Beside points a comma may part thousands: then nobody can say what a cell means."""
+    """Decimal commas as decimal points, where it is clear that they are: beside points, or where every one of them could part thousands
+    and some numbers have none, nobody can say what a cell means; nor can they of points."""
     comma, point = (next((cell for row in rows for cell in row if form.fullmatch(cell)), None) for form in (DECIMAL_COMMA, DECIMAL_POINT))
-    if comma is None:
-        return rows
-    if point is not None:
+    if comma is not None and point is not None:
         raise ValueError(f"{source} has numbers with a comma, {comma}, and with a point, {point}. Save it with decimal points only.")
     for cells in zip(*rows):
-        marked = [cell for cell in cells if DECIMAL_COMMA.fullmatch(cell)]
+        marked = [cell for cell in cells if DECIMAL_COMMA.fullmatch(cell) or DECIMAL_POINT.fullmatch(cell)]
         if marked and all(map(THOUSANDS.fullmatch, marked)) and (whole := next(filter(WHOLE.fullmatch, cells), None)) is not None:
             raise ValueError(
-                f"{source}: beside {whole}, {marked[0]} may be thousands or decimals. Save it with decimal points and no other mark."
+                f"{source}: beside {whole}, {marked[0]} may be thousands or decimals. Write every decimal with the same number of digits, "
+                f"as {whole}.000, or no mark for thousands."
             )
-    return [[cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
+    return rows if comma is None else [[cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
 
 
 def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name: str, raw: bytes, source: str) -> Series:
@@ -135,6 +156,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
                 remarks.append(f"{c!r} is no clock, as its numbers do not always grow: rows are taken in their order, as equally spaced.")
             elif _number(cells[0]) is None and any(map(str.isdigit, cells[0])):
                 remarks.append(f"The times in {c!r}, such as {cells[0][:40]!r}, are not understood: rows are taken as equally spaced.")
+    asked = chosen is not None
     if chosen is None:
         words = [c for c, cells in columns.items() if c != clock and not any(_is_value(x) or WITH_COMMA.fullmatch(x) for x in cells)]
         chosen = [c for c in columns if c != clock and c not in words]
@@ -146,7 +168,8 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
         parted = " Its cells must be parted by commas, semicolons or tabs." if len(columns) == 1 else ""
         raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.{parted}")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
-    grid, start = Grid(values, 1.0, "step", ()), ""
+    remarks += doubts(chosen, values, asked)
+    grid, start = Grid(values, 1.0, "step", (), None), ""
     if clock is not None:
         try:
             grid, start = _on_grid(clock, columns[clock], values)
@@ -159,11 +182,21 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
 
 
 def _on_grid(clock: str, cells: list[str], values: NDArray[np.float64]) -> tuple[Grid, str]:
+    """The grid, and the time of its first row in words; none where the times fit no grid."""
     if (found := parse_stamps(cells)) is not None:
         stamps, said = found
-        grid, start = by_stamp(stamps, values), str(stamps[0].replace(tzinfo=None))
-        return grid._replace(remarks=(*said, *grid.remarks)), start.removesuffix(":00").removesuffix(" 00:00")
-    return by_count(np.array([float(cell) for cell in cells]), values, "year" if clock.lower() == "year" else "step"), cells[0]
+        grid = by_stamp(stamps, values)
+        grid = grid._replace(remarks=(*said, *grid.remarks))
+        if grid.first is None:
+            return grid, ""
+        start = datetime.fromtimestamp(grid.first, UTC) if grid.unit in SECONDS else stamps[0]
+        return grid, str(start.replace(tzinfo=None)).removesuffix(":00").removesuffix(" 00:00")
+    readings = np.array([float(cell) for cell in cells])
+    grid = by_count(readings, values, "year" if clock.lower() in YEARS else "step")
+    if grid.unit == "year" and grid.first is not None and abs(12 * grid.step - 1) < 1e-3:  # 2000.0417, 2000.125: the middles of months
+        year, month = divmod(int(12 * grid.first + 1e-2), 12)
+        return grid._replace(unit="month", step=1.0), f"{year:04}-{month + 1:02}"
+    return grid, "" if grid.first is None else cells[0] if grid.first == readings[0] else f"{grid.first:.9g}"
 
 
 def _is_clock(name: str, cells: list[str]) -> bool:
@@ -171,6 +204,8 @@ def _is_clock(name: str, cells: list[str]) -> bool:
     by_name = name.lower() in CLOCKS
     if any(is_time(cells[0]) for is_time in STAMPS) and (by_name or _number(cells[0]) is None):
         return any(all(map(is_time, cells)) for is_time in STAMPS)
+    if len(cells) > 2 and all(map(DIGITS.fullmatch, cells)) and all(a < b for a, b in pairwise(cells)):  # 20240131, 20240201, ...
+        return all(map(STAMPS[0], cells))
     if not by_name or not all(_is_value(cell) for cell in cells):
         return False
     readings = np.array([float(cell) for cell in cells])

@@ -1,6 +1,7 @@
 """Reading a stranger's file: what is understood, what is refused, and in which words."""
 
 import math
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -71,8 +72,11 @@ def test_time_stamps_set_the_grid_and_a_missing_one_is_a_gap(write, stamps, step
     series = data.read_csv(write("date,x\n" + "".join(f"{stamp},{i}\n" for i, stamp in enumerate(stamps))))
     assert series.names == ("x",) and (series.step, series.unit) == (step, unit)
     assert same(series.values, [[0], [1], [nan], [2]])
-    assert series.remarks == ("1 missing times became rows of gaps.",)
+    assert series.remarks == ("1 missing time became a row of gaps.",)
     assert series.start.startswith("20")
+
+
+IN_UTC = "Times with a zone of their own are counted and shown in UTC."
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_time_stamps_set_the_grid_and_a_missing_one_is_a_gap(write, stamps, step
         (["31-Jan-2024", "29 Feb 2024", "30-Apr-2024"], 1.0, "month", ""),
         (["January 1, 2024", "Jan 8 2024", "Jan. 22, 2024"], 1.0, "week", ""),
         (["12/2023", "Jan 2024", "2024/3"], 1.0, "month", ""),
-        (["2024-03-31 09:00 UTC", "2024-03-31 12:00 +02:00", "2024-03-31T12:00:00Z"], 1.0, "hour", ""),
+        (["2024-03-31 09:00 UTC", "2024-03-31 12:00 +02:00", "2024-03-31T12:00:00Z"], 1.0, "hour", IN_UTC),
         (["202401010900", "202401011000", "202401011200"], 1.0, "hour", ""),
     ],
 )  # fmt: skip
@@ -97,7 +101,7 @@ def test_times_as_people_write_them(write, stamps, step, unit, said):
     series = data.read_csv(file)
     assert series.names == ("x",) and (series.step, series.unit) == (step, unit)
     assert same(series.values, [[0], [1], [nan], [2]])
-    assert series.remarks == (*([said] if said else []), "1 missing times became rows of gaps.")
+    assert series.remarks == (*([said] if said else []), "1 missing time became a row of gaps.")
 
 
 def test_the_order_that_leaves_no_hole(write):
@@ -128,7 +132,7 @@ def test_irregular_and_repeated_times_are_said(write):
     series = data.read_csv(write("time,x\n0,1\n1,2\n1.3,3\n"))
     assert series.remarks == ("The times are irregular: rows are taken as equally spaced.",) and len(series) == 3
     series = data.read_csv(write("time,x\n2024-01-01,1\n2024-01-01,2\n2024-01-02,3\n"))
-    assert series.remarks == ("1 repeated times: the last row of each was kept.",) and same(series.values, [[2], [3]])
+    assert series.remarks == ("1 repeated time: the last row of each was kept.",) and same(series.values, [[2], [3]])
 
 
 def test_what_a_spreadsheet_adds(write):
@@ -290,3 +294,87 @@ def test_a_name_or_a_file(write):
         data.read("lazer.csv")
     with pytest.raises(ValueError, match=r"'laser' has no column 'x'\. It has: intensity\."):
         data.read("laser", "x")
+
+
+def stamps_of(seconds):
+    return [str(datetime(2024, 1, 1) + timedelta(seconds=float(second))) for second in seconds]
+
+
+def rows_of(stamps):
+    return "time,x\n" + "".join(f"{stamp},{i % 7}\n" for i, stamp in enumerate(stamps))
+
+
+def test_a_clock_that_jitters_and_one_time_off_the_grid_keep_the_grid(write):
+    hours = np.arange(300) * 3600.0
+    jitter = np.random.default_rng(0).uniform(-200, 200, 300)
+    late = hours + 180.0 * (np.arange(300) == 100)
+    for seconds in (hours + jitter, late):
+        series = data.read_csv(write(rows_of(stamps_of(seconds))))
+        assert (series.step, series.unit, series.start, series.gaps) == (1.0, "hour", "2024-01-01", 0)
+        assert len(series.remarks) == 1 and "steps off an even grid: each value stands in the nearest row." in series.remarks[0]
+    kept = np.delete(np.arange(300), [50, 51, 120])
+    series = data.read_csv(write(rows_of(stamps_of((hours + jitter)[kept]))))
+    assert len(series) == 300 and np.flatnonzero(np.isnan(series.values[:, 0])).tolist() == [50, 51, 120]
+    wild = np.cumsum(np.random.default_rng(0).uniform(1000, 6000, 300))
+    series = data.read_csv(write(rows_of(stamps_of(wild))))
+    assert series.remarks == ("The times are irregular: rows are taken as equally spaced.",) and series.start == ""
+
+
+def test_days_that_vary_within_their_month_stand_for_the_month(write):
+    days = [15, 16, 14, 15, 17, 15, 13, 15, 15, 16, 15, 14] * 3
+    dates = [f"{2020 + i // 12}-{1 + i % 12:02}-{day}" for i, day in enumerate(days)]
+    series = data.read_csv(write(rows_of(dates[:20] + dates[21:])))
+    assert (series.step, series.unit, series.gaps, len(series)) == (1.0, "month", 1, 36)
+    assert series.remarks == ("The day of the month varies: each value stands for its month.", "1 missing time became a row of gaps.")
+
+
+def test_years_with_a_fraction_are_months(write):
+    series = data.read_csv(write("year,x\n" + "".join(f"{2000 + (i + 0.5) / 12:.4f},{i % 5}\n" for i in range(100))))
+    assert (series.step, series.unit, series.start, series.remarks) == (1.0, "month", "2000-01", ())
+
+
+@pytest.mark.parametrize("name", ["date", "MESS_DATUM", "yyyymm"])
+def test_months_and_hours_without_marks(write, name):
+    months = [f"{2000 + i // 12}{1 + i % 12:02}" for i in range(30)]
+    series = data.read_csv(write(f"{name},x\n" + "".join(f"{stamp},{i % 5}\n" for i, stamp in enumerate(months))))
+    assert (series.unit, series.gaps, series.names) == ("month", 0, ("x",))
+    hours = [f"2020{1 + i // 24 // 28:02}{1 + i // 24 % 28:02}{i % 24:02}" for i in range(100)]
+    series = data.read_csv(write("whatever,x\n" + "".join(f"{stamp},{i % 5}\n" for i, stamp in enumerate(hours))))
+    assert (series.unit, series.gaps, series.names) == ("hour", 0, ("x",))
+
+
+def test_a_jump_longer_than_the_series_is_refused_with_its_rows(write):
+    dates = [f"2024-01-{1 + i:02}" for i in range(20)]
+    with pytest.raises(ValueError, match=r"time jumps over 35,.* rows between data rows 20 and 21, where only 21 were measured"):
+        data.read_csv(write(rows_of([*dates, "2120-01-21"])))
+    with pytest.raises(ValueError, match="between data rows 10 and 11"):
+        data.read_csv(write(rows_of([*dates[:10], "2120-01-21"])))
+
+
+def test_codes_for_missing_and_numbers_of_rows_are_said_and_kept(write):
+    flow = [*(10 + np.sin(np.arange(20))), -999, -999]
+    series = data.read_csv(write("date,flow\n" + "".join(f"2024-01-{1 + i:02},{x}\n" for i, x in enumerate(flow))))
+    assert series.remarks == (
+        "'flow' is -999 in 2 rows, far from all else, and was taken at its word. If it means missing, leave those cells empty.",
+    )
+    assert series.values.min() == -999
+    text = "id,station,flow\n" + "".join(f"{i + 7},1013500,{x}\n" for i, x in enumerate(flow[:20]))
+    series = data.read_csv(write(text))
+    assert series.names == ("id", "station", "flow") and [remark[:40] for remark in series.remarks] == [
+        "'id' grows by 1 in every row and was tak", "'station' is 1013500 in every row and wa",
+    ]  # fmt: skip
+    assert data.read_csv(write(text), "flow").remarks == ()
+    counts = "a,b\n" + "".join(f"{i % 3},{999 if i == 4 else 990 + i}\n" for i in range(20))
+    assert data.read_csv(write(counts)).remarks == ()  # 999 among its likes is a number
+
+
+def test_points_that_may_part_thousands_are_refused(write):
+    with pytest.raises(ValueError, match=r"beside 931, 11\.955 may be thousands or decimals\. Write every decimal with the same number"):
+        data.read_csv(write("date;flow\n2024-01-01;11.955\n2024-01-02;931\n2024-01-03;1.007\n"))
+    assert data.read_csv(write("date;flow\n2024-01-01;11.955\n2024-01-02;931.5\n2024-01-03;1.007\n")).values[0, 0] == 11.955
+
+
+def test_comments_above_a_table(write):
+    series = data.read_csv(write("# a station\n# unit: m3/s, daily\ndate\tflow\n2024-01-01\t1.5\n2024-01-02\t2.5\n"))
+    assert series.names == ("flow",) and len(series) == 2
+    assert data.read_csv(write("# made by hand\n# date,flow\n2024-01-01,1.5\n2024-01-02,2.5\n")).names == ("flow",)
