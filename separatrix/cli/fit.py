@@ -28,7 +28,9 @@ LONGEST_LOSS = 60  # rows of free run in the loss; gradients through a longer ch
 Source = typer.Argument(
     metavar="NAME_OR_FILE", help="A shipped series (see `separatrix data`), or a CSV or Parquet file.", show_default=False
 )
-Column = typer.Option(help="The column to use; without it, every column of numbers.", show_default=False)
+Column = typer.Option(
+    "--column", help="The column to use; say it again for several. Without it, every column of numbers.", show_default=False
+)
 Model = typer.Option(help="s4d, s5, lru, mamba, mamba2, gla, deltanet, gated_deltanet, lstm, gru, attention or mlp.", show_default="s4d")
 Horizon = typer.Option(help="Rows to forecast and compare.", show_default="as the series is known for, or a tenth of it, at most 100")
 Steps = typer.Option(help="Optimizer steps.", show_default="the forecaster's own")
@@ -65,7 +67,7 @@ class Wanted(NamedTuple):
 @polite
 def fit(
     source: Annotated[str | None, Source] = None,
-    column: Annotated[str | None, Column] = None,
+    columns: Annotated[list[str] | None, Column] = None,
     model: Annotated[str | None, Model] = None,
     horizon: Annotated[int | None, Horizon] = None,
     steps: Annotated[int | None, Steps] = None,
@@ -89,8 +91,8 @@ def fit(
 
       separatrix fit --resume runs/laser-s4d
     """
-    settings = {"--column": column, "--model": model, "--horizon": horizon, "--steps": steps, "--members": members, "--linear": linear,
-                "--seed": seed, "--out": folder}  # fmt: skip
+    settings = {"--column": columns or None, "--model": model, "--horizon": horizon, "--steps": steps, "--members": members,
+                "--linear": linear, "--seed": seed, "--out": folder}  # fmt: skip
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--resume goes on with the settings of the run: leave out {', '.join(given)}, or start a new run.")
@@ -102,6 +104,7 @@ def fit(
     from separatrix.data import Task
     from separatrix.training import Forecaster
 
+    column = columns[0] if columns and len(columns) == 1 else columns or None
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
     wanted = Wanted(intervals, report, names_of(rivals))
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))

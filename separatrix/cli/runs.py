@@ -112,10 +112,31 @@ def audit(
     if page is not None:
         raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
     task = Task.load(run)
-    series, names = task.series(), names_of(rivals)
+    series, names = _again(task), names_of(rivals)
     with progress("measuring") as advance:
         written = measure(run, task, series, names, advance, cores)
     conclude(run, written)
+
+
+def _again(task: Task) -> Series:
+    """The series of a run, which may have grown since."""
+    series = task.series()
+    if task.rows and (new := len(series) - task.rows):
+        rows = "1 row is" if new == 1 else f"{new:,} rows are"
+        err().print(f"note: {rows} new since the fit, and heard without another one.", markup=False)
+    return series
+
+
+def _spare(target: Path, run: Path, suffix: str, option: str) -> None:
+    """Refuse to write over the data or over what a run consists of."""
+    from separatrix.data.task import TASK, Task
+    from separatrix.report.audit import REPORT
+
+    place = target.resolve()
+    of_run = place.parent == run.resolve() and (place.suffix != suffix or place.name == REPORT)
+    if of_run or ((run / TASK).is_file() and place == Path(Task.load(run).source).resolve()):
+        what = f"a file of the run in {run}" if of_run else "the series that the run was fitted to"
+        raise ValueError(f"{option} is {target}, {what}. Choose another file.")
 
 
 def _beside(run: Path, other: Path, page: Path | None) -> None:
@@ -124,6 +145,8 @@ def _beside(run: Path, other: Path, page: Path | None) -> None:
 
     text = compare(run, other)
     where = page or run / f"beside-{other.resolve().name}.html"
+    for folder in (run, other):
+        _spare(where, folder, ".html", "--out")
     write_text(where, text)
     out().print(f"comparison: {where}", markup=False)
 
@@ -151,14 +174,16 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
-    from separatrix.data.drift import left_range
+    from separatrix.data.drift import held, left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
     if steps < 1:
         raise ValueError(f"--steps is {steps} but a forecast has at least one row.")
     task = Task.load(run)
-    forecaster, series = Forecaster.load(run), task.series()
+    forecaster, series = Forecaster.load(run), _again(task)
+    if table is not None:
+        _spare(table, run, ".csv", "--csv")
     end = len(series) if start is None else start
     if not task.origin <= end <= len(series):
         raise ValueError(f"--from is {end} but must be {task.origin} (where the fitted rows end) to {len(series)} (where the series ends).")
@@ -173,6 +198,9 @@ def forecast(
     if end > task.origin:
         forecaster.update(series.values[task.origin : end])
     rows, names = forecaster.predict(steps), list(series.names)
+    linear, scale = forecaster.model.linear, forecaster.model.scale
+    for remark in [] if linear is None else held(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
+        err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         rows = np.concatenate([rows, *forecaster.predict_interval(steps, coverage)], axis=1)
         names += [f"{name}_{end}" for end in ("low", "high") for name in series.names]

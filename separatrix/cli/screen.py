@@ -19,6 +19,7 @@ from typing import ParamSpec, Protocol, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 P = ParamSpec("P")
@@ -167,9 +168,11 @@ def progress(label: str) -> Iterator[Advance]:
     It appears with the first news, so that work refused at the door shows only its error. Warnings of the library and of matplotlib are
     held back while the bar stands and printed under it.
     """
+    console = Console(stderr=True, highlight=False)
+    named, whole = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console.width // 3)), Column(no_wrap=True)
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), _News(),
-        _TimeLeft(), console=Console(stderr=True, highlight=False), refresh_per_second=10,
+        TextColumn("{task.description}", table_column=named), BarColumn(bar_width=None), TaskProgressColumn(), _News(whole),
+        _TimeLeft(whole), console=console, refresh_per_second=10,
     )  # fmt: skip
     loggers, held = [logging.getLogger(name) for name in ("separatrix", "matplotlib")], _Held()
     for logger in loggers:

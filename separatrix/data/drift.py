@@ -2,6 +2,7 @@
 
 drifts       the mean of the last tenth lies outside all of the first half
 left range   the last value lies outside the fitted ones by more than a tenth of their span
+held         a forecast is at the limit of a linear part, which is there so that a free run that grows stays finite
 """
 
 from __future__ import annotations
@@ -36,6 +37,17 @@ def left_range(series: Series, fitted: int, end: int) -> list[str]:
                 f"{name!r} is at {heard[-1]:.4g}, {_side(heard[-1], seen)} the fitted rows ({seen.min():.4g} to {seen.max():.4g}). {MEND}"
             )
     return said
+
+
+def held(series: Series, forecast: NDArray[np.float64], mean: NDArray[np.float64], limit: NDArray[np.float64]) -> list[str]:
+    """A sentence for each channel of a forecast [n, C] that comes to mean - limit or mean + limit [C], where a linear part is held."""
+    far = np.abs(forecast - mean).max(axis=0) > 0.95 * limit
+    return [
+        f"the forecast of {name!r} is held at {mean[i] + np.sign(forecast[-1, i] - mean[i]) * limit[i]:.4g}, four times as far from the "
+        f"mean as any fitted value: do not trust it, nor an interval around it. Fit the newer rows too, or differences or logarithms."
+        for i, name in enumerate(series.names)
+        if far[i]
+    ]
 
 
 def _measured(line: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from separatrix.data.series import Series
-from separatrix.data.table import parse_csv, read_file, to_series
+from separatrix.data.table import Columns, names_of, parse_csv, read_file, to_series
 
 
 class Text(NamedTuple):
@@ -96,11 +96,11 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def read(source: str | Path, column: str | None = None) -> Series:
-    """A shipped series by its name, or a CSV or Parquet file by its path; all columns of numbers, or one of them."""
+def read(source: str | Path, column: Columns = None) -> Series:
+    """A shipped series by its name, or a CSV or Parquet file by its path; all columns of numbers, or some of them."""
     if str(source) in SHIPPED or str(source) in TEXTS:
-        series = load(str(source))
-        return series.select(column) if column is not None else series
+        series, names = load(str(source)), names_of(column)
+        return series.select(*names) if names is not None else series
     if not Path(source).exists() and not Path(source).suffix:
         raise ValueError(f"{str(source)!r} is neither a file nor a series that comes with the package. There are: {', '.join(SHIPPED)}.")
     return read_file(source, column)

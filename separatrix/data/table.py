@@ -37,22 +37,26 @@ DIGITS = re.compile(r"(1[6-9]|20)\d{6}(\d\d)*")  # year, month, day and what may
 WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?")
 
 
-def read_file(path: str | Path, column: str | None = None) -> Series:
+Columns = str | Sequence[str] | None  # one, several, or every column of numbers
+
+
+def read_file(path: str | Path, column: Columns = None) -> Series:
     """A CSV or Parquet file as a `Series`, by its suffix."""
     return read_parquet(path, column) if Path(path).suffix.lower() in PARQUET else read_csv(path, column)
 
 
-def read_csv(path: str | Path, column: str | None = None) -> Series:
-    """The numeric columns of a CSV file (comma, semicolon or tab; header optional), or one of them, as a `Series`.
+def read_csv(path: str | Path, column: Columns = None) -> Series:
+    """The numeric columns of a CSV file (comma, semicolon or tab; header optional), or some of them, as a `Series`.
 
-    column  the column to take; None takes every column of numbers. Missing cells become gaps (NaN), never dropped rows.
+    column  the column to take, or several in the order wanted; None takes every column of numbers. Missing cells become gaps (NaN), never
+            dropped rows.
     """
     raw = _bytes(path)
     columns = parse_csv(raw, str(path))
-    return to_series(columns, None if column is None else (column,), Path(path).stem, raw, str(path))
+    return to_series(columns, names_of(column), Path(path).stem, raw, str(path))
 
 
-def read_parquet(path: str | Path, column: str | None = None) -> Series:
+def read_parquet(path: str | Path, column: Columns = None) -> Series:
     """As `read_csv`, from a Parquet file. Needs pandas and pyarrow."""
     raw = _bytes(path)
     try:
@@ -68,7 +72,7 @@ def read_parquet(path: str | Path, column: str | None = None) -> Series:
     if frame.empty:
         raise ValueError(f"{path} is empty: it has no rows.")
     columns = {str(name): ["" if gap else str(cell) for cell, gap in zip(frame[name], frame[name].isna())] for name in frame}
-    return to_series(columns, None if column is None else (column,), Path(path).stem, raw, str(path))
+    return to_series(columns, names_of(column), Path(path).stem, raw, str(path))
 
 
 def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
@@ -136,6 +140,14 @@ def _with_points(rows: list[list[str]], source: str) -> list[list[str]]:
                 f"as {whole}.000, or no mark for thousands."
             )
     return rows if comma is None else [[cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell for cell in row] for row in rows]
+
+
+def names_of(column: Columns) -> tuple[str, ...] | None:
+    """None for every column of numbers."""
+    names = (column,) if isinstance(column, str) else None if column is None else tuple(column)
+    if names is not None and (len(set(names)) < len(names) or not names):
+        raise ValueError(f"column is {names!r} but must name at least one column, and each of them once.")
+    return names
 
 
 def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name: str, raw: bytes, source: str) -> Series:

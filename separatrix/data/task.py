@@ -27,30 +27,36 @@ class Task:
     """Continue a series.
 
     source   the name of a shipped series, or the path of a file.
-    column   the one column that is used (None: every column of numbers).
+    column   the column that is used, or several (None: every column of numbers).
     origin   rows that may be heard, counted from the start.
     horizon  rows that are forecast from there; the file may hold more.
     sha256   of the file, so that another file in its place is noticed.
     command  what was typed, for the report.
+    rows     how many the file had, and the fingerprint of their values, so that a file that has grown since can be told from another one.
     """
 
     source: str
-    column: str | None
+    column: str | list[str] | None
     origin: int
     horizon: int
     sha256: str
     command: str = ""
+    rows: int = 0
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("origin", 8), ("horizon", 1)):
+        for name, least in (("origin", 8), ("horizon", 1), ("rows", 0)):
             if type(value := getattr(self, name)) is not int or value < least:
                 raise ValueError(f"{name} is {value!r} but must be a whole number of at least {least}")
-        for name in ("source", "sha256", "command", *(() if self.column is None else ("column",))):
+        names = [] if self.column is None else self.column if isinstance(self.column, list) else [self.column]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"column is {self.column!r} but must be text, or a list of it")
+        for name in ("source", "sha256", "command", "fingerprint"):
             if not isinstance(value := getattr(self, name), str):
                 raise ValueError(f"{name} is {value!r} but must be text")
 
     @classmethod
-    def of(cls, source: str, column: str | None = None, horizon: int | None = None, command: str = "") -> tuple[Task, Series]:
+    def of(cls, source: str, column: str | list[str] | None = None, horizon: int | None = None, command: str = "") -> tuple[Task, Series]:
         """The task of a series and the series: from the origin the field agreed on, else with the last `horizon` rows kept back."""
         series = read(source, column)
         if horizon is not None and horizon < 1:
@@ -64,20 +70,25 @@ class Task:
             mend = "Choose a shorter horizon" if ahead > 1 else "Give a longer series"
             raise ValueError(f"{series.name!r} has {len(series)} rows: a horizon of {ahead} leaves too few to fit (8). {mend}.")
         place = source if source in SHIPPED else str(Path(source).resolve())
-        return cls(place, column, origin, ahead, series.sha256, command), series
+        return cls(place, column, origin, ahead, series.sha256, command, len(series), series.fingerprint), series
 
     def series(self) -> Series:
-        """The series, read again; an error if it is no longer the same."""
+        """The series, read again; it may have grown, but an error if the rows that it had are no longer the same."""
         series = read(self.source, self.column)
-        if series.sha256 != self.sha256:
+        if series.sha256 != self.sha256 and not self._begins(series):
             raise ValueError(
-                f"{self.source} has changed since the run was made (sha256 {series.sha256[:12]}, then {self.sha256[:12]}). Fit it again."
+                f"{self.source} has changed since the run was made (sha256 {series.sha256[:12]}, then {self.sha256[:12]}), and not by rows "
+                f"after its last. Fit it again."
             )
         if self.origin + self.horizon > len(series):
             raise ValueError(
                 f"the task asks for {self.origin + self.horizon} rows but {self.source} has {len(series)}: {TASK} was changed. Fit again."
             )
         return series
+
+    def _begins(self, series: Series) -> bool:
+        """Whether a series begins with the rows that there were."""
+        return 0 < self.rows <= len(series) and replace(series, values=series.values[: self.rows]).fingerprint == self.fingerprint
 
     def fitted(self, series: Series) -> Series:
         """The rows of the series that may be heard."""

@@ -292,6 +292,8 @@ class Forecaster:
         where = Path(folder)
         config = read_config(where)
         forecaster = cls.of(config)
+        if not (where / MODEL).is_file() and (where / CHECKPOINT).is_file():
+            raise ValueError(f"the fit in {where} is not finished. Go on with it: separatrix fit --resume {where}")
         model = build(config.network, Generator().manual_seed(config.seed))
         fill(model.state_dict(), read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)

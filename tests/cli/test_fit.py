@@ -67,6 +67,56 @@ def test_a_file_with_gaps_and_another_model(here):
     assert run("fit", "my.csv", "--column", "temp", "--model", "gru", *SHORT).stdout == "model: runs/my-gru-2\n"
 
 
+def test_several_columns_in_the_order_they_were_asked_for(here):
+    rows = [f"{x},{y},{z}" for x, y, z in zip(range(40), np.sin(np.arange(40)), np.cos(np.arange(40)))]
+    Path("three.csv").write_text("\n".join(["t,a,b", *rows]))
+    assert run("fit", "three.csv", "--column", "b", "--column", "a", *SHORT, "--out", "three").exit_code == 0
+    assert run("forecast", "three", "--steps", 1).stdout.startswith("row,time,b,a\n40,40,")
+    result = run("fit", "three.csv", "--column", "b", "--column", "b", *SHORT)
+    assert result.exit_code == 2 and "must name at least one column, and each of them once" in result.stderr
+
+
+def test_a_file_that_has_grown_is_heard_to_its_end(here):
+    assert run("fit", "my.csv", "--column", "temp", "--horizon", 6, *SHORT, "--out", "grown").exit_code == 0
+    with open("my.csv", "a") as file:
+        file.write("2024-05-09,0.5,a\n")
+    result = run("forecast", "grown", "--steps", 1)
+    assert "1 row is new since the fit" in result.stderr and result.stdout.splitlines()[1].split(",")[1] == "2024-05-10"
+    assert run("audit", "grown").exit_code == 0
+    text = Path("my.csv").read_text()
+    Path("my.csv").write_text(text.replace("2024-01-01,0.0000", "2024-01-01,0.5000"))
+    result = run("forecast", "grown")
+    assert result.exit_code == 2 and "has changed since the run was made" in result.stderr and "not by rows after its last" in result.stderr
+
+
+def test_neither_the_data_nor_the_run_is_written_over(here):
+    assert run("fit", "my.csv", "--column", "temp", *SHORT, "--out", "one").exit_code == 0
+    before = {path: path.read_bytes() for path in (*Path("one").iterdir(), Path("my.csv"))}
+    for words in (("forecast", "one", "--csv", "./my.csv"), ("forecast", "one", "--csv", "one/config.json")):
+        result = run(*words)
+        assert result.exit_code == 2 and "Choose another file." in result.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    assert run("forecast", "one", "--csv", "one/out.csv").exit_code == 0
+
+
+def test_a_forecast_beyond_the_limit_of_its_linear_part_is_said(here):
+    Path("grows.csv").write_text("x\n" + "\n".join(f"{np.exp(i / 10):.6g}" for i in range(200)))
+    assert run("fit", "grows.csv", "--linear", "--horizon", 40, *SHORT, "--out", "grows").exit_code == 0
+    result = run("forecast", "grows", "--steps", 3)
+    assert "the forecast of 'x' is held at" in result.stderr and "do not trust it" in result.stderr
+    said = float(result.stderr.split("is held at ")[1].split(",")[0])
+    assert abs(float(result.stdout.splitlines()[-1].split(",")[1]) / said - 1) < 0.1
+
+
+def test_an_unfinished_fit_says_how_to_go_on(here):
+    assert run("fit", "my.csv", "--column", "temp", *SHORT, "--out", "part").exit_code == 0
+    for name in ("model.safetensors", "state.safetensors"):
+        (Path("part") / name).unlink()
+    for command in ("forecast", "audit"):
+        result = run(command, "part")
+        assert result.exit_code == 2 and "is not finished. Go on with it: separatrix fit --resume part" in result.stderr
+
+
 def test_forecast_goes_on_from_the_end(fitted, tmp_path):
     result = run("forecast", fitted, "--steps", 5, "--csv", tmp_path / "out.csv")
     assert result.exit_code == 0, result.stderr
