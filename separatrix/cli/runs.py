@@ -174,7 +174,7 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
-    from separatrix.data.drift import held, left_range
+    from separatrix.data.drift import below_zero, held, left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -202,7 +202,10 @@ def forecast(
     for remark in [] if linear is None else held(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
         err().print(f"note: {remark}", markup=False)
     if coverage is not None:
-        rows = np.concatenate([rows, *forecaster.predict_interval(steps, coverage)], axis=1)
+        low, high = forecaster.predict_interval(steps, coverage)
+        for remark in below_zero(series, low):
+            err().print(f"note: {remark}", markup=False)
+        rows = np.concatenate([rows, low, high], axis=1)
         names += [f"{name}_{end}" for end in ("low", "high") for name in series.names]
     clock = bool(time_of(series, end))
     text = io.StringIO()

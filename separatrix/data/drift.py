@@ -2,6 +2,7 @@
 
 drifts       the mean of the last tenth lies outside all of the first half
 left range   the last value lies outside the fitted ones by more than a tenth of their span
+below zero   an interval reaches where the series never was
 held         a forecast is at the limit of a linear part, which is there so that a free run that grows stays finite
 """
 
@@ -47,6 +48,15 @@ def held(series: Series, forecast: NDArray[np.float64], mean: NDArray[np.float64
         f"mean as any fitted value: do not trust it, nor an interval around it. Fit the newer rows too, or differences or logarithms."
         for i, name in enumerate(series.names)
         if far[i]
+    ]
+
+
+def below_zero(series: Series, low: NDArray[np.float64]) -> list[str]:
+    """A sentence for each channel that was never negative and has a lower bound [n, C] that is."""
+    return [
+        f"lower bounds of {name!r} are negative though no value was: it has no even spread. Fit logarithms."
+        for name, line, ends in zip(series.names, series.values.T, low.T)
+        if np.nanmin(line) >= 0 and (ends < 0).any()
     ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from separatrix import data
-from separatrix.data.drift import drifts, left_range
+from separatrix.data.drift import below_zero, drifts, held, left_range
 from separatrix.data.series import Series
 
 T = np.arange(400.0)
@@ -36,3 +36,16 @@ def test_where_a_series_has_gone():
 @pytest.mark.parametrize("name", ["laser", "lynx", "sunspots", "nile", "ecg"])
 def test_shipped_series_that_stay_where_they_are(name):
     assert drifts(data.load(name)) == []
+
+
+def test_bounds_below_zero_of_what_never_was_are_said():
+    series = Series.from_array(np.stack([T, T - 5, T + 1], axis=1), names=["flow", "level", "far"])
+    low = np.array([[3.0, -1.0, 2.0], [-0.1, -2.0, 1.0]])
+    (said,) = below_zero(series, low)
+    assert said.startswith("lower bounds of 'flow' are negative though no value was")
+
+
+def test_a_forecast_at_its_limit_is_said():
+    series = Series.from_array(np.stack([T, T], axis=1), names=["calm", "wild"])
+    (said,) = held(series, np.array([[3.0, 2.0], [1.0, -7.9]]), np.zeros(2), np.full(2, 8.0))
+    assert said.startswith("the forecast of 'wild' is held at -8, four times as far")
