@@ -72,7 +72,7 @@ def diagonal_ssm_recurrent(u, a, c, skip=None, initial_state=None, reset=None) -
 
 
 @twin("diagonal_ssm")
-@form
+@form(mixes=True)
 def diagonal_ssm_chunked(u, a, c, skip=None, initial_state=None, reset=None, chunk=None) -> tuple[Tensor, Tensor]:
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
@@ -86,7 +86,7 @@ def diagonal_ssm_chunked(u, a, c, skip=None, initial_state=None, reset=None, chu
     return leave(torch.cat(outputs, dim=1), u, skip, dtype), h
 
 
-@form
+@form(mixes=True)
 def diagonal_ssm_dense(u, a, c, skip=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """One Toeplitz matrix over all steps: a single chunk."""
     return diagonal_ssm_chunked(u, a, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))

@@ -59,18 +59,17 @@ def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_f
 
 
 def selecting(operation: str, function: Form) -> Form:
-    """A form in whose products steps meet that a reset parts: times zero, but zero times a NaN is a NaN.
+    """A form in whose products steps meet that a reset parts, or that come later: times zero, but zero times a NaN is a NaN.
 
-    So an answer that is not finite is computed again by the recurrent form, whose resets write zeros. Not where values cannot be looked at,
-    that is while tracing, inside torch.func transforms and off the CPU: there a NaN passes resets, until the next chunk and in the state.
+    So an answer that is not finite is computed again by the recurrent form, where nothing meets what it must not. Not where values cannot
+    be looked at, that is while tracing, inside torch.func transforms and off the CPU: there a NaN passes resets and reaches earlier steps
+    of its chunk.
     """
 
     @wraps(function)
     def select(*inputs: Any, **named: Any) -> Any:
         answer = function(*inputs, **named)
-        place = _restarts[operation][1]
-        reset = named.get("reset", inputs[place] if len(inputs) > place else None)
-        if reset is None or finite(answer):
+        if finite(answer):
             return answer
         named.pop("chunk", None)
         return OPERATIONS[operation]["recurrent"](*inputs, **named)

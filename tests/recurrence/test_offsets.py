@@ -62,8 +62,8 @@ def test_the_last_row_of_a_long_array(name: str, only_addresses, monkeypatch):
     alone = [numbers((1, *x[1:]) if x[0] else x[1:]) if isinstance(x, tuple) else x for x in OPERATORS[name]]
     want = operator(*alone)
 
-    def last_row(launch: Callable, units: int, work: float, *args) -> None:
-        launch((0, 0, 0), 1, units * (ROWS - 1) // ROWS, units, args)
+    def last_row(kernel: Callable, units: int, work: float, *args) -> None:
+        kernel.launch((0, 0, 0), 1, units * (ROWS - 1) // ROWS, units, args)
 
     monkeypatch.setattr(module, "share", last_row)
     got = operator(*[at_the_end(x) if isinstance(how, tuple) and how[0] else x for x, how in zip(alone, OPERATORS[name])])

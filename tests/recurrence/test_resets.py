@@ -43,11 +43,11 @@ def memories(T: int) -> Arguments:
     return {"logits": randn(BATCH, T, 5)} | {name: randn(BATCH, T, 2, 2, n) for name, n in (("q", 4), ("k", 4), ("v", 3))}
 
 
-def mixed(logits: Tensor, q: Tensor, k: Tensor, v: Tensor, reset: Tensor):
+def mixed(logits: Tensor, q: Tensor, k: Tensor, v: Tensor, reset: Tensor | None = None):
     return recurrence.mixture_of_memories(recurrence.linear_attention, recurrence.route(logits, 2), q, k, v, reset=reset)
 
 
-def forced(x: Tensor, targets: Tensor, reset: Tensor):
+def forced(x: Tensor, targets: Tensor, reset: Tensor | None = None):
     alpha = torch.full(x.shape[1:2], 0.3, dtype=x.dtype)
     return recurrence.forced_scan(Elman(torch.eye(5) / 2), targets, alpha, reset=reset, inputs=x)[:1]
 
@@ -136,3 +136,35 @@ def test_nothing_passes_a_reset(name: str, form: str, dtype: torch.dtype, T: int
 def test_nor_elsewhere(name: str, T: int, broken: int, at: int):
     function, example = OTHERS[name]
     holds(function, {key: cast(x, torch.float32) for key, x in example(T).items()}, T, broken, at)
+
+
+def causal(function: Callable[..., Any], arguments: Arguments, T: int, broken: int) -> None:
+    """A NaN and an infinity in any argument of row 1, where not refused, change nothing before them, nor anything in row 0."""
+    timed = [k for k, x in arguments.items() if is_number(x) and x.shape[:2] == (BATCH, T)]
+    want = numbers(function(**arguments))[0]
+    for key, value in ((k, v) for k in timed for v in (torch.nan, -torch.inf)):
+        poisoned = arguments[key].clone()
+        poisoned[1, broken].view(-1)[1] = value
+        try:
+            found = numbers(function(**arguments | {key: poisoned}))[0]
+        except ValueError as refused:
+            assert isinstance(refused, NotANumber) or (math.isinf(value) and "must" in str(refused)), refused
+            continue
+        for got, exact in ((found[:1], want[:1]), (found[1:, :broken], want[1:, :broken])):
+            torch.testing.assert_close(got, exact, msg=f"{value} in {key} was heard before it came")
+
+
+@pytest.mark.parametrize("T, broken", [(21, 14), (70, 37)])
+@pytest.mark.parametrize("name, form, dtype", FINEST, ids=[f"{name}: {form}" for name, form, _ in FINEST])
+def test_nothing_is_heard_before_it_comes(name: str, form: str, dtype: torch.dtype, T: int, broken: int):
+    row = ROWS[name]
+    causal(named(row, form), {key: cast(x, dtype) for key, x in row.example(T).items()}, T, broken)
+
+
+@pytest.mark.parametrize("T, broken", [(21, 14), (70, 37)])
+@pytest.mark.parametrize(
+    "name", [name for name in OTHERS if "convolution" not in name]
+)  # products of spectra and blocks mix what is in one
+def test_nor_is_it_elsewhere(name: str, T: int, broken: int):
+    function, example = OTHERS[name]
+    causal(function, {key: cast(x, torch.float32) for key, x in example(T).items()}, T, broken)

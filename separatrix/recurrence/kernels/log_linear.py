@@ -28,7 +28,7 @@ from separatrix.recurrence.kernels.fenwick import (
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fill
 from separatrix.recurrence.kernels.parallel import shared
-from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, store_rows, through, tile, unpack
+from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, store_rows, through, tile, triangle, unpack
 
 
 @shared
@@ -56,11 +56,11 @@ def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, fi
             enter_keys(c, width, n, k, (t * G + group) * K, G * K, K, decay, t * H + h, H)
             enter_queries(c, width, P, n, q, (t * G + group) * K, G * K, K, scale, levels, H * L, L)
             pack(v, values, H * V, n, lanes, ONE, u, CHUNK, wide)
-            observe(out, wide, n, c.M, CHUNK, n, u, 0, True)
+            among(out, wide, n, c.M, u)
             for m in range(L):
                 if holds(P, m):
                     enter_digit(c, width, P, n, m, f[m], scale, levels, H * L, L)
-                    observe(out, wide, n, c.reads, width, K, R, m * size, False)
+                    observe(out, wide, n, c.reads, width, K, R, m * size)
             unpack(out, wide, n, lanes, ONE, o, values, H * V)
             now, after = end, P + n
             if now < T and steps[row + now] == 0:
@@ -92,11 +92,20 @@ def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, fi
 
 
 @compiled
-def observe(out, wide, n, x, width, K, R, at, triangle):
-    """out = x R[at :] for a triangle x, else that much more.    x [n, K], a row every `width`, R [K, wide]"""
+def among(out, wide, n, M, u):
+    """out = M u for a triangle M."""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, wide, LANES):
         for r in range(0, n, ROWS):
-            rows = none if triangle else load_rows(none, out, r * wide + d, wide)
-            seen = min(r + ROWS, K) if triangle else K
-            store_rows(out, r * wide + d, wide, through(rows, x, r * width, width, 1, R, at + d, wide, seen))
+            rows = through(none, M, r * CHUNK, CHUNK, 1, u, d, wide, r)
+            store_rows(out, r * wide + d, wide, triangle(rows, M, r * CHUNK + r, CHUNK, 1, u, r * wide + d, wide))
+
+
+@compiled
+def observe(out, wide, n, x, width, K, R, at):
+    """out += x R[at :]    x [n, K], a row every `width`, R [K, wide]"""
+    none = tile(ROWS, fill(LANES, ZERO))
+    for d in range(0, wide, LANES):
+        for r in range(0, n, ROWS):
+            rows = load_rows(none, out, r * wide + d, wide)
+            store_rows(out, r * wide + d, wide, through(rows, x, r * width, width, 1, R, at + d, wide, K))

@@ -27,7 +27,20 @@ from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
 from separatrix.recurrence.kernels.lanes import ZERO, fetch, fill, load, store
 from separatrix.recurrence.kernels.parallel import shared
-from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, padded, scaled, solved, store_rows, through, tile, unpack
+from separatrix.recurrence.kernels.tile import (
+    LANES,
+    ROWS,
+    load_rows,
+    pack,
+    padded,
+    scaled,
+    solved,
+    store_rows,
+    through,
+    tile,
+    triangle,
+    unpack,
+)
 
 # The backward starts again from the state before every STRETCH-th chunk: the first, which is known, and the marks.
 STRETCH = 16
@@ -47,7 +60,8 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
     _, T, n, G, H, K, V, part = shape
     weighted, early, parts, whole = beta.size > 0, bonus.size > 0, (V + part - 1) // part, CHUNK // n
     width, wide, stretch = padded(K, LANES), padded(part, LANES), whole * STRETCH
-    c, S, u, e, out = new_chunk(width, n, kind, early), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
+    c, S, e, out = new_chunk(width, n, kind, early), zeros(width * wide), zeros(CHUNK * wide), zeros(CHUNK * wide)
+    u = zeros((CHUNK + ROWS * n) * wide)  # a tile of queries may reach beyond the last step
     values, weight, own = e if weighted else u, np.zeros(CHUNK, np.float32), zeros(width)
     distant = k.size + v.size > DISTANT
     at_once = ROWS if distant else K
@@ -79,7 +93,7 @@ def forward(first, last, shape, q, k, v, beta, delta, skip, bonus, kind, decay, 
                     unpack(e, wide, steps, lanes, ONE, error, row, H * V)
             elif weighted:
                 weigh_rows(e, weight, u, wide)
-            observe(out, wide, tokens, c.reads, width, K, S, c.Mq, u, n, steps)
+            observe(out, wide, tokens, c.reads, width, K, S, c.Mq, u, n)
             if skip.size > 0:
                 add(out, skip[h], values, tokens * wide)
             unpack(out, wide, tokens, lanes, ONE, o, (t * H + h) * V + left, H * V)
@@ -135,13 +149,15 @@ def correct(e, u, wide, steps, sees, width, K, S, Mk, weight):
 
 
 @compiled
-def observe(out, wide, tokens, reads, width, K, S, Mq, u, n, steps):
+def observe(out, wide, tokens, reads, width, K, S, Mq, u, n):
     """out = reads S + Mq u"""
     none = tile(ROWS, fill(LANES, ZERO))
     for d in range(0, wide, LANES):
         for r in range(0, tokens, ROWS):
             rows = through(none, reads, r * width, width, 1, S, d, wide, K)
-            rows = through(rows, Mq, r * CHUNK, CHUNK, 1, u, d, wide, min((r + ROWS) * n, steps))
+            rows = through(rows, Mq, r * CHUNK, CHUNK, 1, u, d, wide, r * n)
+            for j in range(r * n, r * n + n):
+                rows = triangle(rows, Mq, r * CHUNK + j, CHUNK, n, u, j * wide + d, n * wide)
             store_rows(out, r * wide + d, wide, rows)
 
 

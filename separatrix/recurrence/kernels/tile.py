@@ -32,6 +32,13 @@ def _rows(build_row, tile_value, builder, order=None):
     return tile_value
 
 
+def _index(builder, start, *terms):
+    """start + the sum of count stride over the terms (count, stride)."""
+    for count, stride in terms:
+        start = builder.add(start, builder.mul(stride, ir.Constant(stride.type, count)))
+    return start
+
+
 @intrinsic(prefer_literal=True)
 def tile(typingctx, rows, like):
     """`rows` (a literal) rows of zeros."""
@@ -143,23 +150,38 @@ def solved(typingctx, rows, array, at, row, step, factor, first, next):
     def build(context, builder, sig, args):
         value, array, at, row, step, factor, first, following = args
 
-        def index(start, *terms):
-            for count, stride in terms:
-                start = builder.add(start, builder.mul(stride, ir.Constant(stride.type, count)))
-            return start
-
         for s in range(rows.count):
             known = builder.extract_value(value, s)
-            weight = number_at(context, builder, sig.args[5], factor, index(first, (s, following)))
+            weight = number_at(context, builder, sig.args[5], factor, _index(builder, first, (s, following)))
             known = builder.fmul(broadcast(builder, known.type, weight), known)
             for r in range(s + 1, rows.count):
-                weight = number_at(context, builder, sig.args[1], array, index(at, (r, row), (s, step)))
+                weight = number_at(context, builder, sig.args[1], array, _index(builder, at, (r, row), (s, step)))
                 product = builder.fmul(broadcast(builder, known.type, weight), known, flags=CONTRACT)
                 value = builder.insert_value(value, builder.fadd(product, builder.extract_value(value, r), flags=CONTRACT), r)
         return value
 
     index = types.intp
     return rows(rows, array, index, index, index, factor, index, index), build
+
+
+@intrinsic
+def triangle(typingctx, rows, array, at, row, step, x, b, stride):
+    """rows[r] + sum_{s <= r} array[at + r row + s step] x[b + s stride :]: no row meets what comes after it."""
+
+    def build(context, builder, sig, args):
+        value, array, at, row, step, x, b, stride = args
+
+        for s in range(value.type.count):
+            known = builder.load(address_of(context, builder, sig.args[5], x, _index(builder, b, (s, stride)), value.type.element))
+            known.align = 4
+            for r in range(s, value.type.count):
+                weight = number_at(context, builder, sig.args[1], array, _index(builder, at, (r, row), (s, step)))
+                product = builder.fmul(broadcast(builder, known.type, weight), known, flags=CONTRACT)
+                value = builder.insert_value(value, builder.fadd(product, builder.extract_value(value, r), flags=CONTRACT), r)
+        return value
+
+    index = types.intp
+    return rows(rows, array, index, index, index, x, index, index), build
 
 
 @intrinsic
