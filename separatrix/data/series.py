@@ -17,12 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def real_numbers(values: ArrayLike) -> NDArray[np.float64]:
-    """As float64, a copy where they are something else; neither imaginary parts nor dates become numbers unasked."""
-    if (kind := np.asarray(values).dtype).kind in "cmM":
-        what = "complex" if kind.kind == "c" else "times"
-        mend = "Pass their real and imaginary parts as two channels" if kind.kind == "c" else "Pass what was measured at them"
-        raise TypeError(f"values are {what}, but a series is of real numbers. {mend}.")
-    return np.asarray(values, dtype=np.float64)
+    """As float64, a copy where they are something else; neither imaginary parts nor dates become numbers unasked. Masked is missing."""
+    try:
+        array = np.asanyarray(values)
+        if array.dtype.kind not in "cmM":
+            numbers = array.astype(np.float64, copy=False)
+            return numbers.filled(np.nan) if isinstance(numbers, np.ma.MaskedArray) else np.asarray(numbers)
+    except (TypeError, ValueError, RuntimeError):  # in numpy's words, which name no argument
+        raise TypeError(
+            f"values are a {type(values).__name__}, but a series is a regular table of numbers. Pass an array [time] or [time, channels], "
+            f"a tensor, a pandas column, lists of one length, or what separatrix.data.read_csv returns."
+        ) from None
+    what = "complex" if array.dtype.kind == "c" else "times"
+    mend = "Pass their real and imaginary parts as two channels" if what == "complex" else "Pass what was measured at them"
+    raise TypeError(f"values are {what}, but a series is of real numbers. {mend}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import State
+from separatrix.recurrence.plan import under_autocast
 
 RETURNED = "Pass the state this layer returned, or None to start at rest."
 
@@ -28,7 +29,7 @@ def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = 
         raise TypeError(f"x is {x.dtype} but this layer takes real floating point numbers. Convert it: x.to({weight.dtype}).")
     if x.device != weight.device:
         raise ValueError(f"x is on {x.device} but this layer is on {weight.device}. Move one of them: x.to({str(weight.device)!r}).")
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+    if x.dtype != weight.dtype and not under_autocast(x.device.type):
         raise TypeError(f"x is {x.dtype} but this layer computes in {weight.dtype}. Convert one of them: x.to({weight.dtype}).")
     if reset is not None and not isinstance(reset, Tensor):
         raise TypeError(f"reset is a {type(reset).__name__} but must be a tensor [batch, time] of torch.bool.")

@@ -28,10 +28,18 @@ class RecurrenceParameter(nn.Parameter):
 
 def linear(d_in: int, d_out: int, *, bias: bool = False, generator: Generator | None = None) -> nn.Linear:
     """nn.Linear with entries uniform in +-1/sqrt(d_in)."""
-    layer = skip_init(nn.Linear, d_in, d_out, bias=bias)
+    layer = skip_init(nn.Linear, d_in, d_out, bias=bias, device=torch.get_default_device())
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(d_in**-0.5), d_in**-0.5, generator=generator)
     return layer
+
+
+def on_the_host(init: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What `init` returns, tensors in a tuple, worked out on the CPU wherever new tensors are made: eigenvalues need numbers."""
+    device = torch.get_default_device()
+    with torch.device("cpu"):
+        found = init(*arguments, **options)
+    return type(found)._make(x.to(device) for x in found) if hasattr(found, "_make") else tuple(x.to(device) for x in found)
 
 
 def log_uniform(shape: tuple[int, ...], span: tuple[float, float], generator: Generator | None = None) -> Tensor:

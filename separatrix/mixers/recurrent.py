@@ -20,6 +20,7 @@ from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.initial import check_count
 from separatrix.recurrence import GRU as Gates
 from separatrix.recurrence import State, cell_scan
+from separatrix.recurrence.plan import full_precision
 
 # Weights of more numbers than this leave the cache between steps; then torch's products over the whole batch are as good as our kernel.
 CACHED = 2**18
@@ -29,7 +30,7 @@ Cells = TypeVar("Cells", nn.LSTM, nn.GRU)
 
 def uniform_cells(kind: type[Cells], d_model: int, generator: Generator | None) -> Cells:
     """One layer of cells with every entry uniform in +-1/sqrt(d_model), as torch does."""
-    cells = kind(d_model, d_model, batch_first=True, device="meta").to_empty(device="cpu")
+    cells = kind(d_model, d_model, batch_first=True, device="meta").to_empty(device=torch.get_default_device())
     for parameter in cells.parameters():
         nn.init.uniform_(parameter, -(d_model**-0.5), d_model**-0.5, generator=generator)
     return cells
@@ -78,11 +79,7 @@ def run_cells(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tenso
 def in_full_precision(cells: Cells, x: Tensor, carried: tuple[Tensor, ...], reset: Tensor | None) -> tuple[Tensor, tuple[Tensor, ...]]:
     """A state must not be rounded because the layer around it is under autocast."""
     dtype = weight(cells).dtype
-    x, carried = x.to(dtype), tuple(part.to(dtype) for part in carried)
-    if not torch.is_autocast_enabled(x.device.type):
-        return run_cells(cells, x, carried, reset)
-    with torch.autocast(x.device.type, enabled=False):
-        return run_cells(cells, x, carried, reset)
+    return full_precision(run_cells, cells, x.to(dtype), tuple(part.to(dtype) for part in carried), reset)
 
 
 class LSTM(nn.Module):
@@ -103,8 +100,8 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, weight(self.cells), reset)
         h, c = parts(state, x.shape[0], h=(self.d_model,), c=(self.d_model,))
-        rest = at_rest(self.cells, x.shape[0])
-        y, (h, c) = in_full_precision(self.cells, x, (rest if h is None else h, rest if c is None else c), reset)
+        carried = tuple(at_rest(self.cells, x.shape[0]) if part is None else part for part in (h, c))
+        y, (h, c) = in_full_precision(self.cells, x, carried, reset)
         return y, State(h=h, c=c)
 
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, complex_parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, check_function, linear, log_uniform
+from separatrix.mixers.initial import RecurrenceParameter, check_count, check_even, check_function, linear, log_uniform, on_the_host
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
@@ -64,7 +64,8 @@ class S4D(nn.Module):
             check_function(discretize, "discretize", "zoh"),
         )
         check_function(init, "init", "s4d_lin")
-        A, B = init(d_state, generator=generator) if "generator" in inspect.signature(init).parameters else init(d_state)
+        random = {"generator": generator} if "generator" in inspect.signature(init).parameters else {}
+        A, B = on_the_host(init, d_state, **random)
         C = torch.randn(d_model, d_state // 2, dtype=torch.complex64, generator=generator)
         usual = torch.get_default_dtype()
         self.log_dt = RecurrenceParameter(log_uniform((d_model,), dt_range, generator))

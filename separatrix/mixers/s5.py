@@ -20,7 +20,16 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, complex_parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_even, check_function, linear, log_uniform
+from separatrix.mixers.initial import (
+    RecurrenceParameter,
+    check_count,
+    check_divides,
+    check_even,
+    check_function,
+    linear,
+    log_uniform,
+    on_the_host,
+)
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
 from separatrix.recurrence import Diagonal, State, mimo_ssm
@@ -61,7 +70,7 @@ class S5(nn.Module):
             check_function(discretize, "discretize", "zoh"),
         )
         check_divides(d_state, 2 * check_count(blocks, "blocks"), "d_state", "2 * blocks")
-        basis = s5(d_state, blocks)
+        basis = on_the_host(s5, d_state, blocks)
         usual = torch.get_default_dtype()
         real_B = torch.randn(d_state, d_model, dtype=torch.float64, generator=generator) * d_model**-0.5
         real_C = torch.randn(d_model, d_state, dtype=torch.float64, generator=generator) * d_state**-0.5

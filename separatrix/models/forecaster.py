@@ -190,6 +190,7 @@ class ForecastModel(SelfHearing):
         reach = mean_of(cast("list[Tensor]", reaches))
         if self.linear is not None:
             reach = reach + self.linear.limit.double()
+        reach = reach + 16 * torch.finfo(self.dtype).eps * (reach + centre.abs())  # for arithmetic that rounds
         return self.unscaled(centre - reach).detach(), self.unscaled(centre + reach).detach()
 
     @property

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from separatrix.mixers.remembered import held
 from separatrix.models.recording import Recorded, plain_parameters
 from separatrix.recurrence import State
+from separatrix.recurrence.plan import under_autocast
 
 Kinds = tuple[tuple[str, torch.Size, torch.dtype], ...]
 
@@ -43,12 +44,16 @@ class Stepper:
         plain_parameters(self.module)
         self.recorded: dict[Kinds, Recorded] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """A copy records its steps anew: programs and their memory belong to a process."""
+        return self.__dict__ | {"recorded": {}}
+
     @torch.no_grad()
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
         if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
-        if torch.is_autocast_enabled(x.device.type):  # a record would keep its dtypes
+        if under_autocast(x.device.type):  # a record would keep its dtypes
             return self.module(x, state)
         kind = kinds(state)
         if kind not in self.recorded:

@@ -204,10 +204,15 @@ def restarted(operation: str, inputs: tuple) -> tuple:
     return *inputs[:place], begun, *inputs[place + 1 :]
 
 
+def under_autocast(device: str) -> bool:
+    """Whether results on this kind of device are being rounded; meta tensors have shapes only, and no autocast to ask about."""
+    return device != "meta" and torch.is_autocast_enabled(device)
+
+
 def full_precision(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     first = next((x for x in (*inputs, *options.values()) if isinstance(x, Tensor)), None)
     device = "cpu" if first is None or first.is_cpu else first.device.type
-    if device != "meta" and torch.is_autocast_enabled(device):  # meta tensors have shapes only, and no autocast to ask about
+    if under_autocast(device):
         with torch.autocast(device, enabled=False):
             return function(*inputs, **options)
     return function(*inputs, **options)

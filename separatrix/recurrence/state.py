@@ -47,8 +47,13 @@ class State:
     def __getitem__(self, rows) -> State:
         """The state of some batch rows; a number keeps the batch axis."""
         if isinstance(rows, Integral) or (isinstance(rows, Tensor) and rows.ndim == 0 and rows.dtype != torch.bool):
-            rows = slice(int(rows), int(rows) + 1 or None)
+            row, count = int(rows), len(next(iter(self.tensors().values()), ()))
+            if not -count <= row < count:
+                raise IndexError(f"row {row} of a state of {count} rows")
+            rows = slice(row, row + 1 or None)
         return self.map(lambda part: part[rows])
+
+    __iter__ = None  # its rows or its parts? Python would take rows one by one; say state.parts or state[i]
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{k}={v!r}" if isinstance(v, State) else f"{k}={list(v.shape)}" for k, v in self.parts.items())
@@ -100,7 +105,7 @@ class State:
         parts = self.tensors()
         save_tensors(
             path,
-            {name: _real(part) for name, part in parts.items()},
+            {name: _real(part.resolve_conj()).clone() for name, part in parts.items()},  # two parts may share their memory
             {"complex": json.dumps([name for name, part in parts.items() if part.is_complex()]), "order": json.dumps(list(parts))},
         )
 

@@ -26,7 +26,7 @@ FOUR = ("free-run", "portrait", "eigenvalues", "divergence")
 LARGEST = 2_000_000  # bytes a page may have
 KINDS = {
     "measured": "found on these inputs; says nothing about others",
-    "estimated": "inferred, with an interval that holds the truth about 95 times in 100",
+    "estimated": "inferred, with an interval that holds about 95 times in 100 what the method would find in endless data",
     "bound": "proved under the assumptions that are named with it",
     "certified": "a bound with a witness that was checked again",
 }

@@ -63,17 +63,17 @@ class FreeRun(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """DIVERGED if any run did; DRIFTING if, from the middle of a run to its end, its spread changes by half or its mean by twice
-        the spread; else SETTLED."""
+        """DIVERGED if any run did; DRIFTING if, from the middle of a run that has no fixed point to its end, its spread changes by half
+        or its mean by twice the spread; else SETTLED."""
         if Fate.DIVERGED in self.fate:
             return Verdict.DIVERGED
         spread = self.spread.reshape(-1, *self.spread.shape[-2:])
         middle, end = spread[:, 3:6].mean(1), spread[:, 7:].mean(1)
         level = _tenths(self.observed.reshape(len(self.fate), -1, self.observed.shape[-1])).mean(2)
         shift = (level[:, 7:].mean(1) - level[:, 3:6].mean(1)).abs()
-        moving = torch.tensor([fate is Fate.MOVING for fate in self.fate])
+        moving = torch.tensor([fate is not Fate.FIXED_POINT for fate in self.fate])
         most = torch.maximum(end, middle)
-        changed = (((end - middle).abs() > 0.5 * most) | (shift > 2 * most)).any(-1)
+        changed = (((end - middle).abs() > 0.5 * most) | (shift > 2 * most) | ~end.isfinite()).any(-1)  # near overflow squares are infinite
         return Verdict.DRIFTING if bool((changed & moving).any()) else Verdict.SETTLED
 
     @property
@@ -197,7 +197,10 @@ def _fate(y: Tensor, failed: int | None) -> tuple[Fate, int | None]:
     rounding = 64 * torch.finfo(y.dtype).eps * float(y.abs().max())
     if spread <= max(1e-6 * ever, rounding):
         return Fate.FIXED_POINT, None
-    period = _period(tail, 1e-3 * spread)
+    before, after = (_span(half) for half in tail.tensor_split(2))
+    period = (
+        _period(tail, 1e-3 * spread) if abs(after - before) <= 1e-2 * max(after, before) else None
+    )  # from turn to turn it may grow little
     return (Fate.CYCLE, period) if period is not None else (Fate.MOVING, None)
 
 

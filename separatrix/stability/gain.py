@@ -31,6 +31,8 @@ from separatrix.stability.number import Number, Verdict
 from separatrix.systems.linear import LinearSystem
 from separatrix.systems.system import System
 
+CIRCLE = 1e-5  # how near to it an eigenvalue of the pencil counts as on it: where bands meet, rounding moves pairs by the root of epsilon
+
 
 class Gain(NamedTuple):
     """The H-infinity norm of a linear system.
@@ -76,7 +78,8 @@ def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
         raise ValueError(f"the system has {B.shape[1]} inputs and {C.shape[0]} outputs: a gain needs at least one of each.")
     if np.abs(eigenvalues).max() >= 1:
         radius = float(np.abs(eigenvalues).max())
-        norm = Number(np.inf, "measured", unit="", how=f"A has an eigenvalue of modulus {radius:.6g}: no finite factor bounds the output")
+        how = f"a computed eigenvalue of A has the modulus {radius:.6g}: its states are not shown to stay bounded, whatever C shows of them"
+        norm = Number(np.inf, "measured", how=how)
         return Gain(norm, float(abs(np.angle(eigenvalues[np.abs(eigenvalues).argmax()]))) / system.dt, Verdict.DIVERGED, None,
                     frequencies / system.dt, torch.full_like(frequencies, torch.inf))  # fmt: skip
 
@@ -88,12 +91,13 @@ def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
     angles = np.unique(np.concatenate([[0.0, np.pi], np.abs(np.angle(eigenvalues)), frequencies.numpy()[response.argsort()[-3:]]]))
     levels = sigma(angles)
     low, where = float(levels.max()), float(angles[levels.argmax()])
+    b, c = _units(A, B, low)
     high = low * (1 + 2 * tolerance)
     for _ in range(60):
         if low == 0.0:
             break
         high = low * (1 + 2 * tolerance)
-        crossed = _crossings(A, B, C, D, high)
+        crossed = _crossings(A, b * B, c * C, b * c * D, b * c * high)
         if len(crossed) == 0:
             break
         middles = np.concatenate([crossed, (crossed[1:] + crossed[:-1]) / 2, [crossed[0] / 2, (crossed[-1] + np.pi) / 2]])
@@ -101,7 +105,11 @@ def h_infinity(system: LinearSystem, *, tolerance: float = 1e-10) -> Gain:
         if levels.max() <= low:  # rounding moved eigenvalues onto the circle: the level is already at the maximum
             break
         low, where = float(levels.max()), float(middles[levels.argmax()])
-    norm, P = _certify(A, B, C, D, low, high)
+    # What a solve with z I - A may be off by, relative to its result, is not shown to be reached.
+    off = 8 * n * np.finfo(float).eps * float(np.linalg.cond(np.exp(1j * where) * np.eye(n) - A)) if n else 0.0
+    norm, P = _certify(A, b * B, c * C, b * c * D, b * c * low, b * c * high, off)
+    norm = norm.scaled(1 / (b * c), "")
+    P = None if P is None else P / c**2
     return Gain(norm, where / system.dt, Verdict.SETTLED, P, frequencies / system.dt, torch.from_numpy(response))
 
 
@@ -130,7 +138,7 @@ def measured_gain(
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     radius = size * (float(u.norm()) or 1.0)
     change = torch.randn(u.shape, generator=generator, dtype=torch.float64).to(u)
-    best, best_change, history = -1.0, change, []
+    best, least, best_change, history = -1.0, 0.0, change, []
     with torch.no_grad():
         rest = response(u)
     for _ in range(rounds):
@@ -144,6 +152,9 @@ def measured_gain(
         if not np.isfinite(gain):
             raise ValueError("the response is not finite near u: the system diverges. Shorten the sequence, or look at its free run.")
         history.append(gain)
+        # what both responses were rounded by, in what they differ by
+        rounding = 2 * torch.finfo(y.dtype).eps * float(rest.norm()) / float(change.norm())
+        least = max(least, gain - rounding)
         if gain > best:
             best, best_change = gain, change
         if gain == 0.0:
@@ -152,7 +163,7 @@ def measured_gain(
         if float(change.norm()) == 0.0:
             break
     how = f"largest amplification found of a change of relative size {size:g}, {len(history)} rounds: the gain is at least this"
-    return MeasuredGain(Number(best, "measured", low=best, how=how), best_change.detach(), torch.tensor(history, dtype=torch.float64))
+    return MeasuredGain(Number(best, "measured", low=least, how=how), best_change.detach(), torch.tensor(history, dtype=torch.float64))
 
 
 def response_of(system: System, state: Tensor) -> Callable[[Tensor], Tensor]:
@@ -178,25 +189,30 @@ def _crossings(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, gamma
     N = np.block([[np.eye(n), -B @ np.linalg.solve(R, B.T)], [np.zeros((n, n)), F.T]])
     values = scipy.linalg.eigvals(M, N)
     values = values[np.isfinite(values)]
-    on_circle = values[np.abs(np.abs(values) - 1) < 1e-8]
+    on_circle = values[np.abs(np.abs(values) - 1) < CIRCLE]
     return np.unique(np.abs(np.angle(on_circle)))
 
 
-def _certify(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: float, high: float) -> tuple[Number, Tensor | None]:
-    """The number, with the smallest upper end within a thousandth for which (2) could be checked."""
+def _units(A: np.ndarray, B: np.ndarray, gain: float) -> tuple[float, float]:
+    """Factors for B and C with which inputs reach states, and states outputs, about one to one. Powers of two: nothing is rounded."""
     n, m = B.shape
-    eigenvalues = np.linalg.eigvals(A)
-    z = np.exp(1j * np.unique(np.r_[0.0, np.pi, np.abs(np.angle(eigenvalues))]))[:, None, None]
+    z = np.exp(1j * np.unique(np.r_[0.0, np.pi, np.abs(np.angle(np.linalg.eigvals(A)))]))[:, None, None]
     reached = float(np.linalg.svd(np.linalg.solve(z * np.eye(n) - A, np.broadcast_to(B, (len(z), n, m))), compute_uv=False).max())
-    # In these units inputs reach states, and states outputs, about one to one. Powers of two: (2) is scaled without a rounding.
-    b, c = (2.0 ** -round(np.log2(gain)) if gain > 0 else 1.0 for gain in (reached, low / (reached or 1.0)))
-    B, C, D = b * B, c * C, b * c * D
+    b, c = (2.0 ** -round(np.log2(size)) if size > 0 else 1.0 for size in (reached, gain / (reached or 1.0)))
+    return b, c
+
+
+def _certify(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: float, high: float, off: float
+) -> tuple[Number, Tensor | None]:
+    """The number, with the smallest upper end within a thousandth for which (2) could be checked; off: relative error of `low`."""
+    m, least = B.shape[1], max(0.0, low * (1 - off))
     for slack in (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3):
-        gamma = b * c * max(high, low * (1 + slack)) or slack
+        gamma = max(high, low * (1 + slack)) or slack
         # A little more cost than CᵀC makes the inequality strict, and raises the norm by less than the room there is.
-        strict = 0.05 * (gamma**2 - (b * c * low) ** 2)
+        strict = 0.05 * (gamma**2 - low**2)
         try:
-            cost = C.T @ C + strict * np.eye(n)
+            cost = C.T @ C + strict * np.eye(len(A))
             P = scipy.linalg.solve_discrete_are(A, B, cost, D.T @ D - gamma**2 * np.eye(m), s=C.T @ D)
         except (np.linalg.LinAlgError, ValueError):
             continue
@@ -207,5 +223,6 @@ def _certify(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, low: fl
         rounding = 16 * len(G) * np.finfo(float).eps * (np.linalg.norm(G) ** 2 * np.linalg.norm(weight) + gamma**2)
         if np.linalg.eigvalsh(inequality).max() < -rounding and np.linalg.eigvalsh(P).min() > -rounding:
             how = "attained at the named frequency from below, from above by a solution P of the bounded-real inequality that was checked"
-            return Number(low, "certified", low, gamma / (b * c), how=how), torch.from_numpy(P / c**2)
-    return Number(low, "bound", low=low, how="attained at the named frequency; no certificate from above was found"), None
+            return Number(low, "certified", least, gamma, how=how), torch.from_numpy(P)
+    how = "attained at the named frequency, up to the rounding of the solve; no certificate from above was found"
+    return Number(low, "bound", low=least, how=how), None

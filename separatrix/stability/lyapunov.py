@@ -15,6 +15,7 @@ Cost     a step, k tangents and a QR of [n, k] per step; compiled systems take 0
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ class Spectrum(NamedTuple):
     """
 
     exponents: Tensor  # [k], largest first; NaN when the verdict is DIVERGED
-    error: Tensor  # [k], standard error over blocks of the run; 0 where the exponents are exact
+    error: Tensor  # [k], standard error over blocks of the run; 0 where the exponents are exact to 1e-12
     verdict: Verdict  # SETTLED; DRIFTING: it still moves, see `average_growth`; DIVERGED: the state left the finite numbers
     failed: int | None  # the step at which it diverged
     history: Tensor  # [M, k], the plain average up to each time: how it converged
@@ -87,8 +88,13 @@ class Spectrum(NamedTuple):
             if j < self.dimension:
                 raise ValueError(f"the sum of the {j} computed exponents is not negative yet: ask for more of the {self.dimension} (k).")
             return Number(float(j), "measured", unit="dimensions", how="no direction contracts enough: the whole state space")
-        value = j + (max(0.0, float(sums[j - 1])) if j else 0.0) / abs(float(self.exponents[j]))
-        return Number(value, "measured", unit="dimensions", how="Kaplan-Yorke formula from the exponents")
+        above, next = (max(0.0, float(sums[j - 1])) if j else 0.0), abs(float(self.exponents[j]))
+        value, how = j + above / next, "Kaplan-Yorke formula from the exponents"
+        errors = float(student.ppf(0.975, BLOCKS - 1)) * self.error[: j + 1].nan_to_num(nan=0.0)
+        half = math.hypot(float(errors[:j].norm()) / next, above * float(errors[j]) / next**2)
+        if not 0 < half < math.inf:
+            return Number(value, "measured", unit="dimensions", how=how)
+        return Number(value, "estimated", max(0.0, value - half), value + half, "dimensions", f"{how} and their errors, as if independent")
 
 
 BLOCKS = 20  # pieces of the run whose spread gives the standard error
@@ -151,10 +157,13 @@ def exact_spectrum(system: LinearSystem, k: int | None = None) -> Spectrum:
         raise TypeError(f"system is a {type(system).__name__}, expected a LinearSystem. Of any other take lyapunov_spectrum.")
     if k is not None and not 1 <= k <= system.dimension:
         raise ValueError(f"k is {k}, expected between 1 and the system's dimension {system.dimension}.")
-    exponents = (system.eigenvalues().abs().double().log() / system.dt)[: system.dimension if k is None else k]
-    nothing = torch.zeros_like(exponents)
-    return Spectrum(exponents, nothing, Verdict.SETTLED, None, exponents[None], torch.zeros(1, dtype=torch.float64), 0,
-                    system.dimension, "logs of the eigenvalue moduli of A, the exact limit")  # fmt: skip
+    count = system.dimension if k is None else k
+    modulus = system.eigenvalues().abs()
+    exponents, error = (modulus.log() / system.dt)[:count], (system.eigenvalue_errors() / modulus / system.dt)[:count]
+    error = torch.where((error > 1e-12) & (modulus[:count] > 0), error, 0.0)  # below it they are exact for every purpose
+    return Spectrum(exponents, error / float(student.ppf(0.975, BLOCKS - 1)), Verdict.SETTLED, None, exponents[None],
+                    torch.zeros(1, dtype=torch.float64), 0, system.dimension,
+                    "logs of the eigenvalue moduli of A; an interval is what rounding in them may have done")  # fmt: skip
 
 
 def average_growth(log_growth: Tensor, interval: float, every: int, dimension: int, how: str) -> Spectrum:
@@ -181,8 +190,9 @@ def average_growth(log_growth: Tensor, interval: float, every: int, dimension: i
     scale = mean[finite].abs().max() if bool(finite.any()) else torch.tensor(0.0)
     drifting = bool(((first - last).abs()[finite] > allowed[finite] + 1e-9 * (1.0 / interval + scale)).any())
     # Growth like a power of time (a Jordan block) ends like 1/t: all blocks of the last half in one order, by chance once in a million.
+    # On a cycle they may be too, when its period goes into a block almost evenly: then the windowed halves agree.
     moves = block_mean[half:].diff(dim=0)
-    one_way = (moves > 0).all(0) | (moves < 0).all(0)
+    one_way = ((moves > 0).all(0) | (moves < 0).all(0)) & ((first - last).abs() > 0.1 * moves.sum(0).abs())
     drifting |= bool((one_way & (moves.sum(0).abs() > error + 1e-9 * (1.0 / interval + scale))).any())
     order = mean.argsort(descending=True, stable=True)
     ends = torch.linspace(1, len(rate), min(500, len(rate))).long()

@@ -74,7 +74,9 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
     if bool(torch.isnan(rates).any()):
         raise ValueError("the transition holds NaN values: the layer has no memory to measure.")
     half_life = torch.where(rates < 0, math.log(2) / -rates.clamp(max=-torch.finfo(torch.float64).tiny), torch.inf)
-    median, longest = float(half_life.quantile(0.5)), float(half_life.max())
+    # one by one: between two infinite ones torch would interpolate to NaN
+    median = sum(float(half_life.quantile(0.5, interpolation=end)) for end in ("lower", "higher")) / 2
+    longest = float(half_life.max())
     return Memory(half_life, Number(median, "measured", unit="steps", how=how), Number(longest, "measured", unit="steps", how=how), how)
 
 

@@ -1,7 +1,8 @@
 """Numbers that say what they are, and the three ways a measurement can end.
 
     measured    found on these inputs; says nothing about others; [low, high], if given, is the range that was seen
-    estimated   inferred, with an interval [low, high] that holds the truth about 95 times in 100
+    estimated   inferred, with an interval [low, high] that holds about 95 times in 100 what the method would say of endless data; the bias
+                of a method that has one is not in it, which `how` says
     bound       proved under the assumptions named in `how`: the truth is not beyond low / high
     certified   a bound with a witness that has been checked again
 

@@ -52,19 +52,27 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     return PowerSpectrum(torch.from_numpy(frequency[1:]), torch.from_numpy(power[1:] / power[1:].sum()))
 
 
+FEWEST = 6  # periods that a segment must hold to tell where its peak is
+
+
 def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = None) -> float:
     """The period of the highest peak of the power spectrum, in units of dt.    series [T]
 
-    Between the frequencies, a parabola through log power finds it. A broad spectrum has a highest
-    peak too: this says where it is, not that the series is periodic.
+    Between the frequencies, a parabola through log power finds it. A peak so low that few of its periods go into a segment is looked at
+    again in the spectrum of the whole series, unless `segment` says otherwise. A broad spectrum has a highest peak too: this says where it
+    is, not that the series is periodic.
 
     Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
     Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, a segment outside 8 .. T and dt <= 0; TypeError for a
              complex one.
     """
-    segment = min(len(series), max(64, len(series) // 4)) if segment is None else segment
-    frequency, power = power_spectrum(series, dt=dt, segment=segment)
+    piece = min(len(series), max(64, len(series) // 4)) if segment is None else segment
+    frequency, power = power_spectrum(series, dt=dt, segment=piece)
     peak = int(power.argmax())
+    if segment is None and peak + 1 < FEWEST and piece < len(series):
+        highest = frequency[peak + 1]
+        frequency, power = power_spectrum(series, dt=dt, segment=len(series))
+        peak = int(torch.where(frequency < highest, power, 0.0).argmax())
     if not 0 < peak < len(power) - 1:
         return 1 / float(frequency[peak])
     before, at, after = power[peak - 1 : peak + 2].clamp(min=1e-300).log().tolist()

@@ -36,8 +36,9 @@ class Divergence(NamedTuple):
     """The divergence of nearby moments of a series, and the exponent read off it.
 
     It does not tell chaos from coloured noise by itself: compare it with the model's free run under the same settings, and look at
-    the curve. The bias of a finite, quantised record is not in the interval: for ten flows of known exponent
-    it was between +20 and -35 percent at 6,000 to 10,000 samples, for maps below 1 percent.
+    the curve. The interval is that of the estimate: it does not hold the bias of a finite, quantised or noisy record, and so, of flows,
+    the truth mostly not. For eleven flows of known exponent the bias was between +20 and -40 percent at 6,000 to 10,000 samples, for maps
+    below 1 percent, with 1 percent of noise 20.
 
     Paper    Rosenstein, Collins & De Luca 1993, Physica D 65:117-134; Theiler 1986, Phys. Rev. A 34:2427.
     """
@@ -104,7 +105,9 @@ def rosenstein(
     slopes = np.array([line.slope for line in lines]) / dt
     value = float(np.median(slopes))
     low, high = float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
-    how = f"Rosenstein, {len(x):,} samples, embedding {embedding}, delay {delay}, Theiler window {theiler}, block bootstrap"
+    how = (
+        f"Rosenstein, {len(x):,} samples, embedding {embedding}, delay {delay}, Theiler window {theiler}; block bootstrap, without the bias"
+    )
     return Divergence(
         exponent=Number(value, "estimated", min(low, value), max(high, value), "per unit of time", how),
         verdict=Verdict.SETTLED if sum(line.sound for line in lines) * 2 > len(lines) else Verdict.DRIFTING,

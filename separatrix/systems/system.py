@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -205,8 +206,8 @@ def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Ten
         check_finite("inputs", inputs, "Fill or cut the gaps first.")
     if state.shape[-1:] != (system.dimension,):
         raise ValueError(f"state is {tuple(state.shape)}, expected [..., {system.dimension}]: the dimension of this system.")
-    if steps < 0 or every < 1:
-        raise ValueError(f"steps is {steps} and every is {every}, expected steps >= 0 and every >= 1.")
+    if not isinstance(steps, Integral) or not isinstance(every, Integral) or steps < 0 or every < 1:
+        raise ValueError(f"steps is {steps} and every is {every}, expected whole numbers, steps >= 0 and every >= 1.")
     if inputs is not None:
         if inputs.ndim < 2 or inputs.shape[-2] < steps:
             raise ValueError(f"inputs is {tuple(inputs.shape)}, expected [..., time, m] with at least steps = {steps} times.")

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Generator
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def calibrating(config: RunConfig, values: Tensor, folder: Path | None) -> Gener
 
 def half_widths(errors: Tensor, coverage: float, steps: int) -> Tensor:
     """Q of (1) for leads 1 to `steps`; beyond the leads that were measured, the largest.    errors [..., H, C] -> [steps, C]"""
-    if not 0 < coverage < 1:
+    if not isinstance(coverage, Real) or not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage!r} but must lie between 0 and 1, such as 0.9.")
     errors = errors.flatten(0, -3)
     known = (~torch.isnan(errors)).sum(0)

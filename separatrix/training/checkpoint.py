@@ -64,6 +64,14 @@ def restore(
     generator.set_state(tensors["generator"])
 
 
+def adopt(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a model the numbers of a file in the precision that they were saved in, whatever torch's default is now."""
+    for name, own in (*model.named_parameters(), *model.named_buffers()):
+        if name in tensors and tensors[name].is_floating_point():
+            own.data = own.data.to(tensors[name].dtype)
+    fill(model.state_dict(), tensors)
+
+
 @torch.no_grad()
 def fill(into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str = "") -> None:
     for name, target in into.items():
@@ -72,6 +80,11 @@ def fill(into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str = "") 
             came = "is missing" if source is None else f"is {tuple(source.shape)}"
             raise ValueError(
                 f"{prefix}{name} {came} in the file but the model has {tuple(target.shape)}: the file belongs to another model."
+            )
+        if source.dtype != target.dtype:
+            raise ValueError(
+                f"{prefix}{name} is {source.dtype} in the file but {target.dtype} here. Go on with torch's default dtype as it was then: "
+                f"torch.set_default_dtype({source.dtype})."
             )
         target.copy_(source)
 

@@ -30,7 +30,7 @@ from separatrix.mixers import MIXERS
 from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
 from separatrix.training.calibration import calibrating, forget_errors, half_widths, load_errors, save_errors
-from separatrix.training.checkpoint import fill, read_tensors
+from separatrix.training.checkpoint import adopt, read_tensors
 from separatrix.training.correction import share_kept
 from separatrix.training.ensemble import Ensemble
 from separatrix.training.loop import CHECKPOINT, Step, train
@@ -295,7 +295,7 @@ class Forecaster:
         if not (where / MODEL).is_file() and (where / CHECKPOINT).is_file():
             raise ValueError(f"the fit in {where} is not finished. Go on with it: separatrix fit --resume {where}")
         model = build(config.network, Generator().manual_seed(config.seed))
-        fill(model.state_dict(), read_tensors(where / MODEL)[0])
+        adopt(model, read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)
         forecaster.errors = load_errors(where, config.network.channels)

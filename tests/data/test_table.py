@@ -273,6 +273,18 @@ def test_a_series_that_cannot_be_is_refused(settings, complaint):
         data.Series(**{"name": "s", "values": np.zeros((3, 2)), "names": ("a", "b")} | settings)
 
 
+def test_what_a_mask_hides_is_a_gap():
+    series = data.Series.from_array(np.ma.masked_array([1.0, 2.0, -9999.0, 3.0], mask=[False, False, True, False]))
+    assert same(series.values, [[1], [2], [nan], [3]])
+    assert data.Series.from_array(np.ma.masked_array([1, 2, 3], mask=[False, True, False])).gaps == 1
+
+
+@pytest.mark.parametrize("values", [{"a": [1, 2]}, "my.csv", [[1, 2], [3]], [object()]])
+def test_what_is_no_table_of_numbers_is_named(values):
+    with pytest.raises(TypeError, match=f"^values are a {type(values).__name__}, but a series is a regular table of numbers"):
+        data.Series.from_array(values)
+
+
 def test_a_series_is_shown_in_one_line():
     series = data.Series.from_array([[1, nan], [2, 3]], name="s", names=("a", "b"), unit="day")
     assert repr(series) == "Series('s', 2 rows of a, b, step 1 day, gaps 1)"

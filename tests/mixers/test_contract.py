@@ -128,6 +128,27 @@ def test_an_exported_layer_goes_on_from_a_state(case, tmp_path):
 
 
 @every_case
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.cells._flat_weights")
+def test_an_exported_layer_takes_any_length(case):
+    if case.name == "lstm" or "window" in case.settings:
+        pytest.skip("torch exports its own LSTM step by step, and a window parts the lengths below it from those above")
+    layer = case.build()
+    exported = torch.export.export(layer, (torch.randn(2, 21, D),), dynamic_shapes={"x": {1: torch.export.Dim.AUTO}}).module()
+    for T in (2, 65, 130):
+        x = torch.randn(2, T, D)
+        assert distance(exported(x)[0].detach(), layer(x)[0].detach()) < 1e-5
+
+
+@every_case
+@torch.no_grad()
+def test_no_two_parts_of_a_state_are_one(case):
+    layer = case.build()
+    for T in (0, 3):
+        parts = layer(torch.randn(2, T, D))[1].tensors().values()
+        assert len({part.untyped_storage().data_ptr() for part in parts if part.numel()}) == sum(part.numel() > 0 for part in parts)
+
+
+@every_case
 @torch.no_grad()
 def test_the_state_is_a_value(case, tmp_path):
     layer = case.build()

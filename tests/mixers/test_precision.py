@@ -80,6 +80,16 @@ def test_another_default_dtype_is_that_of_every_parameter(case, default_dtype):
 
 @every_case
 @torch.no_grad()
+def test_a_layer_of_another_default_device_is_all_on_it(case):
+    with torch.device("meta"):
+        layer = case.build()
+    assert {part.device.type for part in (*layer.parameters(), *layer.buffers())} == {"meta"}
+    y, state = layer(torch.empty(2, 5, D, device="meta"))
+    assert y.shape == (2, 5, D) and {part.device.type for part in (y, *state.tensors().values())} == {"meta"}
+
+
+@every_case
+@torch.no_grad()
 def test_another_default_device_is_not_that_of_the_state(case):
     layer, x = case.build(), torch.randn(2, 5, D)
     y, state = layer(x)

@@ -1,5 +1,8 @@
 """A stepper says what its layer says, one token after another."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -106,6 +109,14 @@ def test_weights_are_those_of_the_moment_and_the_module_is_left_alone():
         layer.out_proj.weight.mul_(2)
     assert torch.equal(fast(x[:, 1:], state)[0], before)
     torch.testing.assert_close(Stepper(layer)(x[:, 1:], state)[0], 2 * before)
+
+
+def test_a_used_stepper_can_be_copied_and_sent():
+    fast, x = Stepper(build_mixer("gru", D)), tokens(1, 3, torch.float32)
+    _, state = fast(x[:, :1])
+    y, _ = fast(x[:, 1:2], state)
+    for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(other(x[:, 1:2], state)[0], y)
 
 
 def test_resets_and_other_lengths_go_to_the_layer():

@@ -131,3 +131,31 @@ def test_progress_is_told():
 def test_bad_questions_are_refused(call, says):
     with pytest.raises((TypeError, ValueError), match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    "A", [[[-1.0005]], [[1.0001 * math.cos(0.3), -1.0001 * math.sin(0.3)], [1.0001 * math.sin(0.3), 1.0001 * math.cos(0.3)]]]
+)
+def test_what_grows_a_little_with_every_turn_is_no_settled_cycle(A):
+    found = free_run(LinearSystem(torch.tensor(A, dtype=torch.float64)), torch.full((len(A),), 1e-3, dtype=torch.float64), limit=1e30)
+    assert found.fate == [Fate.MOVING] and found.verdict is Verdict.DRIFTING
+
+
+def test_a_spread_that_overflows_is_a_drift():
+    class Late:
+        """A sine for most of the run, then doubling."""
+
+        dimension, dt = 2, 1.0
+
+        def step(self, state, input=None):
+            t = state[..., :1] + 1
+            return torch.cat([t, torch.where(t < 99_000, torch.sin(t), 2 * state[..., 1:] + 1)], dim=-1)
+
+        def observe(self, state):
+            return state[..., 1:]
+
+        def jacobian_vector(self, state, v, input=None):
+            raise NotImplementedError
+
+    found = free_run(Late(), torch.zeros(2, dtype=torch.float64))
+    assert float(found.observed.abs().max()) > 1e290 and found.verdict is Verdict.DRIFTING

@@ -4,7 +4,9 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from safetensors.torch import load_file
 
@@ -43,7 +45,8 @@ def test_the_witness_is_a_witness_and_the_peak_is_attained(seed):
     inequality = G.mT @ torch.block_diag(P, one[0]) @ G - torch.block_diag(P, gain.norm.high**2 * one[1])
     assert torch.linalg.eigvalsh(inequality).max() < 0 <= torch.linalg.eigvalsh(P).min() + 1e-12
     at_peak = system.frequency_response(torch.tensor(gain.frequency, dtype=torch.float64))
-    assert float(torch.linalg.matrix_norm(at_peak, ord=2)) == pytest.approx(gain.norm.low, rel=1e-12)
+    assert float(torch.linalg.matrix_norm(at_peak, ord=2)) == pytest.approx(gain.norm.value, rel=1e-12)
+    assert gain.norm.value * (1 - 1e-8) < gain.norm.low < gain.norm.value
     grid = system.frequency_response(torch.linspace(0, math.pi, 2001, dtype=torch.float64))
     assert torch.linalg.matrix_norm(grid, ord=2).max() <= gain.norm.high
     assert float(gain.response.max()) <= gain.norm.high and P.shape == (n, n)
@@ -105,7 +108,7 @@ def test_the_measured_gain_is_a_lower_estimate_that_comes_close():
         response_of(no_feedthrough, torch.zeros(3, dtype=torch.float64)), torch.zeros(150, 1, dtype=torch.float64), rounds=40
     )
     assert 0.95 * bound.value < found.gain.value <= bound.high * (1 + 1e-6)
-    assert found.gain.low == found.gain.value and found.gain.high is None
+    assert found.gain.value * (1 - 1e-10) < found.gain.low <= found.gain.value and found.gain.high is None
 
 
 def test_a_saturating_system_is_louder_where_it_is_small():
@@ -152,3 +155,39 @@ def test_bad_questions_are_refused():
         measured_gain(lambda u: u, torch.full((3, 1), torch.nan))
     with pytest.raises(ValueError, match="diverges"):
         measured_gain(lambda u: u * torch.inf, torch.ones(3, 1))
+
+
+def far_from_normal(eigenvalue: float, coupling: float) -> LinearSystem:
+    """G(z) = 1 / (z - eigenvalue), hidden behind a Jordan block of sixteen in coordinates that rounding does not touch."""
+    H = torch.tensor(scipy.linalg.hadamard(16), dtype=torch.float64) / 4
+    A = H @ (eigenvalue * torch.eye(16, dtype=torch.float64) + coupling * torch.diag(torch.ones(15, dtype=torch.float64), 1)) @ H.mT
+    return LinearSystem(A, torch.ones(16, 1, dtype=torch.float64) / 4, torch.ones(1, 16, dtype=torch.float64) / 4)
+
+
+@pytest.mark.parametrize("eigenvalue, coupling", [(0.5, 0.25), (0.875, 1.0), (0.75, 2.0)])
+def test_a_bound_makes_room_for_the_rounding_of_its_solve(eigenvalue, coupling):
+    norm = h_infinity(far_from_normal(eigenvalue, coupling)).norm
+    assert norm.holds(1 / (1 - eigenvalue))
+
+
+def test_a_computed_eigenvalue_is_called_what_it_is():
+    norm = h_infinity(far_from_normal(0.875, 2.0)).norm  # stable; rounding puts an eigenvalue outside the circle
+    assert norm.value == math.inf and norm.kind == "measured" and "a computed eigenvalue of A has the modulus" in norm.how
+
+
+def test_the_peak_is_found_in_any_units_of_input_and_output():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        n, m, p = (int(k) for k in rng.integers(1, 7, 3))
+        A = rng.normal(size=(n, n))
+        A *= rng.uniform(0.3, 0.99) / np.abs(np.linalg.eigvals(A)).max()
+        sizes = [(n, m), (p, n), (p, m)]
+        B, C, D = (rng.normal(size=size) * 10 ** rng.uniform(-4, 4) for size in sizes)
+        system = LinearSystem(*(torch.from_numpy(M) for M in (A, B, C, D)))
+        swept = system.frequency_response(torch.linspace(0, math.pi, 5001, dtype=torch.float64))
+        assert float(torch.linalg.matrix_norm(swept, ord=2).max()) < h_infinity(system).norm.value * (1 + 1e-9)
+
+
+def test_a_measured_gain_owns_up_to_rounding():
+    found = measured_gain(lambda u: 100 + 1e-3 * u, torch.randn(50, 1, generator=torch.Generator().manual_seed(0)))
+    assert found.gain.low <= 1e-3

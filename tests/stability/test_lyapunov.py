@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.linalg import hadamard
 
 from separatrix.stability import Verdict, exact_spectrum, lyapunov_spectrum
 from separatrix.stability.lyapunov import average_growth, window
-from separatrix.systems import SYSTEMS, LinearSystem, Map, henon, logistic, lorenz, push_forward
+from separatrix.systems import SYSTEMS, Flow, LinearSystem, Map, henon, logistic, lorenz, push_forward
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyapunov_spectra.json").read_text())
 NAMES = {
@@ -241,3 +242,24 @@ def test_the_same_call_gives_the_same_numbers():
 def test_bad_questions_are_refused(call, says):
     with pytest.raises((TypeError, ValueError), match=says):
         call()
+
+
+def test_exponents_of_a_matrix_far_from_normal_say_what_rounding_may_have_done():
+    H = torch.tensor(hadamard(16), dtype=torch.float64) / 4
+    for eigenvalue, coupling in ((0.5, 0.25), (0.875, 2.0)):
+        A = H @ (eigenvalue * torch.eye(16, dtype=torch.float64) + coupling * torch.diag(torch.ones(15, dtype=torch.float64), 1)) @ H.mT
+        largest = exact_spectrum(LinearSystem(A), 1).largest
+        assert largest.kind == "estimated" and largest.low < math.log(eigenvalue) < largest.high
+    plain = torch.tensor([[0.9, 0.3], [-0.3, 0.9]])  # in single precision too: eigenvalues are found in double
+    assert exact_spectrum(LinearSystem(plain)).largest.kind == "measured"
+
+
+def test_a_cycle_whose_period_almost_divides_a_block_does_not_drift():
+    van_der_pol = Flow(lambda s, mu: (s[1], mu * (1 - s[0] * s[0]) * s[1] - s[0]), dict(mu=1.0), (2.0, 0.1), dt=0.02)
+    found = lyapunov_spectrum(van_der_pol, steps=20_000)
+    assert found.verdict is Verdict.SETTLED and abs(float(found.exponents[0])) < 1e-6
+
+
+def test_the_dimension_has_the_errors_of_its_exponents():
+    found = lyapunov_spectrum(henon, steps=2_000)
+    assert found.kaplan_yorke.kind == "estimated" and found.kaplan_yorke.holds(1.258)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from separatrix.recurrence import Dense, Diagonal, Householder, Scalar
-from separatrix.stability import eigenvalues_along, gradient_reach, memory_horizon, memory_steps
+from separatrix.stability import dominant_period, eigenvalues_along, gradient_reach, memory_horizon, memory_steps
 from separatrix.systems import LinearSystem
 
 
@@ -132,3 +132,18 @@ def test_no_step_and_no_probe_measure_nothing():
         memory_horizon(Diagonal(torch.full((1, 3, 2), 0.9)), every=0)
     with pytest.raises(ValueError, match="probes is 0"):
         gradient_reach(lambda x: x, torch.ones(1, 3, 1), probes=0)
+
+
+def test_the_median_of_modes_of_which_some_never_fade():
+    found = memory_horizon(Diagonal(torch.tensor([[[0.5, 0.9, 1.0, 1.0]]])))
+    assert found.median.value == math.inf
+    assert memory_horizon(Diagonal(torch.tensor([[[0.5, 0.9, 0.9, 1.0]]]))).median.value == pytest.approx(
+        math.log(0.5) / math.log(0.9), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("period", [900.0, 300.0, 50.0, 7.3])
+def test_a_long_period_is_found_in_the_whole_series(period):
+    noise = torch.randn(2000, generator=torch.Generator().manual_seed(0))
+    found = dominant_period(torch.sin(2 * math.pi * torch.arange(2000.0) / period) + 0.3 * noise)
+    assert found == pytest.approx(period, rel=0.02)

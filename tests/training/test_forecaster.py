@@ -98,6 +98,18 @@ def test_no_unit_is_too_large_or_too_small(unit, offset):
     assert np.abs((scaled - offset) / unit - plain).max() < 1e-2  # beside 1e9 the data themselves are rounded
 
 
+def test_a_run_keeps_its_precision_whatever_the_default_is_later(tmp_path):
+    forecaster = Forecaster("s4d", **TINY).fit(signal(), folder=tmp_path / "run")
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = Forecaster.load(tmp_path / "run")
+        assert np.array_equal(loaded.predict(4), forecaster.predict(4))
+        with pytest.raises(ValueError, match=r"torch\.float32 in the file but torch\.float64 here"):
+            Forecaster("s4d", **TINY).fit(signal(), folder=tmp_path / "run", resume=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_the_seed_decides():
     x = signal()
     a, b, c = (Forecaster("s4d", **TINY, random_state=seed).fit(x).predict(3) for seed in (0, 0, 1))
@@ -223,8 +235,9 @@ def test_steps_are_a_whole_number():
         (lambda folder: (folder / "config.json").unlink(), "not the folder of a run"),
         (lambda folder: (folder / "config.json").write_text("{}"), "not the configuration"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x" * 99), "damaged"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "does not exist"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "is not finished. Go on with it"),
         (lambda folder: (folder / "state.safetensors").write_bytes(b""), "damaged"),
+        (lambda folder: [file.unlink() for file in folder.glob("[cm]*.safetensors")], "does not exist"),
     ],
 )
 def test_a_broken_folder_is_named(break_it, words, tmp_path):

@@ -36,7 +36,8 @@ def diagonal_ssm(
 
 
 def _checkpoints(u: Tensor, a: Tensor, keep: bool) -> tuple[int, ...]:
-    return (u.shape[0], blocks(u.shape[1], kernel.CHUNK), a.shape[1], 2, u.shape[2]) if keep else (0,)
+    # one more than there are: torch.export takes a size of one for a constant, and with it lengths of one chunk
+    return (u.shape[0], blocks(u.shape[1], kernel.CHUNK) + 1, a.shape[1], 2, u.shape[2]) if keep else (0,)
 
 
 @diagonal_ssm.register_fake

@@ -48,7 +48,8 @@ def _flat(u, delta, A, B, C, D, z, bias):
 
 
 def _checkpoints(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
-    return (u.shape[0], blocks(u.shape[1], selective.CHUNK), A.shape[1], u.shape[2]) if keep else (0,)
+    # one more than there are: torch.export takes a size of one for a constant, and with it lengths of one chunk
+    return (u.shape[0], blocks(u.shape[1], selective.CHUNK) + 1, A.shape[1], u.shape[2]) if keep else (0,)
 
 
 @selective_scan.register_fake
