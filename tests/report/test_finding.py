@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from separatrix.report.finding import Finding, Made, counted, ends, plain, record, show, to_json
-from separatrix.report.sections.divergence import exponents
+from separatrix.report.sections.divergence import Growth, divergence, exponents
 from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
 
@@ -115,3 +115,14 @@ def test_portraits_do_not_know_the_unit(unit):
 )
 def test_an_exponent_counts_with_its_interval_or_as_it_is(largest, says):
     assert says in exponents([largest], estimate=None, numbers={}, settled=True, unit="step", made=Made("data", "a()")).title
+
+
+def test_an_exponent_that_moves_nothing_over_the_run_is_not_told_from_zero():
+    tiny, made = Number(5.7e-10, "estimated", 5.6e-10, 5.8e-10), Made("data", "a()", steps=10_000)
+    for number in (tiny, Number(-5.7e-10, "estimated", -5.8e-10, -5.6e-10)):
+        assert "at the line" in exponents([number], estimate=None, numbers={}, settled=True, unit="day", made=made).title
+    assert "is chaotic" in exponents([Number(2e-4, "measured")], estimate=None, numbers={}, settled=True, unit="day", made=made).title
+    flat = np.full(51, 2.31248640)
+    growths = [Growth(who, np.arange(51.0), flat, (5, 30), tiny) for who in ("data", "model")]
+    title = divergence(growths, numbers={}, unit="day", made=made).title
+    assert "as chaos does" not in title and title.endswith("not told from zero in the data and the model")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made
-from separatrix.report.sections.divergence import Growth, divergence, exponents
+from separatrix.report.sections.divergence import Growth, divergence, exponents, sign
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion
 from separatrix.stability import (
@@ -71,14 +71,15 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     if of_run is None or trouble:
         return Parting(finding, missing, "", trouble)
     assert subject.cycle is not None  # data from which an exponent can be read are long enough to show one
-    criterion, character = _compared(of_data.exponent, of_run.exponent, subject.cycle[0])
+    criterion, character = _compared(of_data, of_run.exponent, subject.cycle[0])
     return Parting(finding, criterion, character, "", of_run.exponent)
 
 
-def _compared(data: Number, run: Number, cycle: float) -> tuple[Criterion, str]:
+def _compared(of_data: Divergence, run: Number, cycle: float) -> tuple[Criterion, str]:
     """Two estimates: as a ratio where the data are chaotic, as a difference per cycle where they may not be."""
+    data = of_data.exponent
     assert data.low is not None and data.high is not None and run.low is not None and run.high is not None
-    if data.low > 0:
+    if sign(data, of_data.horizon) > 0:
         ends = [x / y for x in (run.low, run.high) for y in (data.low, data.high)]
         ratio = Number(
             run.value / data.value, "estimated", min(ends), max(ends), how="ratio of the two estimates, both intervals at their ends"
@@ -138,4 +139,4 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
         unit=subject.unit,
         made=made,
     )
-    return finding, (values[0].low or 0.0) > 0
+    return finding, sign(values[0], steps) > 0

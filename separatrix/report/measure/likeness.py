@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -19,8 +20,10 @@ from separatrix.stability import (
     Number,
     character,
 )
+from separatrix.stability.character import RESOLUTION
 
 NEAR = 1.5  # times the largest distance between two pieces of the data
+GRADES = ((NEAR, "are"), (3.0, "are near"), (10.0, "are not quite"), (math.inf, "are far from"))  # by the same
 FEWEST = 64  # rows: halves of fewer share next to nothing, whatever they are halves of
 
 
@@ -62,12 +65,11 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         "the data in 4 pieces, the run in up to 16 of the same length",
     )
     values, rhythm, remembered = against(found.values), against(found.rhythm), against(found.memory)
-    same, other, far = "are the data's", "are not quite the data's", "as far from the data as its own pieces are"
     one = histogram(
         Pair(found.edges.numpy(), found.histogram_data.numpy(), found.histogram_run.numpy()),
         name=subject.name,
         made=made,
-        title=f"The values of the long run {same if values.value <= NEAR else other}: {_times(values)} {far}",
+        title=f"The values of the long run {_likeness(found.values)}",
         numbers={
             "distance of values, run to data": found.values.distance,
             "distance of values, data to data": found.values.yardstick,
@@ -79,7 +81,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         unit=subject.unit,
         cycle=subject.cycle,
         made=made,
-        title=f"The rhythms of the long run {same if rhythm.value <= NEAR else other}: {_times(rhythm)} {far}",
+        title=f"The rhythms of the long run {_likeness(found.rhythm)}",
         numbers={
             "distance of spectra, run to data": found.rhythm.distance,
             "distance of spectra, data to data": found.rhythm.yardstick,
@@ -92,7 +94,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of spectra, against the data's own",
             rhythm,
-            "its spectrum is {} times as far from the data's as the data's own pieces are",
+            f"its spectrum is {{}} times {_yardstick(found.rhythm)}",
             high=NEAR,
             above="its rhythms are not the data's",
             reason=reason,
@@ -100,7 +102,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Criterion(
             "distance of values, against the data's own",
             values,
-            "its values are {} times as far from the data's as the data's own pieces are",
+            f"its values are {{}} times {_yardstick(found.values)}",
             high=NEAR,
             above="it is in other places, or for other times",
             reason=reason,
@@ -115,7 +117,7 @@ def against(closeness: Closeness) -> Number:
     The interval is that of a median: 1.25 s.d. / sqrt(n), with the s.d. from the middle nine tenths of the pairs and n = 4, because no
     more than the four pieces of the data are independent.
     """
-    far, line = closeness.distance, max(closeness.yardstick.high or 0.0, 1e-12)
+    far, line = closeness.distance, closeness.line
     low, high = far.low if far.low is not None else far.value, far.high if far.high is not None else far.value
     error = 1.96 * 1.25 * (high - low) / 3.29 / 2
     return Number(
@@ -124,9 +126,22 @@ def against(closeness: Closeness) -> Number:
         max(0.0, far.value - error) / line,
         (far.value + error) / line,
         "",
-        f"{far.how}; over the largest distance of the data to itself",
+        f"{far.how}; over the largest distance of the data to itself, or {RESOLUTION} where that is more",
     )
 
 
-def _times(number: Number) -> str:
-    return f"{plain(float(f'{number.value:.2g}'))} times"
+def _yardstick(closeness: Closeness) -> str:
+    """What a number of `against` counts, to stand after "times"."""
+    if closeness.line > RESOLUTION:
+        return "as far from the data's as the data's own pieces are"
+    return f"{RESOLUTION} away from the data's, whose own pieces differ by less"
+
+
+def _likeness(closeness: Closeness) -> str:
+    """The finding in words that are as strong as the number."""
+    far = closeness.distance.value
+    if far < RESOLUTION:
+        return f"are the data's: less than {RESOLUTION} apart"
+    times = far / closeness.line
+    word = next(word for most, word in GRADES if times <= most)
+    return f"{word} the data's: {plain(float(f'{times:.2g}'))} times {_yardstick(closeness)}"

@@ -7,6 +7,7 @@ Paper    Rosenstein, Collins & De Luca 1993, Physica D 65, 117.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,18 +36,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
     """growths: the data first (when there are any), then the model; doubt: why an exponent may not be one."""
     named = {growth.who: growth for growth in growths}
     values = {who: growth.exponent for who, growth in named.items()}
-    if len(values) == 2:
-        (first, a), (second, b) = values.items()
-        title = f"Nearby starts part at {_brief(b)} per {unit} in the {second}, {_brief(a)} in the {first}"
-        if doubt:
-            title += f", but {doubt}"
-        elif min(_low(a), _low(b)) > 0:
-            title += ": both as chaos does"
-        else:
-            title += ": the error bars reach zero" if max(a.value, b.value) > 0 else ": neither is chaotic"
-    else:
-        ((first, a),) = values.items()
-        title = f"Nearby starts part at {_brief(a)} per {unit} in the {first}"
+    rates = [
+        f"{_brief(growth.exponent)}{f' per {unit}' if growth is growths[-1] else ''} in the {growth.who}" for growth in reversed(growths)
+    ]
+    title = f"Nearby starts part at {', '.join(rates)}" + (f", but {doubt}" if doubt else _meaning(growths))
 
     def paint(axes: Axes) -> Mapping[str, object]:
         for who, growth in named.items():
@@ -90,17 +83,34 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
     )
 
 
+def _meaning(growths: Sequence[Growth]) -> str:
+    """What the exponents say, to end a title."""
+    signs = {growth.who: sign(growth.exponent, float(growth.steps[-1])) for growth in growths}
+    if unclear := [who for who, found in signs.items() if found == 0]:
+        return f": not told from zero in the {' and the '.join(unclear)}"
+    if len(signs) == 1:
+        return ""
+    grow = [who for who, found in signs.items() if found > 0]
+    return ": both as chaos does" if len(grow) == 2 else f": only the {grow[0]} as chaos does" if grow else ": neither is chaotic"
+
+
+def sign(exponent: Number, steps: float) -> int:
+    """1 for growth, -1 for decay, 0 where it is not told from zero: by the nearer end of its interval it would change a disturbance by less
+    than one e-fold over the steps that were measured.    exponent per step"""
+    low, high = _low(exponent), exponent.value if exponent.high is None else exponent.high
+    return 1 if low * steps >= 1 else -1 if high * steps <= -1 else 0
+
+
 def exponents(
     values: Sequence[Number], *, estimate: Number | None, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made
 ) -> Finding:
     """The leading Lyapunov exponents of the model in free run, largest first; estimate: what its output alone suggests."""
     top = values[0]
-    if _low(top) > 0:
-        kind = "chaotic"
-    elif (top.value if top.high is None else top.high) < 0:
-        kind = "settling, every nearby start is forgotten"
-    else:
-        kind = "at the line between settling and chaos"
+    kind = {
+        1: "chaotic",
+        -1: "settling, every nearby start is forgotten",
+        0: "at the line between settling and chaos",
+    }[sign(top, made.steps or math.inf)]
     title = f"In free run the model is {kind}: largest exponent {_brief(top)} per {unit}"
     if not settled:
         title += " (still drifting)"
