@@ -154,6 +154,15 @@ def test_gaps_everywhere_and_few_rows_cost_the_yardsticks_not_the_free_run(tmp_p
         assert {"free-run", "eigenvalues"} <= set(evidence["findings"]) and "seasonal" not in evidence["findings"]["free-run"]
 
 
+def test_a_horizon_of_gaps_is_told_as_gaps(tmp_path):
+    days = dict(start="2020-01-01", unit="day")
+    path, evidence, _ = run(tmp_path, series(np.where(t < 400, WAVE, np.nan)[:440], **days), 402)
+    page = unescape(path.read_text())
+    assert "how far forecasts hold" in evidence["missing"] and "all 38 days are gaps" in evidence["findings"]["free-run"]
+    assert "Row 399 (2021-02-03) is the last value the model saw; rows 400 to 401 (2021-02-05) are gaps." in page
+    assert "38 days from row 402 (2021-02-06) on are gaps." in page
+
+
 def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_path):
     path, evidence, _ = run(tmp_path, series(WAVE[:400]), 400, "gru", linear=False)
     assert "linear in its state" in evidence["absent"]["eigenvalues"] and "linear in its state" in path.read_text()

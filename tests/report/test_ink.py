@@ -122,7 +122,10 @@ def test_errors_skip_what_was_not_measured():
     gap, still, nothing = stretch(1.0, np.nan, 5.0), stretch(0.0, 0.0, 0.0), stretch(np.nan, np.nan)
     assert gap.nmse(np.array([1.0, 99.0, 7.0])) == 0.5
     assert list(gap.grown(np.array([1.0, 99.0, 7.0]))) == [0.0, 0.0, 0.5]
+    np.testing.assert_array_equal(stretch(np.nan, 0.0, 4.0).grown(np.array([9.0, 2.0, 4.0])), [np.nan, 1.0, 0.5])
+    assert np.isnan(nothing.grown(np.zeros(2))).all()
     assert list(still.grown(np.ones(3))) == [1.0, 1.0, 1.0] and np.isnan(nothing.nmse(np.zeros(2)))
-    assert gap.leaves(np.array([1.0, 99.0, 5.1])) is None
-    assert gap.leaves(np.array([1.0, 99.0, 6.0])) == 2
-    assert still.leaves(np.array([np.inf, 0.0, 0.0])) == 0
+    assert gap.leaves(np.array([1.0, 99.0, 5.1])) == (3, False)
+    assert gap.leaves(np.array([1.0, 99.0, 6.0])) == (1, True)  # nobody saw row 2
+    assert still.leaves(np.array([np.inf, 0.0, 0.0])) == (0, True)
+    assert stretch(1.0, np.nan).leaves(np.ones(2)) == (1, False) and nothing.leaves(np.zeros(2)) == (0, False)
