@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from separatrix.report.ink import RIVAL
+from separatrix.report.ink import DATA, MODEL
 
 
 class Label(NamedTuple):
@@ -112,7 +112,7 @@ def beside(axes: Axes, x: float, ends: Sequence[Label], apart: float = 14) -> No
             placed[i], placed[i + 1] = placed[i] - push, placed[i + 1] + push
         placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
     for end, at, want in zip(order, placed, wanted):
-        name_line(axes, x, end, dx=6, dy=float(at - want), bold=end.colour != RIVAL)
+        name_line(axes, x, end, dx=6, dy=float(at - want), bold=end.colour in (DATA, MODEL))
 
 
 def _shift(axes: Axes, dx: float, dy: float) -> ScaledTranslation:

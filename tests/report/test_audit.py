@@ -104,7 +104,7 @@ def test_members_of_an_ensemble_are_scored_by_themselves(plain, tmp_path):
     name = "NMSE of a member alone, median"
     assert next(n["value"] for n in evidence["numbers"] if n["name"] == name) == pytest.approx(wanted, rel=1e-4)
     path, evidence, _ = run(tmp_path, series(), 400, members=1)
-    assert name not in {n["name"] for n in evidence["numbers"]} and "rows inside" not in str(evidence["numbers"])
+    assert name not in {n["name"] for n in evidence["numbers"]} and "of rows inside" not in str(evidence["numbers"])
 
 
 def test_the_interval_is_counted_against_what_came(plain):
@@ -112,8 +112,9 @@ def test_the_interval_is_counted_against_what_came(plain):
     forecaster, truth = Forecaster.load(path.parent), WAVE[400:440]
     low, high = forecaster.predict_interval(40, coverage=0.9)
     numbers = {n["name"]: n for n in evidence["numbers"]}
-    inside = numbers["rows inside the 90% interval"]
-    assert inside["kind"] == "measured" and inside["value"] == ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
+    inside, count = numbers["share of rows inside the 90% interval"], ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
+    assert (inside["kind"], inside["unit"]) == ("measured", "%") and inside["value"] == pytest.approx(100 * count / 40)
+    assert inside["how"].startswith(f"{count} of 40;")
     hidden = numbers["NMSE over 40 steps on hidden rows"]
     each = forecaster.errors[:, :, :40, 0].square().mean((1, 2)) / WAVE[:400].var()
     assert hidden["value"] == pytest.approx(float(each.mean()), rel=1e-6)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
-from separatrix.report.labels import Label, axis_names, beside
+from separatrix.report.labels import Label, axis_names, beside, room
 from separatrix.stability.number import Number
 
 
@@ -53,6 +53,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
                     axes.plot(at, level + growth.exponent.value * at, color=INK, lw=0.9, ls=(0, (4, 2)))
         last = max(float(growth.steps[-1]) for growth in growths)
         axes.set_xlim(0, last)
+        drawn = np.concatenate([growth.log_distance for growth in growths])
+        low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+        flat = max(0.0, 1.0 - (high - low)) / 2  # less than one e-fold is not growth and is not blown up to look like it
+        axes.set_ylim(room(low - flat, high + flat))
         beside(
             axes,
             last,
@@ -64,7 +68,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         axis_names(axes, f"{plural(unit)} later", "mean ln(distance)")
         return {who: reading(g.steps, g.log_distance) for who, g in named.items()}
 
-    room = max(92.0, 14 + 6.8 * max(len(f"{who} {_brief(value)}") for who, value in values.items()))
+    margin = max(92.0, 14 + 6.8 * max(len(f"{who} {_brief(value)}") for who, value in values.items()))
     alt = f"Mean logarithm of the distance between neighbours against time, for {' and '.join(named)}. {title}."
     return Finding(
         "divergence",
@@ -75,7 +79,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         "Read off one scalar series with neighbours; noise and a short record bias it, and coloured noise parts like chaos. "
         "The exponent of the model's own equations stands in the section on its spectrum.",
         Picture(
-            (draw("divergence", paint, height=230, right=room),),
+            (draw("divergence", paint, height=230, right=margin),),
             alt,
             "A straight rise is exponential growth; the level where it ends is the size of the attractor. "
             "Dashed: the stretch of the fit, whose slope is the exponent beside the name.",

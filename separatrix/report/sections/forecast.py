@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DASHES, DATA, FAINT, INK, MODEL, RIVAL, draw, reading
@@ -13,6 +14,8 @@ from separatrix.report.labels import Label, axis_names, beside, name_line, power
 from separatrix.report.stretch import Forecast, Leaving, Rival, Stretch
 from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
+
+FLATTEST = 1 / 3  # of the height that the lines of a picture keep beside a wide interval
 
 
 def free_run(stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], *, horizon: Horizon | None, made: Made) -> Finding:
@@ -52,11 +55,13 @@ def free_run(stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], *, h
     panels = [trace]
     if known:
         panels.append(draw("free-run-error", lambda axes: _errors(axes, stretch, forecast, rivals), height=190, right=room))
+    ends = _reach(stretch, forecast)[1]
+    beyond = "" if ends is None else f", which reaches beyond the picture: from {plain(ends[0])} to {plain(ends[1])}"
     caption = (
         ("Above, the forecast on top of what happened" if known else "The forecast; what happened was not measured")
         + (f", with the best baseline, {shown}, thin" if shown else "")
         + (
-            f"; pale, the interval that should hold {forecast.hidden.coverage:.0%} of the rows"
+            f"; pale, the interval that should hold {forecast.hidden.coverage:.0%} of the rows{beyond}"
             if forecast.hidden is not None
             else ""
             if forecast.alone is None
@@ -116,8 +121,9 @@ def _doubt(stretch: Stretch, forecast: Forecast) -> dict[str, Number]:
         numbers["NMSE of a member alone, median"] = Number(float(np.median(each)), "measured", how=told)
     if hidden is not None and stretch.known:
         inside = (np.abs(truth - forecast.values) <= hidden.width)[np.isfinite(truth)]
-        told = f"of {len(inside)}; estimated from {hidden.errors[..., 0].size} free runs into rows hidden from the fit"
-        numbers[f"rows inside the {hidden.coverage:.0%} interval"] = Number(float(inside.sum()), "measured", how=told)
+        told = f"{inside.sum()} of {len(inside)}; estimated from {hidden.errors[..., 0].size} free runs into rows hidden from the fit"
+        share = f"share of rows inside the {hidden.coverage:.0%} interval"  # a count would not be comparable with another horizon's
+        numbers[share] = Number(float(100 * inside.mean()), "measured", unit="%", how=told)
         leads = min(len(truth), hidden.errors.shape[2])
         by_fold = hidden.grown(stretch.spread**2)[:, leads - 1]
         by_fold = by_fold[np.isfinite(by_fold)]  # a fold of gaps says nothing
@@ -127,14 +133,35 @@ def _doubt(stretch: Stretch, forecast: Forecast) -> dict[str, Number]:
     return numbers
 
 
+def _shown(stretch: Stretch) -> NDArray:
+    """The values before the origin that are drawn."""
+    return stretch.past[-max(10, len(stretch.truth) // 3) :]
+
+
+def _reach(stretch: Stretch, forecast: Forecast) -> tuple[tuple[float, float], tuple[float, float] | None]:
+    """Lowest and highest value to draw, and the ends of the interval where it reaches beyond them.
+
+    The interval is drawn whole as long as a FLATTEST share of the height is left for the lines; else it gets as much on either side of
+    them as they have themselves.
+    """
+    lines = np.concatenate([stretch.truth, forecast.values, _shown(stretch)])
+    low, high = float(np.nanmin(lines)), float(np.nanmax(lines))
+    if forecast.hidden is None:
+        return (low, high), None
+    ends = float(np.min(forecast.values - forecast.hidden.width)), float(np.max(forecast.values + forecast.hidden.width))
+    span, both = high - low, (min(low, ends[0]), max(high, ends[1]))
+    if span == 0 or span >= FLATTEST * (both[1] - both[0]):
+        return both, None
+    return (max(both[0], low - span), min(both[1], high + span)), ends
+
+
 def _trace(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], shown: str) -> Mapping[str, object]:
     """Data, forecast and baselines; only the baseline that is `shown` is seen at first."""
     truth, guess, left = stretch.truth, forecast.values, stretch.leaves(forecast.values)
-    past = stretch.past[-max(10, len(truth) // 3) :]
+    past = _shown(stretch)
     n, before, after = len(truth), np.arange(-len(past) + 1, 1), stretch.leads
     axes.set_xlim(before[0] if len(past) else 0, n)
-    everything = np.concatenate([truth, guess, past])
-    axes.set_ylim(room(np.nanmin(everything), np.nanmax(everything), 0.06, 0.1))
+    axes.set_ylim(room(*_reach(stretch, forecast)[0], 0.06, 0.1))
     joined = np.concatenate([past[-1:], truth])
     axes.plot(before, past, color=DATA, lw=2.6)
     axes.plot(np.arange(1 - len(past[-1:]), n + 1), joined, color=DATA, lw=2.6)
@@ -194,7 +221,6 @@ def _errors(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[R
     axes.set_yscale("log")
     axes.set_xlim(0, n)
     axes.axhline(1.0, color=FAINT, lw=0.9)
-    axes.text(n * 0.01, 1.0, "the mean", color=INK, va="bottom", ha="left", gid="halo-mean")
     for i, rival in enumerate(rivals):
         axes.plot(steps, lines[rival.name], color=RIVAL, lw=0.9, ls=DASHES[i % len(DASHES)])
     axes.plot(steps, lines["model"], color=MODEL, lw=1.8)
@@ -203,6 +229,7 @@ def _errors(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[R
         axes.plot(steps[: len(expected)], np.clip(expected, 1e-5, 1e3), color=MODEL, lw=1.1, ls=(0, (3, 2)))
     powers(axes, "y")
     whole_steps(axes)
-    beside(axes, n, [Label(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())])
+    names = [Label(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())]
+    beside(axes, n, [*names, Label("the mean", 1.0, INK, "halo-mean")])
     axis_names(axes, _after(stretch), "NMSE up to there")
     return {who: reading(steps, line) for who, line in lines.items()}
