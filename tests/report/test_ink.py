@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from separatrix.report.ink import DATA, Panel, cells, draw, reading
-from separatrix.report.labels import Label, axis_names, beside, power, powers, whole_steps
+from separatrix.report.ink import DATA, HALF, WIDE, Panel, cells, draw, reading
+from separatrix.report.labels import Label, axis_names, beside, power, powers, shorten, whole_steps
 from separatrix.report.stretch import Stretch
 
 
@@ -129,3 +129,20 @@ def test_errors_skip_what_was_not_measured():
     assert gap.leaves(np.array([1.0, 99.0, 6.0])) == (1, True)  # nobody saw row 2
     assert still.leaves(np.array([np.inf, 0.0, 0.0])) == (0, True)
     assert stretch(1.0, np.nan).leaves(np.ones(2)) == (1, False) and nothing.leaves(np.zeros(2)) == (0, False)
+
+
+@pytest.mark.parametrize("width", [HALF, WIDE])
+def test_a_long_name_stays_inside_its_picture(width):
+    name, said = "Pegel Köln <Süd> & Nord, Abfluss (15-min-Mittel), gemittelt über alle Stationen des Landes, m³/s now", []
+
+    def paint(axes):
+        axis_names(axes, name, name)
+        said.extend([axes.get_xlabel(), axes.texts[0].get_text()])
+        axes.figure.draw_without_rendering()
+        for text in (axes.xaxis.label, axes.texts[0]):
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= axes.figure.bbox.x1
+
+    draw("long", paint, width=width, height=200)
+    assert all(one.startswith("Pegel Köln") and "…" in one and one.endswith("m³/s now") for one in said)
+    assert shorten("value now", 9) == "value now" and shorten("value now", 8) == "value…ow"
