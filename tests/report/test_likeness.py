@@ -1,11 +1,17 @@
 """Whether a long run is like the data: what rounding moves is no difference, and words are as strong as their number."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from separatrix.report.measure.likeness import NEAR, _likeness, against
+from separatrix.data import Series
+from separatrix.report.measure.exponents import divergences
+from separatrix.report.measure.likeness import NEAR, _likeness, against, characters
 from separatrix.report.sections.portrait import overlap, overlaps
+from separatrix.report.subject import Subject
+from separatrix.report.verdict import Outcome
 from separatrix.stability import Number, character
 from separatrix.stability.character import Closeness
 
@@ -41,3 +47,18 @@ def test_words_are_graded(times, word):
     own, far = Number(0.1, "measured", 0.1, 0.1), Number(0.1 * times, "measured", 0.1 * times, 0.1 * times)
     said = _likeness(Closeness(far, own, far, False))
     assert said.startswith(word) and said.endswith("times as far from the data's as the data's own pieces are")
+
+
+def test_a_run_that_stands_still_is_not_praised_for_its_place():
+    """One value in the middle of data that wander is nearer to their pieces than these are to each other."""
+    slow = np.repeat([0.0, 4.0, 1.0, 3.0], 100) + 0.3 * np.random.default_rng(0).normal(size=400)
+    subject = Subject(SimpleNamespace(channels=1), Series.from_array(slow), 400, 40)
+    settled = 2 + np.exp(-np.arange(3000.0) / 50)
+    (values, rhythm), lines = characters(subject, settled)
+    assert values.title == "The long run stands still at 2: one value, where the data take many"
+    assert rhythm.title.startswith("The long run stands still") and "are the data's" not in values.title + rhythm.title
+    assert [line.outcome for line in lines] == [Outcome.MISSING] * 2 and all("stands still" in line.reason for line in lines)
+    parting = divergences(subject, settled)
+    assert "stands still" in parting.trouble and parting.criterion.outcome is Outcome.MISSING
+    moving = characters(subject, np.tile(slow, 8))
+    assert "stands still" not in moving[0][0].title and Outcome.MET in [line.outcome for line in moving[1]]

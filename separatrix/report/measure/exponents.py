@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made
+from separatrix.report.measure.longrun import at_rest
 from separatrix.report.sections.divergence import Growth, divergence, exponents, sign
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion
@@ -48,6 +49,8 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     growths, numbers = [_growth("data", of_data, subject)], {"largest exponent of the data": _per(of_data.exponent, subject.unit)}
     trouble, of_run = "", None
     try:
+        if at_rest(run, subject.spread):
+            raise ValueError("it stands still, so nothing in it parts.")
         of_run = rosenstein(torch.from_numpy(run[-max(len(subject.data), 2000) :]), like=of_data, generator=generator)
         growths.append(_growth("model", of_run, subject))
         numbers["largest exponent of the model's free run, by the same estimate"] = _per(of_run.exponent, subject.unit)
@@ -57,7 +60,8 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     if of_data.verdict is not Verdict.SETTLED or (of_run is not None and of_run.verdict is not Verdict.SETTLED):
         who = "The data have" if of_data.verdict is not Verdict.SETTLED else "The free run has"
         doubt = f"{who[0].lower()}{who[1:]} no straight stretch to read one from"
-        trouble = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
+        unread = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
+        trouble = f"{trouble} {unread}".lstrip()
     made = Made(
         subject.inputs,
         "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))",

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, plain
+from separatrix.report.measure.longrun import at_rest
 from separatrix.report.sections.portrait import TELLING, overlaps, portrait
 from separatrix.report.sections.statistics import Pair, histogram, spectrum
 from separatrix.report.subject import Subject
@@ -52,8 +53,8 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
 
 
 def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Criterion]]:
-    """Histogram and spectrum against the data's own variability."""
-    began = time.perf_counter()
+    """Histogram and spectrum against the data's own variability; a run that stands still meets no criterion by it."""
+    began, still = time.perf_counter(), at_rest(run, subject.spread)
     found = character(subject.data, torch.from_numpy(run))
     made = Made(
         subject.inputs,
@@ -69,7 +70,9 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         Pair(found.edges.numpy(), found.histogram_data.numpy(), found.histogram_run.numpy()),
         name=subject.name,
         made=made,
-        title=f"The values of the long run {_likeness(found.values)}",
+        title=f"The long run stands still at {plain(float(f'{run[-1]:.3g}'))}: one value, where the data take many"
+        if still
+        else f"The values of the long run {_likeness(found.values)}",
         numbers={
             "distance of values, run to data": found.values.distance,
             "distance of values, data to data": found.values.yardstick,
@@ -81,7 +84,9 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         unit=subject.unit,
         cycle=subject.cycle,
         made=made,
-        title=f"The rhythms of the long run {_likeness(found.rhythm)}",
+        title="The long run stands still: it has no rhythm to compare with the data's"
+        if still
+        else f"The rhythms of the long run {_likeness(found.rhythm)}",
         numbers={
             "distance of spectra, run to data": found.rhythm.distance,
             "distance of spectra, data to data": found.rhythm.yardstick,
@@ -89,11 +94,13 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
             "distance of autocorrelations, run to data / largest of data to data": remembered,
         },
     )
-    reason = f"{plain(NEAR)} times the largest distance between two pieces of the data"
+    reason = f"{plain(NEAR)} times the largest distance between two pieces of the data" + (
+        "; not asked of a run that stands still" if still else ""
+    )
     lines = [
         Criterion(
             "distance of spectra, against the data's own",
-            rhythm,
+            None if still else rhythm,
             f"its spectrum is {{}} times {_yardstick(found.rhythm)}",
             high=NEAR,
             above="its rhythms are not the data's",
@@ -101,7 +108,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
         ),
         Criterion(
             "distance of values, against the data's own",
-            values,
+            None if still else values,
             f"its values are {{}} times {_yardstick(found.values)}",
             high=NEAR,
             above="it is in other places, or for other times",
