@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from separatrix.report.finding import Finding, Made, counted, ends, plain, record, show, to_json
 from separatrix.report.sections.divergence import Growth, divergence, exponents
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
+from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
 
@@ -148,3 +149,9 @@ def test_memory_is_in_the_unit_of_its_caption():
     ring = 0.9 * np.exp(1j * np.linspace(0.1, 3, 20))[None]
     found = eigenvalues([Layer("one", ring, False)], numbers={}, unit="day", made=Made("data", "a()"))
     assert "memory, days" in found.picture.panels[1].svg and "half turns a day" in found.picture.panels[1].svg
+
+
+@pytest.mark.parametrize(("slowest", "says"), [(40.0, "in 40 (a)"), (6.9e8, "in 6.90 × 10⁸ (a)"), (math.inf, "never (a)")])
+def test_the_slowest_mode_is_not_cut_where_its_picture_is(slowest, says):
+    made = Made("data", "a()")
+    assert says in memory(["a"], [np.array([1.0, slowest])], numbers={}, unit="day", made=made, cycle=None).title

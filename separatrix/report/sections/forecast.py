@@ -148,7 +148,8 @@ def _reach(stretch: Stretch, forecast: Forecast) -> tuple[tuple[float, float], t
     low, high = float(np.nanmin(lines)), float(np.nanmax(lines))
     if forecast.hidden is None:
         return (low, high), None
-    ends = float(np.min(forecast.values - forecast.hidden.width)), float(np.max(forecast.values + forecast.hidden.width))
+    width = forecast.hidden.width
+    ends = float(np.nanmin(forecast.values - width)), float(np.nanmax(forecast.values + width))
     span, both = high - low, (min(low, ends[0]), max(high, ends[1]))
     if span == 0 or span >= FLATTEST * (both[1] - both[0]):
         return both, None
