@@ -195,7 +195,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         free,
         holds,
         bound,
-        portrait(data, long, 2, overlap, name="x", unit="sample", made=made),
+        portrait(data, long, 2, overlap, name="x", unit="sample", still=False, made=made),
         hist,
         spec,
         growth,

@@ -8,7 +8,7 @@ import torch
 
 from separatrix.data import Series
 from separatrix.report.measure.exponents import divergences
-from separatrix.report.measure.likeness import NEAR, _likeness, against, characters
+from separatrix.report.measure.likeness import NEAR, _likeness, against, characters, portraits
 from separatrix.report.sections.portrait import overlap, overlaps
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Outcome
@@ -57,7 +57,10 @@ def test_a_run_that_stands_still_is_not_praised_for_its_place():
     (values, rhythm), lines = characters(subject, settled)
     assert values.title == "The long run stands still at 2: one value, where the data take many"
     assert rhythm.title.startswith("The long run stands still") and "are the data's" not in values.title + rhythm.title
-    assert [line.outcome for line in lines] == [Outcome.MISSING] * 2 and all("stands still" in line.reason for line in lines)
+    shape, line = portraits(subject, settled)
+    assert shape.title.startswith("The long run stands still")
+    lines.append(line)
+    assert [line.outcome for line in lines] == [Outcome.MISSING] * 3 and all("stands still" in line.reason for line in lines)
     parting = divergences(subject, settled)
     assert "stands still" in parting.trouble and parting.criterion.outcome is Outcome.MISSING
     moving = characters(subject, np.tile(slow, 8))

@@ -25,6 +25,7 @@ from separatrix.stability.character import RESOLUTION
 
 NEAR = 1.5  # times the largest distance between two pieces of the data
 GRADES = ((NEAR, "are"), (3.0, "are near"), (10.0, "are not quite"), (math.inf, "are far from"))  # by the same
+UNASKED = "; not asked of a run that stands still"
 FEWEST = 64  # rows: halves of fewer share next to nothing, whatever they are halves of
 
 
@@ -39,16 +40,17 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
     found = overlaps(data, run, delay)
     call = "separatrix.report.sections.portrait.overlaps(data, run, delay)"
     made = Made(subject.inputs, call, len(run), subject.seed, "float64", time.perf_counter() - began)
-    finding = portrait(data, run, delay, found, name=subject.name, unit=subject.unit, made=made)
+    still = at_rest(run, subject.spread)
+    finding = portrait(data, run, delay, found, name=subject.name, unit=subject.unit, still=still, made=made)
     how = f"{found.shared.how}; over the overlap of the data's own halves"
-    ratio = None if found.own.value < TELLING else replace(found.shared.scaled(1 / found.own.value, ""), how=how)
+    ratio = None if still or found.own.value < TELLING else replace(found.shared.scaled(1 / found.own.value, ""), how=how)
     return finding, Criterion(
         "overlap of portraits, against that of the data's halves",
         ratio,
         "its portrait shares {} times what two halves of the data share",
         low=0.7,
         below="it lives elsewhere",
-        reason="seven tenths of what two halves of the data share",
+        reason="seven tenths of what two halves of the data share" + (UNASKED if still else ""),
     )
 
 
@@ -94,9 +96,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
             "distance of autocorrelations, run to data / largest of data to data": remembered,
         },
     )
-    reason = f"{plain(NEAR)} times the largest distance between two pieces of the data" + (
-        "; not asked of a run that stands still" if still else ""
-    )
+    reason = f"{plain(NEAR)} times the largest distance between two pieces of the data" + (UNASKED if still else "")
     lines = [
         Criterion(
             "distance of spectra, against the data's own",

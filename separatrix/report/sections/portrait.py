@@ -90,8 +90,9 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> Overlaps:
     )
 
 
-def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, name: str, unit: str, made: Made) -> Finding:
-    """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units"""
+def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, name: str, unit: str, still: bool, made: Made) -> Finding:
+    """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units; still: the model
+    stands still"""
     shared, own = overlaps
     count = min(len(data), len(model))
     known = data[np.isfinite(data)]
@@ -110,14 +111,16 @@ def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, n
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.text(0.98, 0.98, who, transform=axes.transAxes, color=colour, weight="bold", ha="right", va="top", gid="halo-who")
-            if len(series) > 10 and np.ptp(series[-len(series) // 4 :]) < 1e-3 * span:
+            if still and who == "model":
                 axes.plot(series[-1:], series[-1:], "o", color=colour, ms=6)
             axis_names(axes, f"{name} now", f"{counted(delay, unit)} before")
 
         return on
 
     share = shared.value / own.value if own.value else 0.0
-    if own.value < TELLING:
+    if still:
+        title = "The long run stands still: one point, where the data's portrait has many"
+    elif own.value < TELLING:
         title = f"Too little to compare: the data's own halves share only {own.value:.0%} of a portrait, the long run {shared.value:.0%}"
     elif share >= 0.85:
         title = f"The long run visits what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
