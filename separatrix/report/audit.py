@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from separatrix.report.measure.longrun import LongRun, long_run
 from separatrix.report.measure.rivals import Peer, peers
 from separatrix.report.page import Evidence, build, to_record
 from separatrix.report.run_folder import find, matching, recipe, trained
+from separatrix.report.stretch import placed
 from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
 from separatrix.training import Forecaster
@@ -183,7 +185,10 @@ def summary(subject: Subject, made: Forecasts | None) -> list[str]:
     steps, origins, new = subject.origins
     names = subject.series.names
     which = f" of {names[subject.channel]}, one of {len(names)} columns," if len(names) > 1 else ""
-    sentence = f"Free-running NMSE{which} {show(made.nmse)} over {counted(steps, subject.unit)} from row {origins[0]:,}"
+    start = f"from row {placed(origins[0], subject.clock(origins[0]))}"
+    if math.isnan(made.nmse.value):
+        return [f"How good the forecast{which} is could not be measured: {counted(steps, subject.unit)} {start} on are gaps."]
+    sentence = f"Free-running NMSE{which} {show(made.nmse)} over {counted(steps, subject.unit)} {start}"
     if made.best is not None:
         sentence += f"; the best baseline, {made.best[0]}, reaches {plain(made.best[1])}"
     sentences = [sentence + ("." if new else ". These rows were fitted: no later ones exist, so take this as the best case.")]

@@ -11,7 +11,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from separatrix.report.ink import RIVAL
+from separatrix.report.ink import DATA, MODEL
+
+CHARACTER = 8.0  # units of a picture that a character of a name may take, on a telephone too, where type is larger
 
 
 class Label(NamedTuple):
@@ -32,11 +34,20 @@ def room(low: float, high: float, below: float = 0.08, above: float = 0.08) -> t
 def axis_names(axes: Axes, x: str, y: str, rise: float = 9) -> None:
     """The horizontal name under the axis at its right end, the vertical one upright above it: nobody reads with a tilted head.
 
-    Call it last: a power of ten that the ticks leave out is named here.
+    Call it last: a power of ten that the ticks leave out is named here. A name that is wider than its picture is shortened.
     """
-    x, y = x + _thinned(axes.xaxis), y + _thinned(axes.yaxis)
+    width, right = (box.x1 * 72 / axes.figure.dpi for box in (axes.figure.bbox, axes.bbox))
+    x, y = (
+        shorten(name, int(space / CHARACTER)) for name, space in ((x + _thinned(axes.xaxis), right), (y + _thinned(axes.yaxis), width - 14))
+    )
     axes.set_xlabel(x, loc="right", labelpad=3)
     axes.text(0, 1, y, transform=axes.transAxes + _shift(axes, -30, rise), ha="left", va="bottom")
+
+
+def shorten(name: str, most: int) -> str:
+    """A name of at most so many characters; both ends stay, as the unit stands last and columns may begin alike."""
+    tail = max(1, most // 3)
+    return name if len(name) <= most else name[: most - 1 - tail].rstrip() + "…" + name[-tail:].lstrip()
 
 
 def _thinned(axis: Axis) -> str:
@@ -112,7 +123,7 @@ def beside(axes: Axes, x: float, ends: Sequence[Label], apart: float = 14) -> No
             placed[i], placed[i + 1] = placed[i] - push, placed[i + 1] + push
         placed += max(0.0, bottom - placed[0]) - max(0.0, placed[-1] - top)
     for end, at, want in zip(order, placed, wanted):
-        name_line(axes, x, end, dx=6, dy=float(at - want), bold=end.colour != RIVAL)
+        name_line(axes, x, end, dx=6, dy=float(at - want), bold=end.colour in (DATA, MODEL))
 
 
 def _shift(axes: Axes, dx: float, dy: float) -> ScaledTranslation:

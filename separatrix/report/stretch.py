@@ -7,8 +7,10 @@ Paper    Weigend & Gershenfeld 1994, Time Series Prediction (the competition tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +18,35 @@ from numpy.typing import NDArray
 LOST = 0.5  # standard deviations: a forecast farther off is lost
 
 
+def placed(row: int, time: str) -> str:
+    """A row, and its time where it has one."""
+    return f"{row:,}" + (f" ({time})" if time else "")
+
+
+def no_clock(row: int) -> str:
+    """The clock of a series without one."""
+    return ""
+
+
+def mean_so_far(squares: NDArray, known: NDArray, over: int | None = None) -> NDArray:
+    """The mean of what is known up to each lead, the last axis; NaN before there is any.    over: an axis to pool"""
+    sums, counts = np.where(known, squares, 0.0), known
+    if over is not None:
+        sums, counts = sums.sum(over), counts.sum(over)
+    sums, counts = sums.cumsum(-1), counts.cumsum(-1)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+
+
 @dataclass(frozen=True)
 class Stretch:
-    """What came after row `origin`, NaN where nothing was measured.
+    """What came from row `origin` on, NaN where nothing was measured.
 
-    past    [m] values before it, as many as are drawn.
+    past    [origin] all values before it.
     truth   [n] values from it on.
     name    of the values, with their unit.
     unit    what one row is called.
     spread  standard deviation of the data.
+    clock   the time of a row in words, "" where the series has none.
     """
 
     past: NDArray
@@ -33,11 +55,27 @@ class Stretch:
     name: str
     unit: str
     spread: float
+    clock: Callable[[int], str] = no_clock
 
     @cached_property
     def variance(self) -> float:
         """Of the truth; 1 where it is constant or was not measured."""
         return float(np.nanvar(self.truth)) or 1.0 if np.isfinite(self.truth).any() else 1.0
+
+    @property
+    def known(self) -> int:
+        """Rows of the truth that were measured."""
+        return int(np.isfinite(self.truth).sum())
+
+    @property
+    def heard(self) -> int:
+        """The row of the last value before the origin; -1 where there is none."""
+        known = np.flatnonzero(np.isfinite(self.past))
+        return self.origin - len(self.past) + int(known[-1]) if len(known) else -1
+
+    def place(self, row: int) -> str:
+        """A row and its time: 359 (2013-12-25)."""
+        return placed(row, self.clock(row))
 
     @property
     def leads(self) -> NDArray:
@@ -49,17 +87,22 @@ class Stretch:
         return float(np.mean((forecast[known] - self.truth[known]) ** 2) / self.variance) if known.any() else float("nan")
 
     def grown(self, forecast: NDArray) -> NDArray:
-        """(1) up to each lead.    [n] -> [n]"""
-        known = np.isfinite(self.truth)
-        squares = np.where(known, forecast - np.where(known, self.truth, 0.0), 0.0) ** 2
-        return np.cumsum(squares) / np.maximum(np.cumsum(known), 1) / self.variance
+        """(1) up to each lead.    [n] -> [n], NaN before the first value that was measured"""
+        return mean_so_far((forecast - self.truth) ** 2, np.isfinite(self.truth)) / self.variance
 
-    def leaves(self, forecast: NDArray) -> int | None:
-        """Steps before the first error of more than LOST times the spread; None: there was none."""
-        known = np.isfinite(self.truth)
-        apart = np.abs(np.where(known, forecast - np.where(known, self.truth, 0.0), 0.0))
-        over = np.flatnonzero(~(apart <= LOST * self.spread))
-        return int(over[0]) if len(over) else None
+    def leaves(self, forecast: NDArray) -> Leaving:
+        """Up to where no error of more than LOST times the spread was seen."""
+        known = np.flatnonzero(np.isfinite(self.truth))
+        over = np.flatnonzero(~(np.abs(forecast[known] - self.truth[known]) <= LOST * self.spread))
+        good = known[: over[0]] if len(over) else known
+        return Leaving(int(good[-1]) + 1 if len(good) else 0, len(over) > 0)
+
+
+class Leaving(NamedTuple):
+    """When a forecast leaves.    steps up to the last value it stayed with (0: none); seen: whether it was off afterwards"""
+
+    steps: int
+    seen: bool
 
 
 @dataclass(frozen=True)
@@ -92,8 +135,7 @@ class Hidden:
     def grown(self, variance: float) -> NDArray:
         """(1) up to each lead, in every fold.    [folds, leads]"""
         known = np.isfinite(self.errors)
-        squares = np.where(known, self.errors, 0.0) ** 2
-        return np.cumsum(squares.sum(1), axis=1) / np.maximum(np.cumsum(known.sum(1), axis=1), 1) / variance
+        return mean_so_far(np.where(known, self.errors, 0.0) ** 2, known, over=1) / variance
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from separatrix.data import Series
+from separatrix.data.clock import time_of
 from separatrix.models.forecaster import ForecastModel
 from separatrix.stability import dominant_period
 
@@ -91,6 +92,10 @@ class Subject:
             return float(dominant_period(self.data)), self.series.period_name
         except ValueError:
             return None
+
+    def clock(self, row: int) -> str:
+        """The time of a row in words, "" where the series has none."""
+        return time_of(self.series, row)
 
     @property
     def unit(self) -> str:

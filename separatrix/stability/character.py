@@ -6,7 +6,7 @@
 
 A distance means nothing by itself: two halves of the data differ as well. So the data is cut into pieces, every piece is compared
 with every other one (the yardstick), pieces of the same length are cut from the run and compared with those of the data, and what
-is reported is the ratio of the medians: 1 is as close to the data as the data is to itself.
+is reported is the ratio of the medians: 1 is as close to the data as the data is to itself. No yardstick is shorter than RESOLUTION.
 
 Paper    Hellinger distance of spectra: Mikhaeil, Monfared & Durstewitz 2022, arXiv:2110.07238; Brenner et al. 2022, arXiv:2207.02542.
          Wasserstein distance of values: Villani 2009, Optimal Transport, Springer.
@@ -34,6 +34,10 @@ SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's
 # Runs of one and the same system stray beyond their data's own largest distance one time in fifteen, beyond this many times it one in
 # twenty-five; the values of Lorenz with rho = 27 instead of 28 are 1.5 times as far in the median (4,000 samples of z, every 0.05).
 MARGIN = 1.25
+# Pieces of a strictly periodic series do not differ at all, and a run that strays from them by rounding must not be called infinitely far.
+# What is off by this many standard deviations is not told apart: values move by as much, spectra by less (noise of ε standard deviations
+# moves (1) by ε/√2), correlations by at most twice as much.
+RESOLUTION = 1e-3
 
 
 class Closeness(NamedTuple):
@@ -42,7 +46,12 @@ class Closeness(NamedTuple):
     distance: Number  # run against data, median over pairs of pieces
     yardstick: Number  # data against data, median over pairs of pieces
     ratio: Number  # of the two; at most about 1 when the run is like the data
-    alike: bool  # the run's median is at most MARGIN times the largest distance between two pieces of the data
+    alike: bool  # the run's median is at most MARGIN times `line`
+
+    @property
+    def line(self) -> float:
+        """The largest distance between two pieces of the data, or RESOLUTION where that is more."""
+        return _line(self.yardstick)
 
 
 class Character(NamedTuple):
@@ -93,11 +102,14 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
     deviation = float(x.std())
     if deviation == 0:
         raise ValueError("data is constant: it has no character to keep.")
-    of_data = [x[i * length : (i + 1) * length] for i in range(pieces)]
+    period = mean_period(torch.from_numpy(x))
+    # Pieces overlap a little to begin at different phases of a cycle, as those of the run do: phase alone must not look like a difference.
+    turn = min(round(period / pieces), length // 2)
+    of_data = [x[i * (length - turn) :][:length] for i in range(pieces)]
     starts = np.linspace(0, len(y) - length, min(16, len(y) // length)).astype(int)
     of_run = [y[s : s + length] for s in starts]
     segment = max(32, length // 4)
-    lag = min(length // 4, round(10 * mean_period(torch.from_numpy(x))))
+    lag = min(length // 4, round(10 * period))
 
     def rhythm(a: np.ndarray, b: np.ndarray) -> float:
         return hellinger(_power(a, segment), _power(b, segment))
@@ -156,6 +168,13 @@ def _closeness(distance: Callable, of_data: Sequence[np.ndarray], of_run: Sequen
     of_pairs = f"median over {len(other)} pairs of {len(of_data[0]):,} samples, range of the middle nine tenths"
     far = Number(np.median(other), "measured", np.quantile(other, 0.05), np.quantile(other, 0.95), unit, of_pairs)
     near = Number(np.median(own), "measured", own.min(), own.max(), unit, f"median and range over {len(own)} pairs of pieces of the data")
-    floor = max(near.value, 1e-12)
-    ratio = Number(far.value / floor, "measured", unit="times the data's own distance", how="ratio of the medians")
-    return Closeness(far, near, ratio, bool(far.value <= MARGIN * own.max()))
+    floor = max(near.value, RESOLUTION)
+    ratio = Number(
+        far.value / floor, "measured", unit="times the data's own distance", how=f"ratio of the medians, the data's at least {RESOLUTION}"
+    )
+    return Closeness(far, near, ratio, bool(far.value <= MARGIN * _line(near)))
+
+
+def _line(yardstick: Number) -> float:
+    assert yardstick.high is not None  # the largest of its pairs
+    return max(yardstick.high, RESOLUTION)

@@ -78,7 +78,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         Rival("GRU", lorenz(100, 20.0, path[last - 1])[:, 0], 3.2),
         Rival("MLP", lorenz(100, 26.0, path[last - 1])[:, 0], 2.2),
     ]
-    stretch = Stretch(data[last - 30 : last], data[last : last + 100], last, "x", "sample", float(data.std()))
+    stretch = Stretch(data[:last], data[last : last + 100], last, "x", "sample", float(data.std()))
     free = free_run(stretch, Forecast(run), rivals, horizon=reach, made=made)
     overlap = overlaps(data, long, 2)
     rng = np.random.default_rng(0)
@@ -195,7 +195,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         free,
         holds,
         bound,
-        portrait(data, long, 2, overlap, name="x", unit="sample", made=made),
+        portrait(data, long, 2, overlap, name="x", unit="sample", still=False, made=made),
         hist,
         spec,
         growth,

@@ -104,7 +104,7 @@ def test_members_of_an_ensemble_are_scored_by_themselves(plain, tmp_path):
     name = "NMSE of a member alone, median"
     assert next(n["value"] for n in evidence["numbers"] if n["name"] == name) == pytest.approx(wanted, rel=1e-4)
     path, evidence, _ = run(tmp_path, series(), 400, members=1)
-    assert name not in {n["name"] for n in evidence["numbers"]} and "rows inside" not in str(evidence["numbers"])
+    assert name not in {n["name"] for n in evidence["numbers"]} and "of rows inside" not in str(evidence["numbers"])
 
 
 def test_the_interval_is_counted_against_what_came(plain):
@@ -112,8 +112,9 @@ def test_the_interval_is_counted_against_what_came(plain):
     forecaster, truth = Forecaster.load(path.parent), WAVE[400:440]
     low, high = forecaster.predict_interval(40, coverage=0.9)
     numbers = {n["name"]: n for n in evidence["numbers"]}
-    inside = numbers["rows inside the 90% interval"]
-    assert inside["kind"] == "measured" and inside["value"] == ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
+    inside, count = numbers["share of rows inside the 90% interval"], ((low[:, 0] <= truth) & (truth <= high[:, 0])).sum()
+    assert (inside["kind"], inside["unit"]) == ("measured", "%") and inside["value"] == pytest.approx(100 * count / 40)
+    assert inside["how"].startswith(f"{count} of 40;")
     hidden = numbers["NMSE over 40 steps on hidden rows"]
     each = forecaster.errors[:, :, :40, 0].square().mean((1, 2)) / WAVE[:400].var()
     assert hidden["value"] == pytest.approx(float(each.mean()), rel=1e-6)
@@ -152,6 +153,15 @@ def test_gaps_everywhere_and_few_rows_cost_the_yardsticks_not_the_free_run(tmp_p
         _, evidence, _ = run(tmp_path / name, data, rows)
         assert "free-running steps within the limit" in {n["name"] for n in evidence["numbers"]}, evidence["absent"]
         assert {"free-run", "eigenvalues"} <= set(evidence["findings"]) and "seasonal" not in evidence["findings"]["free-run"]
+
+
+def test_a_horizon_of_gaps_is_told_as_gaps(tmp_path):
+    days = dict(start="2020-01-01", unit="day")
+    path, evidence, _ = run(tmp_path, series(np.where(t < 400, WAVE, np.nan)[:440], **days), 402)
+    page = unescape(path.read_text())
+    assert "how far forecasts hold" in evidence["missing"] and "all 38 days are gaps" in evidence["findings"]["free-run"]
+    assert "Row 399 (2021-02-03) is the last value the model saw; rows 400 to 401 (2021-02-05) are gaps." in page
+    assert "38 days from row 402 (2021-02-06) on are gaps." in page
 
 
 def test_layers_without_eigenvalues_and_nothing_new_to_forecast_are_said(tmp_path):

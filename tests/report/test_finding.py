@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from separatrix.report.finding import Finding, Made, counted, ends, plain, record, show, to_json
-from separatrix.report.sections.divergence import exponents
+from separatrix.report.sections.divergence import Growth, divergence, exponents
+from separatrix.report.sections.eigenvalues import Layer, eigenvalues
+from separatrix.report.sections.memory import memory
 from separatrix.report.sections.portrait import overlaps
 from separatrix.stability.number import Number
 
@@ -115,3 +118,40 @@ def test_portraits_do_not_know_the_unit(unit):
 )
 def test_an_exponent_counts_with_its_interval_or_as_it_is(largest, says):
     assert says in exponents([largest], estimate=None, numbers={}, settled=True, unit="step", made=Made("data", "a()")).title
+
+
+def test_an_exponent_that_moves_nothing_over_the_run_is_not_told_from_zero():
+    tiny, made = Number(5.7e-10, "estimated", 5.6e-10, 5.8e-10), Made("data", "a()", steps=10_000)
+    for number in (tiny, Number(-5.7e-10, "estimated", -5.8e-10, -5.6e-10)):
+        assert "at the line" in exponents([number], estimate=None, numbers={}, settled=True, unit="day", made=made).title
+    assert "is chaotic" in exponents([Number(2e-4, "measured")], estimate=None, numbers={}, settled=True, unit="day", made=made).title
+    flat = np.full(51, 2.31248640)
+    growths = [Growth(who, np.arange(51.0), flat, (5, 30), tiny) for who in ("data", "model")]
+    title = divergence(growths, numbers={}, unit="day", made=made).title
+    assert "as chaos does" not in title and title.endswith("not told from zero in the data and the model")
+
+
+def test_a_flat_divergence_has_ticks_that_can_be_read():
+    number, made = Number(0.0, "estimated", -0.1, 0.1), Made("data", "a()")
+    growth = Growth("data", np.arange(51.0), 2.31248640 + 1e-9 * np.arange(51.0), (5, 30), number)
+    svg = divergence([growth], numbers={}, unit="day", made=made).picture.panels[0].svg
+    assert re.search(r">2\.\d{3,}<", svg) is None and ">2.4<" in svg
+
+
+def test_doubt_is_said_of_one_series_too():
+    number, made = Number(0.065, "estimated", 0.01, 0.12), Made("data", "a()")
+    growth = Growth("data", np.arange(51.0), np.linspace(0, 3, 51), (5, 30), number)
+    title = divergence([growth], numbers={}, unit="day", made=made, doubt="the data have no straight stretch").title
+    assert title == "Nearby starts part at 0.065 per day in the data, but the data have no straight stretch"
+
+
+def test_memory_is_in_the_unit_of_its_caption():
+    ring = 0.9 * np.exp(1j * np.linspace(0.1, 3, 20))[None]
+    found = eigenvalues([Layer("one", ring, False)], numbers={}, unit="day", made=Made("data", "a()"))
+    assert "memory, days" in found.picture.panels[1].svg and "half turns a day" in found.picture.panels[1].svg
+
+
+@pytest.mark.parametrize(("slowest", "says"), [(40.0, "in 40 (a)"), (6.9e8, "in 6.90 × 10⁸ (a)"), (math.inf, "never (a)")])
+def test_the_slowest_mode_is_not_cut_where_its_picture_is(slowest, says):
+    made = Made("data", "a()")
+    assert says in memory(["a"], [np.array([1.0, slowest])], numbers={}, unit="day", made=made, cycle=None).title

@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from separatrix.report.ink import DATA, Panel, cells, draw, reading
-from separatrix.report.labels import Label, axis_names, beside, power, powers, whole_steps
+from separatrix.report.ink import DATA, HALF, WIDE, Panel, cells, draw, reading
+from separatrix.report.labels import Label, axis_names, beside, power, powers, shorten, whole_steps
 from separatrix.report.stretch import Stretch
 
 
@@ -122,7 +122,27 @@ def test_errors_skip_what_was_not_measured():
     gap, still, nothing = stretch(1.0, np.nan, 5.0), stretch(0.0, 0.0, 0.0), stretch(np.nan, np.nan)
     assert gap.nmse(np.array([1.0, 99.0, 7.0])) == 0.5
     assert list(gap.grown(np.array([1.0, 99.0, 7.0]))) == [0.0, 0.0, 0.5]
+    np.testing.assert_array_equal(stretch(np.nan, 0.0, 4.0).grown(np.array([9.0, 2.0, 4.0])), [np.nan, 1.0, 0.5])
+    assert np.isnan(nothing.grown(np.zeros(2))).all()
     assert list(still.grown(np.ones(3))) == [1.0, 1.0, 1.0] and np.isnan(nothing.nmse(np.zeros(2)))
-    assert gap.leaves(np.array([1.0, 99.0, 5.1])) is None
-    assert gap.leaves(np.array([1.0, 99.0, 6.0])) == 2
-    assert still.leaves(np.array([np.inf, 0.0, 0.0])) == 0
+    assert gap.leaves(np.array([1.0, 99.0, 5.1])) == (3, False)
+    assert gap.leaves(np.array([1.0, 99.0, 6.0])) == (1, True)  # nobody saw row 2
+    assert still.leaves(np.array([np.inf, 0.0, 0.0])) == (0, True)
+    assert stretch(1.0, np.nan).leaves(np.ones(2)) == (1, False) and nothing.leaves(np.zeros(2)) == (0, False)
+
+
+@pytest.mark.parametrize("width", [HALF, WIDE])
+def test_a_long_name_stays_inside_its_picture(width):
+    name, said = "Pegel Köln <Süd> & Nord, Abfluss (15-min-Mittel), gemittelt über alle Stationen des Landes, m³/s now", []
+
+    def paint(axes):
+        axis_names(axes, name, name)
+        said.extend([axes.get_xlabel(), axes.texts[0].get_text()])
+        axes.figure.draw_without_rendering()
+        for text in (axes.xaxis.label, axes.texts[0]):
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= axes.figure.bbox.x1
+
+    draw("long", paint, width=width, height=200)
+    assert all(one.startswith("Pegel Köln") and "…" in one and one.endswith("m³/s now") for one in said)
+    assert shorten("value now", 9) == "value now" and shorten("value now", 8) == "value…ow"

@@ -53,6 +53,19 @@ def test_a_run_that_settled_has_nothing_in_common():
     assert still.rhythm.distance.value == 1.0 and not still.rhythm.alike and not still.values.alike and not still.memory.alike
 
 
+def test_a_strictly_periodic_series_has_a_yardstick_all_the_same():
+    x = torch.tensor([1.0, 2.0, 3.0, 9.0], dtype=torch.float64).repeat(100)
+    near, far = character(x, 1.0000001 * x.repeat(5)), character(x, x.repeat(5) + 0.1)
+    assert near.verdict is Verdict.SETTLED and near.values.ratio.value < 1
+    assert far.rhythm.alike and not far.values.alike
+
+
+@pytest.mark.parametrize("period", [20, 25, 50])
+def test_phase_alone_is_no_difference(period):
+    box = (torch.arange(10_000) % period < period // 2).double()
+    assert character(box[:400], box[7:]).verdict is Verdict.SETTLED
+
+
 def test_distances_are_distances():
     p, q = np.array([0.5, 0.5, 0.0]), np.array([0.0, 0.0, 1.0])
     assert hellinger(p, q) == 1.0 and hellinger(p, p) == pytest.approx(0, abs=1e-7)

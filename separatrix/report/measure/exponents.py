@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from separatrix.recurrence import State
 from separatrix.report.finding import Finding, Made
-from separatrix.report.sections.divergence import Growth, divergence, exponents
+from separatrix.report.measure.longrun import at_rest
+from separatrix.report.sections.divergence import Growth, divergence, exponents, sign
 from separatrix.report.subject import Subject
 from separatrix.report.verdict import Criterion
 from separatrix.stability import (
@@ -48,6 +49,8 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     growths, numbers = [_growth("data", of_data, subject)], {"largest exponent of the data": _per(of_data.exponent, subject.unit)}
     trouble, of_run = "", None
     try:
+        if at_rest(run, subject.spread):
+            raise ValueError("it stands still, so nothing in it parts.")
         of_run = rosenstein(torch.from_numpy(run[-max(len(subject.data), 2000) :]), like=of_data, generator=generator)
         growths.append(_growth("model", of_run, subject))
         numbers["largest exponent of the model's free run, by the same estimate"] = _per(of_run.exponent, subject.unit)
@@ -57,7 +60,8 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     if of_data.verdict is not Verdict.SETTLED or (of_run is not None and of_run.verdict is not Verdict.SETTLED):
         who = "The data have" if of_data.verdict is not Verdict.SETTLED else "The free run has"
         doubt = f"{who[0].lower()}{who[1:]} no straight stretch to read one from"
-        trouble = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
+        unread = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
+        trouble = f"{trouble} {unread}".lstrip()
     made = Made(
         subject.inputs,
         "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))",
@@ -71,14 +75,15 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     if of_run is None or trouble:
         return Parting(finding, missing, "", trouble)
     assert subject.cycle is not None  # data from which an exponent can be read are long enough to show one
-    criterion, character = _compared(of_data.exponent, of_run.exponent, subject.cycle[0])
+    criterion, character = _compared(of_data, of_run.exponent, subject.cycle[0])
     return Parting(finding, criterion, character, "", of_run.exponent)
 
 
-def _compared(data: Number, run: Number, cycle: float) -> tuple[Criterion, str]:
+def _compared(of_data: Divergence, run: Number, cycle: float) -> tuple[Criterion, str]:
     """Two estimates: as a ratio where the data are chaotic, as a difference per cycle where they may not be."""
+    data = of_data.exponent
     assert data.low is not None and data.high is not None and run.low is not None and run.high is not None
-    if data.low > 0:
+    if sign(data, of_data.horizon) > 0:
         ends = [x / y for x in (run.low, run.high) for y in (data.low, data.high)]
         ratio = Number(
             run.value / data.value, "estimated", min(ends), max(ends), how="ratio of the two estimates, both intervals at their ends"
@@ -138,4 +143,4 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
         unit=subject.unit,
         made=made,
     )
-    return finding, (values[0].low or 0.0) > 0
+    return finding, sign(values[0], steps) > 0

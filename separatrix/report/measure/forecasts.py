@@ -68,16 +68,15 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         extra.append(_over_origins(reach, lasting, made))
     call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
     made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
-    heard = subject.line[: origins[0]]
     first = free_run(
-        Stretch(heard[-max(10, steps // 3) :], truth[0], origins[0], subject.name, subject.unit, subject.spread),
+        Stretch(subject.line[: origins[0]], truth[0], origins[0], subject.name, subject.unit, subject.spread, subject.clock),
         Forecast(ours[0], alone(subject.model, subject.values[: origins[0]], steps, subject.channel), hidden(subject, steps)),
         [Rival(rival.name, rival.forecasts[0], note=rival.note) for rival in rivals],
         horizon=reach if kept else None,
         made=made,
     )
     nmse = next(iter(first.numbers.values()))
-    scored = [(rival.name, first.numbers[f"NMSE of {rival.name}"].value) for rival in rivals]
+    scored = [(rival.name, first.numbers[name].value) for rival in rivals if (name := f"NMSE of {rival.name}") in first.numbers]
     best = min((s for s in scored if math.isfinite(s[1])), key=lambda s: s[1], default=None)
     holding = [(who, found.steps) for who, found in lasting.items() if who != "model" and math.isfinite(found.steps.value)]
     longest = max(holding, key=lambda one: one[1].value, default=None)

@@ -21,7 +21,13 @@ from separatrix.stability import Fate, FreeRun, Number
 from separatrix.stability import free_run as let_go
 
 LIMIT = 10.0  # half ranges of the data: farther out is away
+STILL = 0.01  # standard deviations of the data: a run that moves less than this has come to rest
 CLIPPED = 0.75  # of the clip, itself four times the farthest value that was fitted: what networks add may keep a run this far from it
+
+
+def at_rest(run: NDArray, spread: float) -> bool:
+    """Whether the later half of a run stands still: it has no values, rhythms or partings to compare with those of data that move."""
+    return float(np.std(run[len(run) // 2 :])) < STILL * spread
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Paper    Rosenstein, Collins & De Luca 1993, Physica D 65, 117.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DATA, FAINT, INK, MODEL, draw, reading
-from separatrix.report.labels import Label, axis_names, beside
+from separatrix.report.labels import Label, axis_names, beside, room
 from separatrix.stability.number import Number
 
 
@@ -35,18 +36,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
     """growths: the data first (when there are any), then the model; doubt: why an exponent may not be one."""
     named = {growth.who: growth for growth in growths}
     values = {who: growth.exponent for who, growth in named.items()}
-    if len(values) == 2:
-        (first, a), (second, b) = values.items()
-        title = f"Nearby starts part at {_brief(b)} per {unit} in the {second}, {_brief(a)} in the {first}"
-        if doubt:
-            title += f", but {doubt}"
-        elif min(_low(a), _low(b)) > 0:
-            title += ": both as chaos does"
-        else:
-            title += ": the error bars reach zero" if max(a.value, b.value) > 0 else ": neither is chaotic"
-    else:
-        ((first, a),) = values.items()
-        title = f"Nearby starts part at {_brief(a)} per {unit} in the {first}"
+    rates = [
+        f"{_brief(growth.exponent)}{f' per {unit}' if growth is growths[-1] else ''} in the {growth.who}" for growth in reversed(growths)
+    ]
+    title = f"Nearby starts part at {', '.join(rates)}" + (f", but {doubt}" if doubt else _meaning(growths))
 
     def paint(axes: Axes) -> Mapping[str, object]:
         for who, growth in named.items():
@@ -60,6 +53,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
                     axes.plot(at, level + growth.exponent.value * at, color=INK, lw=0.9, ls=(0, (4, 2)))
         last = max(float(growth.steps[-1]) for growth in growths)
         axes.set_xlim(0, last)
+        drawn = np.concatenate([growth.log_distance for growth in growths])
+        low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+        flat = max(0.0, 1.0 - (high - low)) / 2  # less than one e-fold is not growth and is not blown up to look like it
+        axes.set_ylim(room(low - flat, high + flat))
         beside(
             axes,
             last,
@@ -71,7 +68,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         axis_names(axes, f"{plural(unit)} later", "mean ln(distance)")
         return {who: reading(g.steps, g.log_distance) for who, g in named.items()}
 
-    room = max(92.0, 14 + 6.8 * max(len(f"{who} {_brief(value)}") for who, value in values.items()))
+    margin = max(92.0, 14 + 6.8 * max(len(f"{who} {_brief(value)}") for who, value in values.items()))
     alt = f"Mean logarithm of the distance between neighbours against time, for {' and '.join(named)}. {title}."
     return Finding(
         "divergence",
@@ -82,7 +79,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
         "Read off one scalar series with neighbours; noise and a short record bias it, and coloured noise parts like chaos. "
         "The exponent of the model's own equations stands in the section on its spectrum.",
         Picture(
-            (draw("divergence", paint, height=230, right=room),),
+            (draw("divergence", paint, height=230, right=margin),),
             alt,
             "A straight rise is exponential growth; the level where it ends is the size of the attractor. "
             "Dashed: the stretch of the fit, whose slope is the exponent beside the name.",
@@ -90,17 +87,34 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
     )
 
 
+def _meaning(growths: Sequence[Growth]) -> str:
+    """What the exponents say, to end a title."""
+    signs = {growth.who: sign(growth.exponent, float(growth.steps[-1])) for growth in growths}
+    if unclear := [who for who, found in signs.items() if found == 0]:
+        return f": not told from zero in the {' and the '.join(unclear)}"
+    if len(signs) == 1:
+        return ""
+    grow = [who for who, found in signs.items() if found > 0]
+    return ": both as chaos does" if len(grow) == 2 else f": only the {grow[0]} as chaos does" if grow else ": neither is chaotic"
+
+
+def sign(exponent: Number, steps: float) -> int:
+    """1 for growth, -1 for decay, 0 where it is not told from zero: by the nearer end of its interval it would change a disturbance by less
+    than one e-fold over the steps that were measured.    exponent per step"""
+    low, high = _low(exponent), exponent.value if exponent.high is None else exponent.high
+    return 1 if low * steps >= 1 else -1 if high * steps <= -1 else 0
+
+
 def exponents(
     values: Sequence[Number], *, estimate: Number | None, numbers: Mapping[str, Number], settled: bool, unit: str, made: Made
 ) -> Finding:
     """The leading Lyapunov exponents of the model in free run, largest first; estimate: what its output alone suggests."""
     top = values[0]
-    if _low(top) > 0:
-        kind = "chaotic"
-    elif (top.value if top.high is None else top.high) < 0:
-        kind = "settling, every nearby start is forgotten"
-    else:
-        kind = "at the line between settling and chaos"
+    kind = {
+        1: "chaotic",
+        -1: "settling, every nearby start is forgotten",
+        0: "at the line between settling and chaos",
+    }[sign(top, made.steps or math.inf)]
     title = f"In free run the model is {kind}: largest exponent {_brief(top)} per {unit}"
     if not settled:
         title += " (still drifting)"

@@ -71,7 +71,7 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit:
             ),
             draw(
                 "eigenvalues-edge",
-                lambda axes: _polar(axes, both),
+                lambda axes: _polar(axes, both, unit),
                 width=WIDE - HALF_PLUS,
                 height=HALF_PLUS,
                 left=52,
@@ -119,7 +119,7 @@ def _plane(axes: Axes, values: NDArray, xs: tuple[float, float], ys: tuple[float
     axis_names(axes, "real", "imaginary")
 
 
-def _polar(axes: Axes, values: NDArray) -> None:
+def _polar(axes: Axes, values: NDArray, unit: str) -> None:
     steps = np.clip(_memory(values), 0.3, 1e5)
     angle = np.abs(np.angle(values)) / np.pi
     top = max(200.0, 2 * float(steps.max()))
@@ -131,8 +131,8 @@ def _polar(axes: Axes, values: NDArray) -> None:
     _bands(axes, angle, steps, steps, np.linspace(0, 1 + 1e-9, 101), ey)
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     powers(axes, "y")
-    axes.set_xlabel("angle, half turns a step", loc="right", labelpad=3)
-    axes.text(0, 1.03, "memory, steps", transform=axes.transAxes, ha="left", va="bottom")
+    axes.set_xlabel(f"angle, half turns a {unit}", loc="right", labelpad=3)
+    axes.text(0, 1.03, f"memory, {plural(unit)}", transform=axes.transAxes, ha="left", va="bottom")
 
 
 def _on_a_line(axes: Axes, values: NDArray, radius: float) -> None:

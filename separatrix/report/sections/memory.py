@@ -29,11 +29,13 @@ def memory(
     """How long each layer remembers: median, middle half and extremes over its modes.    half_lives [modes] steps, one array a layer"""
     spans = [np.clip(steps.ravel(), 0.1, 1e6) for steps in half_lives]
     medians = [float(np.median(s)) for s in spans]
-    longest = int(np.argmax([s.max() for s in spans]))
+    longest = int(np.argmax([steps.max() for steps in half_lives]))
+    most = float(half_lives[longest].max())  # the picture ends at a million steps, the number does not
     fastest, slowest = (plain(float(f"{edge(medians):.2g}")) for edge in (min, max))
     who = f"Layers forget half in {fastest} to {slowest}" if len(names) > 1 else f"The layer forgets half in {slowest}"
     title = f"{who} {plural(unit)} at the median mode"
-    title += f", the slowest mode in {plain(float(f'{spans[longest].max():.2g}'))} ({names[longest]})"
+    until = "never" if np.isinf(most) else f"in {plain(float(f'{most:.2g}'))}"
+    title += f", the slowest mode {until} ({names[longest]})"
 
     def paint(axes: Axes) -> None:
         axes.set_xscale("log")

@@ -1,11 +1,14 @@
 """The long free run beside the data: portrait, histogram, spectrum, bound.
 
     portrait    pairs (y_t, y_{t-d}), the simplest view of an attractor that a scalar series allows
-    overlap     Σ min(p, q) over the cells of two portraits, from 0 (nowhere in common) to 1 (the same)
+    overlap     Σ min(p, q) over the cells of two portraits, from 0 (nowhere in common) to 1 (the same)        (1)
 
-Two halves of the data do not overlap completely either: that is the yardstick, and it stands beside the number.
+A point belongs to the four nodes around it, to each the more the nearer it is: in a cell with walls, a rounding would move the 9 of a
+series of whole numbers from one cell to the next, or out of the portrait. Two halves of the data do not overlap completely either: that
+is the yardstick, and it stands beside the number.
 
-Paper    Packard, Crutchfield, Farmer & Shaw 1980, Phys. Rev. Lett. 45, 712 (delay coordinates).
+Paper    Packard, Crutchfield, Farmer & Shaw 1980, Phys. Rev. Lett. 45, 712 (delay coordinates); Wand 1994, J. Comput. Graph. Stat. 3, 433
+         (linear binning).
 """
 
 from __future__ import annotations
@@ -23,19 +26,32 @@ from separatrix.report.labels import axis_names
 from separatrix.stability.number import Number
 
 TELLING = 0.2  # of a portrait that the data's halves must share before anything else is compared with it
-CELLS = 24  # per axis, for overlaps; the picture is drawn finer
+NODES = 24  # per axis, for overlaps; the picture is drawn finer
 
 
-def overlap(a: NDArray, b: NDArray, delay: int, edges: NDArray) -> float:
-    """Σ min(p, q) over the delay portraits of two series.    a [T], b [T'] -> between 0 and 1; values beyond the edges belong to no cell"""
-    p, q = (_counts(series, delay, edges) for series in (a, b))
-    return float(np.minimum(p[0] / max(p[1], 1), q[0] / max(q[1], 1)).sum())
+def overlap(a: NDArray, b: NDArray, delay: int, reach: tuple[float, float]) -> float:
+    """(1) of the delay portraits of two series.    a [T], b [T'] -> between 0 and 1; reach: the outermost nodes"""
+    p, q = (_shares(*_pairs(series, delay), reach) for series in (a, b))
+    return float(np.minimum(p, q).sum())
 
 
-def _counts(series: NDArray, delay: int, edges: NDArray) -> tuple[NDArray, int]:
+def _pairs(series: NDArray, delay: int) -> tuple[NDArray, NDArray]:
     now, then = series[delay:], series[:-delay]
     known = np.isfinite(now) & np.isfinite(then)
-    return np.histogram2d(now[known], then[known], bins=(edges, edges))[0], int(known.sum())
+    return now[known], then[known]
+
+
+def _shares(x: NDArray, y: NDArray, reach: tuple[float, float]) -> NDArray:
+    """Points on nodes, each in four parts: a node at distance d, with nodes h apart, has the share max(0, 1 - d/h) on either axis."""
+    low, high = reach
+    mass = np.zeros((NODES + 2, NODES + 2))  # with a node beyond either end, where what fades is left
+    x, y = (np.clip((z - low) / (high - low) * (NODES - 1) + 1, 0, NODES + 1) for z in (x, y))
+    i, j = (np.minimum(z.astype(int), NODES) for z in (x, y))
+    s, t = x - i, y - j
+    for di, share in ((0, 1 - s), (1, s)):
+        for dj, other in ((0, 1 - t), (1, t)):
+            np.add.at(mass, (i + di, j + dj), share * other)
+    return mass[1:-1, 1:-1] / max(len(x), 1)
 
 
 class Overlaps(NamedTuple):
@@ -53,14 +69,14 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> Overlaps:
     """
     half = len(data) // 2
     known = data[np.isfinite(data)]
-    edges = np.linspace(known.min(), known.max(), CELLS + 1)
+    reach = float(known.min()), float(known.max())
     pieces = [model[i : i + half] for i in range(0, len(model) - half + 1, half)][:40] or [model]
-    values = np.array([overlap(piece, side, delay, edges) for piece in pieces for side in (data[:half], data[half:])])
+    values = np.array([overlap(piece, side, delay, reach) for piece in pieces for side in (data[:half], data[half:])])
     means = values.reshape(-1, 2).mean(1)
     error = 2 * float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else float("nan")
     mean = float(means.mean())
     spread = (max(0.0, mean - error), min(1.0, mean + error)) if np.isfinite(error) else (None, None)
-    how = f"shared mass of two delay portraits on {CELLS} x {CELLS} cells, delay {delay}"
+    how = f"shared mass of two delay portraits on {NODES} x {NODES} nodes, delay {delay}"
     return Overlaps(
         Number(
             mean,
@@ -70,12 +86,13 @@ def overlaps(data: NDArray, model: NDArray, delay: int) -> Overlaps:
             "",
             f"{how}; mean over {len(means)} pieces of the run",
         ),
-        Number(overlap(data[:half], data[half:], delay, edges), "measured", how=f"{how}; first against second half of the data"),
+        Number(overlap(data[:half], data[half:], delay, reach), "measured", how=f"{how}; first against second half of the data"),
     )
 
 
-def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, name: str, unit: str, made: Made) -> Finding:
-    """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units"""
+def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, name: str, unit: str, still: bool, made: Made) -> Finding:
+    """Delay portraits side by side, the same axes, the same number of points.    data [T], model [T'] in the data's units; still: the model
+    stands still"""
     shared, own = overlaps
     count = min(len(data), len(model))
     known = data[np.isfinite(data)]
@@ -87,21 +104,23 @@ def portrait(data: NDArray, model: NDArray, delay: int, overlaps: Overlaps, *, n
 
     def paint(series: NDArray, colour: str, who: str):
         def on(axes: Axes) -> None:
-            counts, _ = _counts(series, delay, edges)
+            counts = np.histogram2d(*_pairs(series, delay), bins=(edges, edges))[0]
             cells(axes, counts, edges, edges, [colour] * 4, (0.3, 0.5, 0.75, 1.0))
             axes.set_xlim(low, high)
             axes.set_ylim(low, high)
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.text(0.98, 0.98, who, transform=axes.transAxes, color=colour, weight="bold", ha="right", va="top", gid="halo-who")
-            if len(series) > 10 and np.ptp(series[-len(series) // 4 :]) < 1e-3 * span:
+            if still and who == "model":
                 axes.plot(series[-1:], series[-1:], "o", color=colour, ms=6)
             axis_names(axes, f"{name} now", f"{counted(delay, unit)} before")
 
         return on
 
     share = shared.value / own.value if own.value else 0.0
-    if own.value < TELLING:
+    if still:
+        title = "The long run stands still: one point, where the data's portrait has many"
+    elif own.value < TELLING:
         title = f"Too little to compare: the data's own halves share only {own.value:.0%} of a portrait, the long run {shared.value:.0%}"
     elif share >= 0.85:
         title = f"The long run visits what the data visit: portraits share {shared.value:.0%}, the data's own halves {own.value:.0%}"
