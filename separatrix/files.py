@@ -16,7 +16,7 @@ from torch import Tensor
 
 @contextmanager
 def alone_in(folder: Path | None) -> Iterator[None]:
-    """Nobody else writes the run in this folder, which is made, meanwhile. A process that is killed lets go of it."""
+    """Make the folder and hold its lock: no other process writes this run until we leave. A process that is killed releases it."""
     if folder is None:
         yield
         return

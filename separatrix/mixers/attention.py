@@ -1,6 +1,6 @@
 """Causal softmax attention, the yardstick: its state is everything it has seen.
 
-    y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,   s = t - window + 1 .. t                          (1)
+    y_t = W_o sum_s softmax_s(q_t . R(s - t) k_s / sqrt(K)) v_s,   s = t - window + 1 .. t                          (1)
 
 R and one step of (1) are in `recurrence/attention.py`. The state holds keys as they came, not rotated; `alive` is 0 for what a reset has
 hidden. With a window the state is bounded, without one it grows.
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import check_count, check_divides, check_positive, linear
+from separatrix.mixers.initial import linear
+from separatrix.mixers.settings import check_count, check_divides, check_positive
 from separatrix.recurrence import State
 from separatrix.recurrence.attention import attention_step, rotate, turns
 
@@ -48,7 +49,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None
 class CausalAttention(nn.Module):
     """Causal softmax attention with rotary positions.    x [B, T, D] -> y [B, T, D], k, v [B, S, H, K], alive [B, S]
 
-        y_t = W_o sum_s softmax_s(q_t . R(t - s) k_s / sqrt(K)) v_s,  s = t - window + 1 .. t
+        y_t = W_o sum_s softmax_s(q_t . R(s - t) k_s / sqrt(K)) v_s,  s = t - window + 1 .. t
 
     Paper    Vaswani et al. 2017, arXiv:1706.03762; Su et al. 2021, arXiv:2104.09864 (rotation R).
 

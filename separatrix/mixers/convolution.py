@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.initial import check_count
+from separatrix.mixers.settings import check_count
 from separatrix.recurrence import short_convolution
 
 

@@ -17,17 +17,9 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import (
-    RecurrenceParameter,
-    check_count,
-    check_divides,
-    check_flag,
-    check_positive,
-    decay_log,
-    linear,
-    step_bias,
-)
+from separatrix.mixers.initial import RecurrenceParameter, decay_log, linear, step_bias
 from separatrix.mixers.norm import RMSNorm
+from separatrix.mixers.settings import check_count, check_divides, check_flag, check_positive
 from separatrix.recurrence import Householder, State, delta_rule
 
 

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_divides, check_positive, linear
+from separatrix.mixers.initial import RecurrenceParameter, linear
 from separatrix.mixers.norm import RMSNorm
+from separatrix.mixers.settings import check_count, check_divides, check_positive
 from separatrix.recurrence import Diagonal, State, linear_attention
 
 

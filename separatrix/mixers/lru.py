@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, complex_parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, check_pair, check_positive, linear
+from separatrix.mixers.initial import RecurrenceParameter, linear
 from separatrix.mixers.modes import widened
 from separatrix.mixers.remembered import Remembered
+from separatrix.mixers.settings import check_count, check_pair, check_positive
 from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
 
 

@@ -19,8 +19,9 @@ from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import RecurrenceParameter, check_count, linear, step_bias
+from separatrix.mixers.initial import RecurrenceParameter, linear, step_bias
 from separatrix.mixers.remembered import Remembered
+from separatrix.mixers.settings import check_count
 from separatrix.recurrence import Diagonal, State, selective_scan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from separatrix.mixers.initial import check_divides
+from separatrix.mixers.settings import check_divides
 from separatrix.recurrence.norm import rms_norm
 
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import check_count
-from separatrix.recurrence import GRU as Gates
+from separatrix.mixers.settings import check_count
+from separatrix.recurrence import GRU as GRUCell
 from separatrix.recurrence import State, cell_scan
 from separatrix.recurrence.plan import full_precision
 
@@ -56,7 +56,7 @@ def advance(cells: Cells, x: Tensor, carried: tuple[Tensor, ...]) -> tuple[Tenso
     W, U, b, d = cast("tuple[Tensor, ...]", (cells.weight_ih_l0, cells.weight_hh_l0, cells.bias_ih_l0, cells.bias_hh_l0))
     if x.is_cpu and x.dtype is torch.float32 and x.shape[1] > 1 and U.numel() <= CACHED:
         gates, proposal = d.split([2 * cells.hidden_size, cells.hidden_size])
-        y, h = cell_scan(Gates(U, proposal), F.linear(x, W, b + F.pad(gates, (0, cells.hidden_size))), carried[0])
+        y, h = cell_scan(GRUCell(U, proposal), F.linear(x, W, b + F.pad(gates, (0, cells.hidden_size))), carried[0])
         return y, (h,)
     y, h = cells(x, carried[0].unsqueeze(0).contiguous())
     return y, (h.squeeze(0),)

@@ -20,18 +20,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, complex_parts
-from separatrix.mixers.initial import (
-    RecurrenceParameter,
-    check_count,
-    check_divides,
-    check_even,
-    check_function,
-    linear,
-    log_uniform,
-    on_the_host,
-)
+from separatrix.mixers.initial import RecurrenceParameter, linear, log_uniform, on_the_host
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
+from separatrix.mixers.settings import check_count, check_divides, check_even, check_function
 from separatrix.recurrence import Diagonal, State, mimo_ssm
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s5

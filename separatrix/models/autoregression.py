@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from separatrix.mixers.initial import check_count
+from separatrix.mixers.settings import check_count
 from separatrix.recurrence import Companion, Dense, State, Transition
 
 RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts_of_layers
-from separatrix.mixers.initial import check_count, linear
+from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
+from separatrix.mixers.settings import check_count
 from separatrix.recurrence import State, Transition
 
 

@@ -8,7 +8,7 @@ Teacher forced, x_t is the measurement; where it is missing, and in free run, z_
 The state is everything (3) carries: the last values, the next guess, and the state of the backbone. With this library's backbones e_t
 leaves a norm of fixed length, so that ẑ, and with it every free run, stays inside the box `output_range`, whatever the state.
 
-Where a linear autoregression says much already, the networks say the rest: with `linear` its forecast of z_{t+1} is added to theirs.
+With `linear` the networks predict what a linear autoregression leaves: its forecast of z_{t+1} is added to theirs.
 
 An ensemble has (3) several times, each with weights of its own. Its guess is the mean of theirs, and that is what all of them hear next: it
 is one map and one free run, not several that drift apart.
@@ -28,9 +28,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import RETURNED
-from separatrix.mixers.initial import check_count, check_flag, linear
+from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
+from separatrix.mixers.settings import check_count, check_flag
 from separatrix.models.autoregression import RidgeAutoregression
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.free_run import SelfHearing

@@ -12,8 +12,8 @@ from __future__ import annotations
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.initial import check_count
 from separatrix.mixers.norm import RMSNorm
+from separatrix.mixers.settings import check_count
 from separatrix.models.backbone import SwiGLU
 from separatrix.recurrence import State
 

@@ -1,9 +1,9 @@
 """Rotary positions without a clock, and one step of causal softmax attention.
 
-    c_s = q_t . R(t - s) k_s / sqrt(K),   y_t = sum_s softmax_s(c) v_s,   s = 0 .. t, those alive                  (1)
+    c_s = q_t . R(s - t) k_s / sqrt(K),   y_t = sum_s softmax_s(c) v_s,   s = 0 .. t, those alive                  (1)
 
-R rotates neighbouring dimensions by angles proportional to t - s. What is kept are keys as they came, not rotated: only differences of
-time enter (1), so keys are turned relative to the call and no clock runs out of digits.
+R(τ) rotates neighbouring dimensions by angles proportional to τ. What is kept are keys as they came, not rotated: only differences of
+time enter (1), so positions are counted from the current call and angles stay exact however long the run.
 
 A step of generation reads all keys and values once, as one kernel; whoever has to see inside gets torch's operations.
 

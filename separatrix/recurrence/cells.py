@@ -268,22 +268,9 @@ def diagonal_lstm_in_torch(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset
 
 
 @twin("dense_cell")
-def dense_cell_in_torch(
-    kind: str,
-    x: Tensor,
-    W: Tensor,
-    V: Tensor | None,
-    vectors: Tensor | None,
-    slopes: Tensor | None,
-    shifts: Tensor | None,
-    linear: int,
-    clipped: bool,
-    observed: int,
-    state: Tensor,
-    reset: Tensor | None,
-) -> tuple[Tensor, Tensor]:
+def dense_cell_in_torch(kind, x, W, V, vectors, slopes, shifts, linear, clipped, observed, state, reset) -> tuple[Tensor, Tensor]:
     """Of the cell whose `operands()` these are."""
-    given = () if vectors is None else vectors.unbind()
+    given: tuple[Tensor, ...] = () if vectors is None else vectors.unbind()
     cell: Cell
     if kind != "plrnn":
         cell = {"elman": Elman, "gru": GRU, "lstm": LSTM}[kind](W, *given)

@@ -29,7 +29,6 @@ FLA, MAMBA = "flash-linear-attention", "mamba-ssm"
 
 
 @with_bonus
-@with_bonus
 def linear_attention_cuda(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None):
     q, k = _one_per_value_head(v, q, k)
     started = dict(scale=scale, initial_state=_single(initial_state), output_final_state=True)

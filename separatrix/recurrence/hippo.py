@@ -2,7 +2,7 @@
 
     x' = A x + B u          x_n(t) the coefficients of u's history in an orthogonal basis under a measure          (1)
 
-    legs   all of the past, evenly (scaled Legendre)      A = -sqrt(2n+1) sqrt(2k+1) below, -(n+1) on the diagonal
+    legs   all of the past, fading as e^-t (Legendre)     A = -sqrt(2n+1) sqrt(2k+1) below, -(n+1) on the diagonal
     legt   a sliding window (translated Legendre)         A = -1/2 sqrt(2n+1) sqrt(2k+1) (1 below and on the diagonal, else (-1)^(n-k))
     lagt   an exponential window (Laguerre)               A = -1 below, -(1+β)/2 on the diagonal
     fout   a sliding window (truncated Fourier)           A = rotation by πm on the pair (2m, 2m+1) - B Bᵀ

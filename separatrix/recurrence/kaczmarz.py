@@ -5,7 +5,7 @@
 η = 1 solves Sᵀ k_t = v_t exactly, whatever the length of k_t; any η up to 2 leaves I - β k kᵀ a contraction, so keys need no
 normalisation. With a decay the state fades before the step, as in `delta_rule`.
 
-Paper    Kaczmarz 1937; as a layer, Kaczmarz Linear Attention (P063 of the map).
+Paper    Kaczmarz 1937, Bull. Int. Acad. Pol. Sci. Lett. A 35:355; as a layer, Kaczmarz Linear Attention 2026.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from separatrix.recurrence.checks import expect_at_least_zero, expect_numbers, e
 def kaczmarz_step(k: Tensor, eta: Tensor, eps: float = 1e-6) -> Tensor:
     """The β that `delta_rule` takes.   k [..., K], eta [...] -> [...] in the working precision: |k|² leaves half precision at 256.
 
-    Paper    Kaczmarz 1937; as a layer, Kaczmarz Linear Attention (P063 of the map).
+    Paper    Kaczmarz 1937, Bull. Int. Acad. Pol. Sci. Lett. A 35:355; as a layer, Kaczmarz Linear Attention 2026.
     Raises   ValueError for shapes that do not fit, eps < 0, eta < 0 or NaN on the CPU; TypeError unless all are real floats.
     """
     expect_numbers("k", k, eta=eta)

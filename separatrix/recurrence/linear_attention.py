@@ -70,7 +70,7 @@ def linear_attention_recurrent(q, k, v, log_decay=None, scale=None, initial_stat
 @form(mixes=True)
 @with_bonus
 def linear_attention_chunked(q, k, v, log_decay=None, scale=None, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
-    """Inside a chunk, attention with (2); between chunks, the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s."""
+    """Inside a chunk attention, between chunks the state: o_t = q_t D[t, 0] S_in + sum_s M[t, s] v_s, with M and D as in `decay`."""
     dtype, time = v.dtype, v.shape[1]
     q, k, v, _, g, S = enter(q, k, v, None, log_decay, scale, initial_state, reset)
     if time == 0:

@@ -42,6 +42,9 @@ from separatrix.recurrence.twins import twin
 
 CHUNK = 64
 
+# Keys of few dimensions repeat: over 64 steps the triangular system of random keys errs up to twice as much.
+SHORT = partial(delta_rule_chunked, chunk=16)
+
 
 def longhorn(
     q: Tensor, k: Tensor, x: Tensor, beta: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
@@ -110,12 +113,9 @@ def longhorn_recurrent(q, k, x, beta, initial_state=None, reset=None) -> tuple[T
 
 @form
 def longhorn_chunked(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
-    """The delta rule in chunks: every channel is a head with values of size 1, all of them share queries and keys.
-
-    Short chunks, because keys of few dimensions repeat: over 64 steps of 3 the triangular system loses a digit.
-    """
+    """The delta rule in chunks: every channel is a head with values of size 1, all of them share queries and keys."""
     dtype = x.dtype
-    o, final = through_delta(partial(delta_rule_chunked, chunk=16), *prepare(q, k, x, beta, initial_state), reset)
+    o, final = through_delta(SHORT, *prepare(q, k, x, beta, initial_state), reset)
     return o.to(dtype), final
 
 
@@ -191,5 +191,5 @@ def in_torch(q: Tensor, k: Tensor, x: Tensor, step: Tensor, diagonal: bool, stat
     if diagonal:
         o, final = by_scan(q, k, x, step, state.mT, reset)
     else:
-        o, final = through_delta(delta_rule_chunked, q, k, x, step, state.mT, reset)
+        o, final = through_delta(SHORT, q, k, x, step, state.mT, reset)
     return o, final.mT

@@ -10,8 +10,8 @@ recurrence with max for plus and min for times, and (1) is the diagonal one; map
 
 so all T steps are a tree of pairs. Only comparisons are made, so all forms give the same numbers, equal to the last bit.
 
-Gradients are those of (1) and (2) read step by step, with one rule: a tie goes to the past. Of equal h and a the state is taken, of equal
-min and b the min, of equal entries of a row the one with the lowest j. A tree that broke ties inside its own products would sometimes
+Gradients are those of (1) and (2) read step by step, with one rule: a tie goes to the past. In min(a, h) equal values count as h, in
+max(min(a, h), b) as the min; among equal entries of a row the lowest j wins. A tree that broke ties inside its own products would sometimes
 credit another step; here every form credits what the sequential one does.
 
 Rest is 0, as everywhere in this library, not the identity of max (minus infinity): a reset puts a 0 where the state was. For a state that

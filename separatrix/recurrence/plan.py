@@ -59,7 +59,7 @@ def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_f
 
 
 def selecting(operation: str, function: Form) -> Form:
-    """A form in whose products steps meet that a reset parts, or that come later: times zero, but zero times a NaN is a NaN.
+    """A form that multiplies by zero what a step must not see, being cut off by a reset or yet to come; but 0 times NaN is NaN.
 
     So an answer that is not finite is computed again by the recurrent form, where nothing meets what it must not. Not where values cannot
     be looked at, that is while tracing, inside torch.func transforms and off the CPU: there a NaN passes resets and reaches earlier steps

@@ -1,6 +1,6 @@
 """What regressions of values on keys share (`ridge`, `least_squares`): the ridge, the two matrices of the state, and what is refused.
 
-    W_t = argmin_W  Σ_{s ≤ t} β_s (decay from s to t) |v_s - W k_s|² + tr(W Λ Wᵀ)                                  (1)
+    W_t = argmin_W  Σ_{s ≤ t} β_s (decay from s to t) |v_s - Wᵀ k_s|² + tr(Wᵀ Λ W)                                  (1)
 
 P_t, the Gram matrix of the keys under these weights, and R_t, their products with the values, are all that (1) needs of the past.
 """

@@ -4,8 +4,8 @@
     R_t = a_t R_{t-1} + β_t k_t v_tᵀ
     o_t = R_tᵀ x_t                            (P_t + Λ_t) x_t = q_t                                                (2)
 
-o_t = W q_t with the W that minimises Σ_s β_s (decay from s to t) |v_s - W k_s|² + tr(W Λ Wᵀ): linear attention whose query was whitened by
-the keys. The ridge does not fade. It is a tensor [heads, key] (Mesa), or `AdaptiveRidge`: λ_t = rho |P_t|_F, which bounds the condition
+o_t = Wᵀ q_t with the W that minimises Σ_s β_s (decay from s to t) |v_s - Wᵀ k_s|² + tr(Wᵀ Λ W): linear attention whose query was whitened
+by the keys. The ridge does not fade. It is a tensor [heads, key] (Mesa), or `AdaptiveRidge`: λ_t = rho |P_t|_F, which bounds the condition
 number of (2) by 1 + 1/rho at every step (Gated KalmaNet).
 
 The state is the pair P [key, key], symmetric and positive semidefinite, and R [key, value]. Given x, (2) is `linear_attention`, and so

@@ -2,9 +2,9 @@
 
     h_t = A_t h_{t-1} + x_t          (A, x) then (A', x')  is one step  (A' A, A' x + x')                          (1)
 
-Two neighbours are one step by (1), which leaves a problem half as long for every second state; the others are one step from those. A
-reset hears nothing of what was before: what it would meet is replaced by the semiring's zero first, so that a NaN there touches neither
-states nor gradients.
+Two neighbours are one step by (1), which leaves a problem half as long for every second state; the others are one step from those. At
+a reset the old state is replaced by the semiring's zero before anything is multiplied, so that a NaN there touches neither states nor
+gradients.
 
 Paper    Blelloch 1990, "Prefix sums and their applications"; Martin and Cundy 2018, arXiv:1709.04057.
 Cost     O(T) applications and products, log2(T) of them one after another; where all steps share A, one product a level.

@@ -8,7 +8,8 @@ fit.
 
 If errors to come are like these, interval (1) holds its coverage. They may not be: origins that overlap are alike, so that n errors are
 worth fewer, and the future may differ from the past. On the other side, the networks of the folds have seen fewer rows than the
-forecaster's, an ensemble errs less than they do one by one, and Q_h is never taken to shrink with the lead.
+forecaster's, whose ensemble errs less than the single networks measured here,
+and Q_h is never taken to shrink with the lead.
 
 Paper    Lei et al. 2018, arXiv:1604.04173; Barber et al. 2021, arXiv:1905.02928 (errors out of fold); Xu & Xie 2021,
          arXiv:2010.09107 (several networks, along a sequence).

@@ -5,8 +5,8 @@
 
 Where most of what comes is noise, networks learn some of it, and how much of what they say will hold cannot be seen along the rows they
 are fitted to. So each member of the ensemble is fitted with a fold of its own left out, and those rows decide: γ = 0 leaves the linear
-autoregression alone (El Niño), 1 takes the networks at their word (sunspots). The autoregression of (1) is fitted to all rows,
-each member beside one that has not seen its fold.
+autoregression alone (El Niño), 1 takes the networks at their word (sunspots). The autoregression of (1) is fitted to all rows;
+while a member is trained, it corrects one that was fitted without the member's fold.
 
 Paper    Breiman 1996, doi:10.1007/BF00117832 (shrinkage by errors out of fold); Krogh & Vedelsby 1995 (members that leave rows out);
          Barber et al. 2021, arXiv:1905.02928 (the same errors make the intervals).

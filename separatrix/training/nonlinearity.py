@@ -22,13 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from separatrix.models.autoregression import carried
 from separatrix.models.forecaster import mean_and_scale
-from separatrix.training.folds import SMALL
+from separatrix.training.folds import FOLDS, SMALL
 from separatrix.training.rows import as_array
 
 THETAS = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 RIDGE = 1e-5  # λ
 COORDINATES = 8  # of a window, at most
-FOLDS, LEARNED, PROBED = 4, 1500, 80
+LEARNED, PROBED = 1500, 80
 SHORTEST = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
 NONLINEAR = 0.9  # a ratio below this is nonlinearity
 

@@ -1,6 +1,6 @@
 """The optimizer: AdamW in groups, a warm-up and a cosine, a clipped gradient, an average of the weights.
 
-    lr_t = lr min(t / warm_up, 1) (floor + (1 - floor) (1 + cos(π t / steps)) / 2)                                 (1)
+    lr_t = lr min(t / warm_up, 1) (floor + (1 - floor) (1 + cos(π (t - 1) / steps)) / 2)          t = 1, 2, ...  (1)
     θ̄_t = d_t θ̄_{t-1} + (1 - d_t) θ_t,     d_t = min(d, (1 + t) / (10 + t))                                        (2)
 
 Matrices decay; biases, norms and everything that sets how a state moves do not: a decayed log rate is a rate pulled towards 1.

@@ -1,6 +1,6 @@
 """One query over all that was kept: a step of causal softmax attention with rotary positions.
 
-    c_s = q_t . R(t - s) k_s = (R(s - t) q_t) . k_s,   p_s = exp(scale (c_s - max c)),   y_t = sum_s p_s v_s / sum_s p_s,   s = 0 .. S   (1)
+    c_s = q_t . R(s - t) k_s = (R(t - s) q_t) . k_s,   p_s = exp(scale (c_s - max c)),   y_t = sum_s p_s v_s / sum_s p_s,   s = 0 .. S   (1)
 
 The query is turned and not the keys, by a table of complex numbers whose last row is that of now. The step's own key and value are the
 last ones. Each key and value is copied to the new state as it is read.

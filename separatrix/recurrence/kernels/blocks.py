@@ -7,7 +7,7 @@ As in `diagonal` the memory sets the pace: whole rows are walked and the row bef
 
 Arrays   flat, all float32 or all float64.  x, h, dy, dx [B,T,k,n];  start, final, dfinal, dstart [B,k,n];  reset [B,T] uint8;
          A_t of batch b lies at b * a_batch + t * a_time, [k,k,n]: strides of 0 repeat it over batch or time.
-         dA [B,T,k,k,n], or None when nobody asks, and then h is not read and may be None too.
+         dA [B,T,k,k,n], or None when it is not needed, and then h is not read and may be None too.
 Units    (batch, block of `block` channels); results do not depend on `block`.
 """
 

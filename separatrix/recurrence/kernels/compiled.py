@@ -1,9 +1,9 @@
 """How the parts of a kernel are compiled.
 
 Numba counts the references to an array up and down, a call and an atomic each, in every function that is given one. Those calls save and
-clear the vector registers, and the threads of a team fight over one counter: a dense scan spent three quarters of its time on them. So a
-part counts nothing. It may not make arrays, nor slices of them; kernels make the scratch and hand it down. Nor does it look for zeros
-before it divides: x / 0 is infinite, as it is in torch.
+clear the vector registers, and the threads of a team fight over one counter: a dense scan spent three quarters of its time on them. So the
+functions here are compiled without reference counting. They may not make arrays, nor slices of them; kernels make the scratch and hand it
+down. Nor do they look for zeros before they divide: x / 0 is infinite, as it is in torch.
 """
 
 from __future__ import annotations

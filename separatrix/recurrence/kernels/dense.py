@@ -12,7 +12,7 @@ are added up.
 Arrays   flat, all float32 or all float64.  b, h, dy, db [B,T,H,N];  start, final, dfinal, dstart [B,H,N];  reset [B,T] uint8.
          A_t of batch b and head h lies at b * a_batch + t * a_time + h * N * N: strides of 0 repeat it over batch or time.
          Row by row, or column by column where `turned`, as solvers return matrices; dA likewise.
-         dA as A [B or 1,T,H,N,N], or [B,H,N,N] summed over time where a_time is 0; None when nobody asks.
+         dA as A [B or 1,T,H,N,N], or [B,H,N,N] summed over time where a_time is 0; None when it is not needed.
 Units    forward (batch, head); backward (group of `group` batch rows, head): rows that share the A of a step stand together.
 """
 

@@ -11,7 +11,7 @@ and the row before, which is the state, is still in the L1 cache.
 Arrays   flat, all real or all complex, single or double.
          x, h, dy, dx [B,T,D];  start, final, dfinal, dstart [B,D];  reset [B,T] uint8, the state is cleared before that step.
          a_t of batch b lies at b * a_batch + t * a_time + d (in numbers): strides of 0 repeat it over batch or time.
-         da [B,T,D], or [B,D] summed over time where a_time is 0; None when nobody asks, and then h is not read and may be None too.
+         da [B,T,D], or [B,D] summed over time where a_time is 0; None when it is not needed, and then h is not read and may be None too.
 Units    (batch, block of `block` channels); results do not depend on `block`. Wide is fast: with 512 float32 a scan takes as long as the
          sum of two arrays.
 """

@@ -16,7 +16,7 @@ Given u and u', both are rank-two updates, and the gradients of what lies along 
     <-   dL/dk = X_t v_t,  dL/db = X_t u_t,  dL/dlog w_t = w_t <S_{t-1}, X_t> over values
 
 The last needs a state and an adjoint of the same step at once: the sweep forward leaves the state before every CHUNK-th step, from which
-those in between are computed again. (The difference of running sums that `linear` uses would save that, and drifts.)
+those in between are computed again. (The difference of two running sums would save that, and drifts.)
 
 Cost     4 K V multiply-adds and a multiplication a token forward; 18 and 4 backward; a unit of work is one (batch, head, block of lanes).
 """

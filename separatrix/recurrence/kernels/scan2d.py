@@ -9,7 +9,7 @@ As in `diagonal.py` rows of channels are walked in memory order: what a cell nee
 
 Arrays   flat, all float32 or all float64.   x, h, dy, dx [B,T,V,2,D];  start, final, dfinal, dstart [B,V,2,D];  edge, dedge [B,T,2,D];
          reset [B,T] uint8, nothing comes from the line before.   a of cell (b, t, v) lies at b a_batch + t a_time + v a_variate as [2,2,D]:
-         strides of 0 repeat it.   da [B, T or 1, V or 1, 2,2,D] likewise, summed where a is shared; None when nobody asks, and then h,
+         strides of 0 repeat it.   da [B, T or 1, V or 1, 2,2,D] likewise, summed where a is shared; None when it is not needed, and then h,
          start and edge are not read.
 Units    (batch, block of `block` channels).
 """

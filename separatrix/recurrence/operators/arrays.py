@@ -44,11 +44,6 @@ def row_block(batch: int, channels: int) -> int:
     return min(WIDE, NARROW * max(1, blocks(own, NARROW)))
 
 
-def decays(log_decay: Tensor | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """As (per head, per key dimension), at most one of them present."""
-    return (flat(log_decay), None) if log_decay is None or log_decay.ndim == 3 else (None, flat(log_decay))
-
-
 def per_group(grad: Tensor, groups: int) -> Tensor:
     """Heads that share a query or key add up their gradients."""
     return grad if grad.shape[2] == groups else grad.unflatten(2, (groups, -1)).sum(3)

@@ -41,7 +41,7 @@ def _(A, x, state, reset):
 def block_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of (A, x, state); that of A is empty when nobody asks."""
+    """Gradients of (A, x, state); that of A is empty when it is not needed."""
     B, T, k, n = h.shape
     grad_x, grad_state, grad_A = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_A else 0, T, k, k, n)
     share(

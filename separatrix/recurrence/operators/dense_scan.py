@@ -42,7 +42,7 @@ def _(A, b, state, reset):
 def dense_scan_backward(
     grad_h: Tensor, grad_final: Tensor, A: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_A: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of (A, b, state); that of A is empty when nobody asks."""
+    """Gradients of (A, b, state); that of A is empty when it is not needed."""
     B, T, H, N = _sizes(h)
     (a_batch, a_time), (matrices, turned) = _strides(A), _as_it_lies(A)
     group = B if a_time and not a_batch else 1

@@ -45,7 +45,7 @@ def _(a, x, state, reset):
 def diagonal_scan_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of (a, x, state); that of a is empty when nobody asks."""
+    """Gradients of (a, x, state); that of a is empty when it is not needed."""
     B, T, D = _sizes(h)
     grad_x, grad_state, grad_a = blank(h), blank(state), blank(h, (B if with_a else 0, *a.shape[1:]))
     block = row_block(B, D)

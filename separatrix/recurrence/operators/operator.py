@@ -81,7 +81,7 @@ class Operator:
 
     def through_twin(self, inputs: tuple, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         """Gradients of the inputs that can be differentiated again: those of the twin, which has no last argument `keep`."""
-        # aliases: one input may have been computed from another, and that way around the operator is not the operator's
+        # views: if one input was computed from another, autograd would follow that path too and count its gradient twice
         inputs = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
         wanted = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
         outputs = TWINS[self.name](*inputs[: len(inputs) - self.keeps])

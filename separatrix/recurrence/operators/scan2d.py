@@ -9,7 +9,7 @@ from separatrix.recurrence.operators.arrays import blocks, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
-# Channels of a unit, as in diagonal_scan.
+# Channels of a unit; narrow ones where wide ones would be fewer than the threads.
 BLOCK, NARROW = 512, 64
 
 
@@ -49,7 +49,7 @@ def _(a, x, state, edge, reset):
 def scan2d_backward(
     grad_h: Tensor, grad_final: Tensor, a: Tensor, state: Tensor, edge: Tensor, reset: Tensor | None, h: Tensor, with_a: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (a, x, state, edge); that of a is empty when nobody asks."""
+    """Gradients of (a, x, state, edge); that of a is empty when it is not needed."""
     B, T, V, D = *h.shape[:3], h.shape[3] // 2
     grad_x, grad_state, grad_edge = blank(h), blank(state), blank(edge)
     grad_a = blank(h, (B if with_a else 0, *a.shape[1:]))

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from separatrix.report.finding import Finding, Made, Picture, counted, plain
+from separatrix.report.finding import Finding, Made, Picture, counted, plain, plural
 from separatrix.report.ink import INK, MODEL, draw, reading
 from separatrix.report.labels import Label, axis_names, beside, powers, whole_steps
 from separatrix.stability.number import Number
@@ -46,7 +46,7 @@ def response(
         beside(axes, float(lags[seen][-1]) + 1, [Label("1 percent", 0.01, INK, "halo-line")])
         powers(axes, "y")
         whole_steps(axes)
-        axis_names(axes, f"{unit}s back".replace("ss ", "s "), "influence on the next forecast")
+        axis_names(axes, f"{plural(unit)} back", "influence on the next forecast")
         return {"influence": reading(lags[seen] + 1, share[seen])}
 
     return Finding(
