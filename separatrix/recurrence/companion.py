@@ -42,6 +42,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.dense import Dense, dense_scan
+from separatrix.recurrence.dense_ssm import in_chunks
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 
@@ -229,41 +230,14 @@ def companion_ssm_chunked(u, a, b, c, initial_state=None, reset=None) -> tuple[T
 
     O(C + N) a step as matrix products, where (1) one by one is O(N) memory traffic.
     """
-    dtype, time = u.dtype, u.shape[1]
+    dtype, chunk = u.dtype, max(1, min(CHUNK, u.shape[1]))
     u, a, b, c, h = _enter(u, a, b, c, initial_state)
-    chunk = min(CHUNK, time)
-    if chunk == 0:
-        return u.to(dtype), h
-    A, whole = Companion(a), time - time % chunk
-    writes, reads = [b], [A.apply_transposed(c)]
+    A = Companion(a)
+    pushed, seen = [b], [A.apply_transposed(c)]
     for _ in range(chunk - 1):
-        writes.append(A.apply(writes[-1]))
-        reads.append(A.apply_transposed(reads[-1]))
-    into, seen = torch.stack(writes[::-1], dim=-1), torch.stack(reads, dim=-2)  # A^(C-1-j) b [H, N, C], cᵀ A^(t+1) [H, C, N]
-    kernel = torch.cat([(c * b).sum(-1, keepdim=True), (seen[:, :-1] @ b.unsqueeze(-1)).squeeze(-1)], dim=-1)
-    lag = torch.arange(chunk, device=u.device)
-    lag = lag.unsqueeze(-1) - lag
-    triangle = torch.where(lag >= 0, kernel[:, lag.clamp(min=0)], 0)  # [H, t, j]
-    inputs = u[:, :whole].unflatten(1, (-1, chunk)).movedim(-1, 1)  # [B, H, chunks, C]
-    if reset is None:
-        inside = inputs @ triangle.transpose(-1, -2)
-        arriving, cleared = inputs, None
-    else:
-        stretch = reset[:, :whole].unflatten(1, (-1, chunk)).cumsum(-1)  # [B, chunks, C]: how many resets so far in the chunk
-        together = (stretch.unsqueeze(-1) == stretch.unsqueeze(-2)).unsqueeze(1)
-        inside = (torch.where(together, triangle.unsqueeze(1), 0) @ inputs.unsqueeze(-1)).squeeze(-1)
-        arriving = torch.where((stretch == stretch[..., -1:]).unsqueeze(1), inputs, 0)
-        cleared = stretch[..., -1] > 0
-    drives = (arriving @ into.transpose(-1, -2)).transpose(1, 2)  # [B, chunks, H, N]
-    states, last = dense_scan(torch.linalg.matrix_power(A.dense(), chunk)[None, None], drives, h, cleared)
-    before = torch.cat([h.unsqueeze(1), states[:, :-1]], dim=1).transpose(1, 2)  # [B, H, chunks, N]
-    carried = before @ seen.transpose(-1, -2)
-    if reset is not None:
-        carried = torch.where((stretch == 0).unsqueeze(1), carried, 0)
-    y = (inside + carried).movedim(1, -1).flatten(1, 2)
-    if whole < time:
-        rest, last = companion_ssm_recurrent(u[:, whole:], a, b, c, last, None if reset is None else reset[:, whole:])
-        y = torch.cat([y, rest], dim=1)
+        pushed.append(A.apply(pushed[-1]))
+        seen.append(A.apply_transposed(seen[-1]))
+    y, last = in_chunks(u, A.dense(), c, torch.stack(pushed, dim=-1), torch.stack(seen, dim=-1), h, reset)
     return y.to(dtype), last
 
 

@@ -26,6 +26,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.convolution import toeplitz
+from separatrix.recurrence.dense import dense_scan
 from separatrix.recurrence.plan import form, outside_autocast, run
 
 
@@ -75,13 +76,8 @@ def dense_ssm_chunked(u, a, b, c, skip=None, initial_state=None, reset=None, chu
     chunk = min(chunk or (64 if reset is None else 16), max(1, u.shape[1]))
     pushed = krylov(a, b, chunk)
     seen = krylov(a.mT, c, chunk + 1)[..., 1:]
-    whole = u.shape[1] - u.shape[1] % chunk
-    outputs = []
-    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), u.shape[1] - whole)):
-        parts = (a, c, pushed[..., :steps], seen[..., :steps])
-        y, h = _in_chunks(u[:, part], *parts, h, None if reset is None else reset[:, part], steps)
-        outputs.append(y)
-    return _leave(torch.cat(outputs, dim=1), u, skip, dtype), h
+    y, h = in_chunks(u, a, c, pushed, seen, h, reset)
+    return _leave(y, u, skip, dtype), h
 
 
 @form
@@ -90,18 +86,25 @@ def dense_ssm_dense(u, a, b, c, skip=None, initial_state=None, reset=None) -> tu
     return dense_ssm_chunked(u, a, b, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 
 
-def _in_chunks(
-    u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None, steps: int
-) -> tuple[Tensor, Tensor]:
-    """y [B, T, D] and the last state, for T a multiple of `steps`.   pushed aⁱ b, seen (aᵀ)ⁱ⁺¹ c [D, N, steps]
+def in_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y [B, T, D] and the last state, by chunks of C steps.   a [D, N, N], pushed aⁱ b, seen (aᵀ)ⁱ⁺¹ c [D, N, C]"""
+    chunk = pushed.shape[-1]
+    whole = u.shape[1] - u.shape[1] % chunk
+    outputs = []
+    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), u.shape[1] - whole)):
+        y, h = _whole_chunks(u[:, part], a, c, pushed[..., :steps], seen[..., :steps], h, None if reset is None else reset[:, part])
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), h
 
-    Letters of the sums: i chunk, s and t steps, n and m state.
-    """
+
+def _whole_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As `in_chunks`, for T a multiple of C.   Letters of the sums: i chunk, s and t steps, n state."""
     if u.shape[1] == 0:
         return u, h
+    steps = pushed.shape[-1]
     x = u.unflatten(1, (-1, steps))
-    inside, carried = toeplitz((c.unsqueeze(-2) @ pushed).squeeze(-2), steps), torch.linalg.matrix_power(a, steps)
-    writes, cleared = x, None
+    inside = toeplitz((c.unsqueeze(-2) @ pushed).squeeze(-2), steps)
+    writes, clears = x, None
     if reset is None:
         y = torch.einsum("dts,bisd->bitd", inside, x)
     else:
@@ -109,16 +112,14 @@ def _in_chunks(
         same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
         y = torch.einsum("bidts,bisd->bitd", inside * same.unsqueeze(2), x)
         writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(-1), 0)
-        cleared = (segment[..., -1] > 0)[..., None, None]
-    written = torch.einsum("dns,bisd->ibdn", pushed.flip(-1), writes)
-    states = []
-    for i in range(x.shape[1]):
-        states.append(h)
-        h = torch.einsum("dnm,bdm->bdn", carried, h if cleared is None else h.masked_fill(cleared[:, i], 0)) + written[i]
-    answer = torch.einsum("bidn,dnt->bitd", torch.stack(states, dim=1), seen)
+        clears = segment[..., -1] > 0
+    written = torch.einsum("dns,bisd->bidn", pushed.flip(-1), writes)
+    after, last = dense_scan(torch.linalg.matrix_power(a, steps)[None, None], written, h, clears)
+    before = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1)
+    answer = torch.einsum("bidn,dnt->bitd", before, seen)
     if reset is not None:
         answer = answer.masked_fill((segment > 0).unsqueeze(-1), 0)
-    return (y + answer).flatten(1, 2), h
+    return (y + answer).flatten(1, 2), last
 
 
 @outside_autocast
