@@ -98,28 +98,27 @@ def in_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: 
 
 
 def _whole_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """As `in_chunks`, for T a multiple of C.   Letters of the sums: i chunk, s and t steps, n state."""
+    """As `in_chunks`, for T a multiple of C."""
     if u.shape[1] == 0:
         return u, h
     steps = pushed.shape[-1]
-    x = u.unflatten(1, (-1, steps))
+    x = u.unflatten(1, (-1, steps)).movedim(-1, 1)  # [B, D, chunks, C]
     inside = toeplitz((c.unsqueeze(-2) @ pushed).squeeze(-2), steps)
     writes, clears = x, None
     if reset is None:
-        y = torch.einsum("dts,bisd->bitd", inside, x)
+        y = x @ inside.mT
     else:
-        segment = reset.unflatten(1, (-1, steps)).cumsum(2)
+        segment = reset.unflatten(1, (-1, steps)).cumsum(2)  # [B, chunks, C]: how many resets so far in the chunk
         same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
-        y = torch.einsum("bidts,bisd->bitd", inside * same.unsqueeze(2), x)
-        writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(-1), 0)
+        y = ((inside.unsqueeze(1) * same.unsqueeze(1)) @ x.unsqueeze(-1)).squeeze(-1)
+        writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(1), 0)
         clears = segment[..., -1] > 0
-    written = torch.einsum("dns,bisd->bidn", pushed.flip(-1), writes)
+    written = (writes @ pushed.flip(-1).mT).transpose(1, 2)
     after, last = dense_scan(torch.linalg.matrix_power(a, steps)[None, None], written, h, clears)
-    before = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1)
-    answer = torch.einsum("bidn,dnt->bitd", before, seen)
+    answer = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1).transpose(1, 2) @ seen
     if reset is not None:
-        answer = answer.masked_fill((segment > 0).unsqueeze(-1), 0)
-    return (y + answer).flatten(1, 2), last
+        answer = answer.masked_fill((segment > 0).unsqueeze(1), 0)
+    return (y + answer).movedim(1, -1).flatten(1, 2), last
 
 
 @outside_autocast
