@@ -121,7 +121,7 @@ class DiagonalSSM(torch.autograd.Function):
     def forward(ctx, u, a, c, skip, start, reset):
         (batch, T, D), N = u.shape, a.shape[1]
         units, chunks = batch * -(-D // diagonal_ssm.LANES), -(-T // diagonal_ssm.CHUNK)
-        checkpoints, y, final = blank(batch, chunks, N, 2, D, like=u), blank(*u.shape, like=u), blank(batch, D, N, like=a)
+        checkpoints, y, final = blank(batch, chunks + 1, N, 2, D, like=u), blank(*u.shape, like=u), blank(batch, D, N, like=a)
         inputs = flat(u, a, c, skip, reset.to(torch.uint8))
         diagonal_ssm.forward(0, units, (T, D, N), *inputs, *flat(start, y, final, checkpoints))
         again, state = blank(*u.shape, like=u), blank(batch, D, N, like=a)
@@ -161,7 +161,7 @@ class SelectiveScan(torch.autograd.Function):
     def forward(ctx, group, soft, u, delta, A, B, C, D, z, bias, start, reset):
         (batch, T, channels), N = u.shape, A.shape[1]
         chunks, blocks = -(-T // selective.CHUNK), -(-channels // selective.LANES)
-        checkpoints, y, final = blank(batch, chunks, N, channels, like=u), blank(*u.shape, like=u), blank(batch, channels, N, like=u)
+        checkpoints, y, final = blank(batch, chunks + 1, N, channels, like=u), blank(*u.shape, like=u), blank(batch, channels, N, like=u)
         inputs = *flat(u, delta, A, B, C, D, z, bias), soft, *flat(reset.to(torch.uint8), start)
         selective.forward(0, batch * blocks, (T, channels, N), *inputs, *flat(y, final, checkpoints))
         again, state = blank(*u.shape, like=u), blank(batch, channels, N, like=u)

@@ -12,7 +12,7 @@ recomputes one chunk after the other, keeping the states in which tiles begin, a
 
 Arrays   flat float32; T time, D channels, N complex states.  u, y, dy, du [B,T,D];  skip [D];  reset [B,T] uint8;
          a, c [D,N,2] and start, final, dfinal, dstart [B,D,N,2], which are complex64 [D,N] and [B,D,N];
-         checkpoints [B, ceil(T / CHUNK), N, 2, D], None when no gradient will be asked;
+         checkpoints [B, ceil(T / CHUNK) + 1, N, 2, D] with room for one more, None when no gradient will be asked;
          partial sums, to be summed over their first axis: da, dc [B,N,2,D], dskip [B,D].
 Units    (batch, block of LANES channels).
 """
@@ -106,7 +106,7 @@ def forward(first, last, shape, u, a, c, skip, reset, start, y, final, checkpoin
             row = b * T + t
             if checkpoints is not None and t % CHUNK == 0:
                 for n in range(2 * N):
-                    store_first(checkpoints, ((b * chunks + t // CHUNK) * 2 * N + n) * D + d, load(zero, h, n * LANES), lanes)
+                    store_first(checkpoints, ((b * (chunks + 1) + t // CHUNK) * 2 * N + n) * D + d, load(zero, h, n * LANES), lanes)
             if reset[row]:
                 for n in range(2 * N):
                     store(h, n * LANES, zero)
@@ -181,7 +181,7 @@ def backward(first, last, shape, u, a, c, skip, reset, checkpoints, dy, dfinal, 
             row = b * T + t0
             steps = min(CHUNK, T - t0)
             for n in range(2 * N):
-                store(history, n * LANES, load_first(zero, checkpoints, ((b * chunks + chunk) * 2 * N + n) * D + d, lanes))
+                store(history, n * LANES, load_first(zero, checkpoints, ((b * (chunks + 1) + chunk) * 2 * N + n) * D + d, lanes))
             count, t = 0, 0
             while t < steps:  # history[k]: the state in which tile k begins
                 tiles[count] = t

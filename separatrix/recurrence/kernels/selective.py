@@ -16,7 +16,7 @@ and dC stay lane vectors until all channels of the unit have passed; what is lef
 
 Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  z, dz [B,T,D] or both None;  B, C [B,T,N];
          D, bias [D];  reset [B,T] uint8;  A [D,N];  start, final, dfinal, dstart [B,D,N];
-         checkpoints [B, ceil(T / CHUNK), N, D], None when no gradient will be asked;
+         checkpoints [B, ceil(T / CHUNK) + 1, N, D] with room for one more, None when no gradient will be asked;
          partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N], dD, dbias [B,D].
          soft, a bool, asks for the softplus.
 Units    forward (batch, block of LANES channels), backward (batch, group of `group` channels, a multiple of LANES).
@@ -82,7 +82,7 @@ def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, star
             row = b * T + t
             if checkpoints is not None and t % CHUNK == 0:
                 for n in range(N):
-                    store_first(checkpoints, ((b * chunks + t // CHUNK) * N + n) * channels + d, load(zero, h, n * LANES), lanes)
+                    store_first(checkpoints, ((b * (chunks + 1) + t // CHUNK) * N + n) * channels + d, load(zero, h, n * LANES), lanes)
             if reset[row]:
                 for n in range(N):
                     store(h, n * LANES, zero)
@@ -173,7 +173,11 @@ def backward(
                 lanes = min(LANES, channels - d)
                 skip, shift = load_first(zero, D, d, lanes), load_first(zero, bias, d, lanes)
                 for n in range(N):
-                    store(history, n * PAIR + BEFORE, load_first(zero, checkpoints, ((b * chunks + chunk) * N + n) * channels + d, lanes))
+                    store(
+                        history,
+                        n * PAIR + BEFORE,
+                        load_first(zero, checkpoints, ((b * (chunks + 1) + chunk) * N + n) * channels + d, lanes),
+                    )
                 for i in range(steps):  # forward again: decays, states, and what depends on the channel alone
                     row = b * T + t0 + i
                     where = row * channels + d
