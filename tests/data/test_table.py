@@ -320,7 +320,7 @@ def test_a_clock_that_jitters_and_one_time_off_the_grid_keep_the_grid(write):
     hours = np.arange(300) * 3600.0
     jitter = np.random.default_rng(0).uniform(-200, 200, 300)
     late = hours + 180.0 * (np.arange(300) == 100)
-    for seconds in (hours + jitter, late):
+    for seconds in (hours + jitter, hours + 3 * jitter, late):
         series = data.read_csv(write(rows_of(stamps_of(seconds))))
         assert (series.step, series.unit, series.start, series.gaps) == (1.0, "hour", "2024-01-01", 0)
         assert len(series.remarks) == 1 and "steps off an even grid: each value stands in the nearest row." in series.remarks[0]
