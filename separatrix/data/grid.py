@@ -195,14 +195,17 @@ def _even(readings: NDArray[np.float64], unit: str) -> tuple[float, float, NDArr
     if whole[-1] == 0:
         return float(readings[0]), step, whole
     step, past = np.polyfit(whole, readings - readings[0], 1)
-    if unit == "s":  # clocks are set to whole seconds, minutes, hours
-        spread = float((readings - readings[0] - past - step * whole).std())
-        slack = max(EXACT * step, 3 * spread * (12 / len(whole)) ** 0.5)  # how far the line's end may be off
-        sizes = sorted(SECONDS.values(), reverse=True)
-        size = next((size for size in sizes if step > size / 2 and abs(step - size * round(step / size)) * whole[-1] < slack), 0)
-        step = size * round(step / size) if size else step
-        past = float(np.median(readings - readings[0] - step * whole))
-        first, noise = readings[0] + past, min(0.05 * step, max(30.0, 4 * spread / len(whole) ** 0.5))
-        grain = next((size for size in (3600, 60) if abs(first - size * round(first / size)) <= noise), 0)
-        past = grain * round(first / grain) - readings[0] if grain else past
-    return float(readings[0] + past), float(step), whole
+    first = float(readings[0] + past)
+    return (*(_set(readings, whole, first, float(step)) if unit == "s" else (first, float(step))), whole)
+
+
+def _set(readings: NDArray[np.float64], whole: NDArray[np.int64], first: float, step: float) -> tuple[float, float]:
+    """The same line in the whole hours, minutes or seconds that clocks are set to, where it is as near to them as it is known."""
+    spread = float((readings - first - step * whole).std())
+    slack = max(EXACT * step, 3 * spread * (12 / len(whole)) ** 0.5)  # how far the end of the line may be off
+    sizes = sorted(SECONDS.values(), reverse=True)
+    size = next((size for size in sizes if step > size / 2 and abs(step - size * round(step / size)) * whole[-1] < slack), 0)
+    step = size * round(step / size) if size else step
+    first, noise = float(np.median(readings - step * whole)), min(0.05 * step, max(30.0, 4 * spread / len(whole) ** 0.5))
+    grain = next((size for size in (3600, 60) if abs(first - size * round(first / size)) <= noise), 0)
+    return float(grain * round(first / grain)) if grain else first, float(step)

@@ -198,9 +198,8 @@ def _fate(y: Tensor, failed: int | None) -> tuple[Fate, int | None]:
     if spread <= max(1e-6 * ever, rounding):
         return Fate.FIXED_POINT, None
     before, after = (_span(half) for half in tail.tensor_split(2))
-    period = (
-        _period(tail, 1e-3 * spread) if abs(after - before) <= 1e-2 * max(after, before) else None
-    )  # from turn to turn it may grow little
+    alike = abs(after - before) <= 1e-2 * max(after, before)  # what grows a little with every turn is near itself a turn later
+    period = _period(tail, 1e-3 * spread) if alike else None
     return (Fate.CYCLE, period) if period is not None else (Fate.MOVING, None)
 
 
