@@ -204,7 +204,7 @@ def _steps(rows: dict[str, Any]) -> str:
     ]
     table = _table(("layer", "median, ms", "least, ms"), lines)
     setting = (
-        f"One sequence, d_model {D_MODEL}, no gradients, {BEHIND} tokens behind it. The first rows are the steps of a `Stepper`; those "
+        f"One sequence, d_model {D_MODEL}, no gradients, {AHEAD} tokens after {BEHIND} others. The first rows are the steps of a `Stepper`; those "
         f"called layer are the layer's own, inside `held()`: no parameter changes between steps."
     )
     return f"## One token\n\n{setting}\n\n{table}"

@@ -8,7 +8,8 @@ time enter (1), so positions are counted from the current call and angles stay e
 A step of generation reads all keys and values once, as one kernel; whoever has to see inside gets torch's operations.
 
 Paper    Vaswani et al. 2017, arXiv:1706.03762; Su et al. 2021, arXiv:2104.09864 (rotation).
-Cost     of a step O(S H K); keys and values are copied, so that the state before it stays what it was.
+Cost     of a step O(S H K). Generation copies no keys: a state shares its memory with those that follow it (`operators/attention.py`), so
+         one whose parts are to be written into is cloned first.
 """
 
 from __future__ import annotations

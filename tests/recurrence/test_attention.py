@@ -1,5 +1,8 @@
 """One step of attention: the kernel is the definition, hidden steps may hold anything, and a wrong state is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -68,6 +71,78 @@ def test_a_layer_that_was_built_without_memory_takes_its_weights_later():
         layer = build_mixer("attention", 8)
     layer.to_empty(device="cpu").load_state_dict(ready.state_dict())
     assert torch.equal(layer(x)[0], ready(x)[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 5])
+def test_states_share_memory_and_stay_values(window: int | None):
+    """Whichever state is followed, in whatever order and how often: each answers as if nobody else had."""
+    layer, x = build_mixer("attention", 8, window=window), torch.randn(2, 150, 8)
+    wanted, _ = layer(x)
+    _, state = layer(x[:, :3])
+    path, kept = [state], []
+    for t in range(3, 150):
+        y, state = layer(x[:, t : t + 1], state)
+        torch.testing.assert_close(y, wanted[:, t : t + 1])
+        path.append(state)
+        kept.append(state.clone())
+    assert len({part.untyped_storage().data_ptr() for part in (state.k for state in path)}) < 10
+    other = torch.randn(2, 1, 8)
+    for at in (100, 40, 99, 100, 0):  # another sample, and another from the same
+        alone = path[at].clone()
+        for token in (other, -other):
+            y, branch = layer(token, path[at])
+            expected, copied = layer(token, alone)
+            torch.testing.assert_close(y, expected)
+            for name, part in branch.parts.items():
+                torch.testing.assert_close(part, copied.parts[name])
+    for state, copy in zip(path[1:], kept):
+        assert all(torch.equal(part, copy.parts[name]) for name, part in state.parts.items())
+
+
+@torch.no_grad()
+def test_parts_of_different_states_are_not_taken_for_one():
+    layer, x = build_mixer("attention", 8), torch.randn(1, 5, 8)
+    _, state = layer(x[:, :1], layer(x[:, 1:3])[1])
+    mixed = State(**{**state.parts, "v": -state.v})
+    _, shorter = layer(x[:, :1], layer(x[:, 1:3])[1])
+    for part in shorter.parts.values():
+        part.data = part[:, :2]
+    _, other = layer(x[:, :1], layer(x[:, 1:3])[1])
+    other.alive.data = torch.tensor([[0.0, 1, 1]])
+    for given in (mixed, shorter, other, state):
+        alone = given.clone()
+        y, _ = layer(x[:, 4:], given)
+        torch.testing.assert_close(y, layer(x[:, 4:], alone)[0])
+
+
+def test_a_room_of_inference_is_left_outside_of_it():
+    layer, x = build_mixer("attention", 8), torch.randn(1, 5, 8)
+    with torch.inference_mode():
+        _, state = layer(x[:, :1], layer(x[:, 1:3])[1])
+    with torch.no_grad():
+        _, state = layer(x[:, 3:4], state)
+    assert not state.k.is_inference()
+    layer(x[:, 4:], state)[0].sum().backward()
+
+
+@torch.no_grad()
+def test_of_many_that_follow_one_state_at_once_one_takes_the_space_behind_it():
+    layer, prompt, tokens = build_mixer("attention", 8), torch.randn(1, 3, 8), torch.randn(40, 1, 1, 8)
+    expected = [layer(token, layer(prompt)[1])[0] for token in tokens]
+    for _ in range(20):
+        _, state = layer(prompt[:, 2:], layer(prompt[:, :2])[1])
+        with ThreadPoolExecutor(8) as threads:
+            got = list(threads.map(step_without_gradients, repeat(layer), tokens, repeat(state)))
+        for (y, after), wanted, token in zip(got, expected, tokens):
+            torch.testing.assert_close(y, wanted)
+            keys = layer.in_proj(token).view(1, 3, 4, 2)[:, 1]
+            torch.testing.assert_close(after.k[:, -1], keys)
+
+
+def step_without_gradients(layer, token, state):
+    with torch.no_grad():  # of this thread
+        return layer(token, state)
 
 
 @torch.no_grad()

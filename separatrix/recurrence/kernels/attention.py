@@ -2,11 +2,11 @@
 
     c_s = q_t . R(s - t) k_s = (R(t - s) q_t) . k_s,   p_s = exp(scale (c_s - max c)),   y_t = sum_s p_s v_s / sum_s p_s,   s = 0 .. S   (1)
 
-The query is turned and not the keys, by a table of complex numbers whose last row is that of now. The step's own key and value are the
-last ones. Each key and value is copied to the new state as it is read.
+The query is turned and not the keys, by a table of complex numbers whose last row is that of now. The step's own key and value are put
+behind those that are there, where there is room for them: nothing else is written but y.
 
-Arrays   flat float32.  qkv [B,3,H,K]; keys, values [B,S,H,K]; alive [B,S], 0 for what is hidden; turns [any,K/2] (cosine, sine), or empty
-         for no positions; y [B,H,K]; new_keys, new_values [B,S + 1 - forget,H,K] and new_alive [B,S + 1 - forget], without the oldest.
+Arrays   flat float32.  qkv [B,3,H,K]; keys, values [B,size,H,K] and alive [B,size], 0 for what is hidden, of which steps first .. first + S
+         count, the last one being this; turns [any,K/2] (cosine, sine), or empty for no positions; y [B,H,K].
 Units    (batch, head).
 """
 
@@ -27,47 +27,41 @@ from separatrix.recurrence.kernels.parallel import shared
 
 @shared
 @njit(cache=True, nogil=True)
-def forward(first, last, shape, qkv, keys, values, alive, turns, forget, y, new_keys, new_values, new_alive):
-    """(1).   shape (S, H, K)"""
-    S, H, K = shape
+def forward(first, last, shape, qkv, turns, keys, values, alive, y):
+    """(1).   shape (S, H, K, size, first)"""
+    S, H, K, size, begin = shape
     turning, zero = turns.size > 0, fill(WIDTH, ZERO)
     own, across, weights, scale = scratch(K), scratch(K), scratch(S + 1 + WIDTH), np.float32(1 / math.sqrt(K))
     for unit in range(first, last):
         b, h = unit // H, unit % H
-        kept = S + 1 - forget
-        q = (3 * b * H + h) * K
-        k, v = q + H * K, q + 2 * H * K
-        old, new = (b * S * H + h) * K, (b * kept * H + h) * K
+        q, old, row = (3 * b * H + h) * K, ((b * size + begin) * H + h) * K, b * size + begin
+        new = old + S * H * K
         for d in range(K):
             own[d] = qkv[q + d] * scale
             across[d] = (qkv[q + d + 1] if d % 2 == 0 else -qkv[q + d - 1]) * scale if turning else ZERO
+            keys[new + d] = qkv[q + H * K + d]
+            values[new + d] = qkv[q + 2 * H * K + d]
+        if h == 0:
+            alive[row + S] = 1
         for s in range(S + 1):
-            source, at = (keys, old + s * H * K) if s < S else (qkv, k)
-            sums = zero
+            sums, at = zero, old + s * H * K
             for d in range(0, K, WIDTH):
                 n = K - d
-                key, query = load_first(zero, source, at + d, n), load_first(zero, own, d, n)
+                query = load_first(zero, own, d, n)
                 if turning:
                     turn = load_first(zero, turns, turns.size - (S - s + 1) * K + d, n)
                     query = query * real_twice(turn) + load_first(zero, across, d, n) * imag_twice(turn)
-                sums = sums + query * key
-                if s >= forget:
-                    store_first(new_keys, new + (s - forget) * H * K + d, key, n)
-            weights[s] = total(sums) if s == S or get(alive, b * S + s) > 0.5 else -math.inf
+                sums = sums + query * load_first(zero, keys, at + d, n)
+            # Of its own step no head asks: another may be about to write that.
+            weights[s] = total(sums) if s == S or get(alive, row + s) > 0.5 else -math.inf
         share = softmax(weights, S + 1)
         for d in range(0, K, WIDTH):
             n, sums = K - d, zero
             for s in range(S + 1):
-                source, at = (values, old + s * H * K) if s < S else (qkv, v)
-                value, weight = load_first(zero, source, at + d, n), get(weights, s)
+                weight = get(weights, s)
                 if weight != 0:  # what is hidden may hold anything
-                    sums = sums + value * weight
-                if s >= forget:
-                    store_first(new_values, new + (s - forget) * H * K + d, value, n)
+                    sums = sums + load_first(zero, values, old + s * H * K + d, n) * weight
             store_first(y, unit * K + d, sums * share, n)
-        if h == 0:
-            for s in range(forget, S + 1):
-                new_alive[b * kept + s - forget] = alive[b * S + s] if s < S else np.float32(1)
 
 
 @compiled
