@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.operation import DIRECTIONS, OURS
 from benchmarks.operations import MATRIX_STATES, OPERATIONS
-from benchmarks.steps import ALLOWED, BEHIND, D_MODEL
+from benchmarks.steps import AHEAD, ALLOWED, BEHIND, D_MODEL
 
 # Whom a geometric mean is beside: the names of rivals that do not count begin with one of these.
 BESIDE = {
@@ -204,8 +204,8 @@ def _steps(rows: dict[str, Any]) -> str:
     ]
     table = _table(("layer", "median, ms", "least, ms"), lines)
     setting = (
-        f"One sequence, d_model {D_MODEL}, no gradients, {AHEAD} tokens after {BEHIND} others. The first rows are the steps of a `Stepper`; those "
-        f"called layer are the layer's own, inside `held()`: no parameter changes between steps."
+        f"One sequence, d_model {D_MODEL}, no gradients, {AHEAD} tokens after {BEHIND} others. The first rows are the steps of a "
+        f"`Stepper`; those called layer are the layer's own, inside `held()`: no parameter changes between steps."
     )
     return f"## One token\n\n{setting}\n\n{table}"
 
