@@ -23,68 +23,29 @@ Cost     P L + L n multiply-adds a step and sequence, each way.
 
 from __future__ import annotations
 
-import numpy as np
-
 from separatrix.recurrence.kernels.chunk import zeros
 from separatrix.recurrence.kernels.compiled import compiled
-from separatrix.recurrence.kernels.gates import sigmoid, tanh
+from separatrix.recurrence.kernels.dense_gates import (
+    ELMAN,
+    GRU,
+    LSTM,
+    ONE,
+    PLRNN,
+    elman,
+    elman_backward,
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    phi,
+    plrnn,
+    plrnn_backward,
+    slope,
+)
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, store_first, where_negative
+from separatrix.recurrence.kernels.lanes import ZERO, fill, load, load_first, store, store_first
 from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES, ROWS, padded, store_rows, through, tile
-
-ONE = np.float32(1)
-ELMAN, GRU, LSTM, PLRNN = 0, 1, 2, 3
-
-
-@compiled
-def _relu(s):
-    return where_negative(s, fill(LANES, ZERO), s)
-
-
-@compiled
-def _on(s):
-    """The derivative of relu, 0 at 0."""
-    return where_negative(fill(LANES, ZERO) - s, fill(LANES, ONE), fill(LANES, ZERO))
-
-
-@compiled
-def _phi(s, slopes, shifts, leak, clip, d, L):
-    zero, n = fill(LANES, ZERO), L - d
-    value = where_negative(s, s * load_first(zero, leak, d, n), zero) - _relu(s) * clip
-    for base in range(slopes.size):
-        value = value + _relu(s + load_first(zero, shifts, base * L + d, n)) * slopes[base]
-    return value
-
-
-@compiled
-def _slope(s, slopes, shifts, leak, clip, d, L):
-    """φ'"""
-    zero, one, n = fill(LANES, ZERO), fill(LANES, ONE), L - d
-    value = (one - _on(s)) * load_first(zero, leak, d, n) - _on(s) * clip
-    for base in range(slopes.size):
-        value = value + _on(s + load_first(zero, shifts, base * L + d, n)) * slopes[base]
-    return value
-
-
-@compiled
-def _gru_gates(p, j, x, i, bias, d, n, m):
-    """r, z, p_n + d and n of m units from d on; the parts of p and x lie n apart."""
-    zero = fill(LANES, ZERO)
-    reads = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
-    keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
-    heard = load_first(zero, p, j + 2 * n, m) + load_first(zero, bias, d, m)
-    return reads, keeps, heard, tanh(load_first(zero, x, i + 2 * n, m) + reads * heard)
-
-
-@compiled
-def _lstm_gates(p, j, x, i, n, m):
-    """i, f, g and o, the same way."""
-    zero = fill(LANES, ZERO)
-    enters = sigmoid(load_first(zero, p, j, m) + load_first(zero, x, i, m))
-    keeps = sigmoid(load_first(zero, p, j + n, m) + load_first(zero, x, i + n, m))
-    comes = tanh(load_first(zero, p, j + 2 * n, m) + load_first(zero, x, i + 2 * n, m))
-    return enters, keeps, comes, sigmoid(load_first(zero, p, j + 3 * n, m) + load_first(zero, x, i + 3 * n, m))
 
 
 @compiled
@@ -149,7 +110,7 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
                 for r in range(rows):
                     for d in range(0, L, LANES):
                         s = load(zero, a, r * long + d) if V.size > 0 else load(zero, h, r * wide + d)
-                        store(a, r * long + d, _phi(s, slopes, shifts, leak, clip, d, L))
+                        store(a, r * long + d, phi(s, slopes, shifts, leak, clip, d, L))
                 _product(p, tall, a, long, L, W, P)
             else:
                 _product(p, tall, h, wide, n, W, P)
@@ -159,19 +120,15 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
                     m, i, j, own = n - d, row * width + d, r * tall + d, r * wide + d
                     before = load(zero, h, own)
                     if kind == ELMAN:
-                        new = tanh(load_first(zero, p, j, m) + load_first(zero, x, i, m))
+                        new = elman(p, j, x, i, m)
                     elif kind == GRU:
-                        _, keeps, _, new = _gru_gates(p, j, x, i, vectors, d, n, m)
-                        new = new + keeps * (before - new)
+                        new = gru(p, j, x, i, vectors, d, n, m, before)
                     elif kind == LSTM:
-                        enters, keeps, comes, shows = _lstm_gates(p, j, x, i, n, m)
-                        memory = keeps * load(zero, h, ROWS * wide + own) + enters * comes
+                        new, memory = lstm(p, j, x, i, n, m, load(zero, h, ROWS * wide + own))
                         store(h, ROWS * wide + own, memory)
                         store_first(states, (row * k + 1) * n + d, memory, m)
-                        new = shows * tanh(memory)
                     else:
-                        new = load_first(zero, p, j, m) + load_first(zero, x, i, m) + load_first(zero, vectors, n + d, m)
-                        new = new + load_first(zero, vectors, d, m) * before
+                        new = plrnn(p, j, x, i, vectors, d, n, m, before)
                     store(h, own, new)
                     store_first(states, row * k * n + d, new, m)
         _leave(h, final, b, rows, k, n, wide)
@@ -180,14 +137,14 @@ def forward(first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, cl
 @shared
 @njit(cache=True, nogil=True)
 def backward(
-    first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, clip, reset, heard, fed, before, states, dstates, dfinal,
+    first, last, shape, kind, x, W, V, vectors, slopes, shifts, leak, clip, reset, heard, fed, found, states, dstates, dfinal,
     dx, dp, da, dstart,
 ):  # fmt: skip
-    """(2).   shape as in `forward`; before [B,T,k,n], the state before it was pulled"""
+    """(2).   shape as in `forward`; found [B,T,k,n], the state before it was pulled"""
     B, T, n, k, L, P, observed = shape
     wide, long, tall = padded(n, LANES), padded(L, LANES), padded(P, LANES)
     width = P + observed + 1 if observed > 0 else P
-    zero, one = fill(LANES, ZERO), fill(LANES, ONE)
+    zero = fill(LANES, ZERO)
     g, direct, back = zeros(k * ROWS * wide), zeros(ROWS * wide), zeros(ROWS * max(wide, long))
     worth, down = zeros(ROWS * tall), zeros(ROWS * wide)  # dp, and (2) before the pull
     for unit in range(first, last):
@@ -200,47 +157,20 @@ def backward(
                     m, i, j, own, state = n - d, row * width + d, r * tall + d, r * wide + d, row * k * n + d
                     q = row * P + d
                     grad = load(zero, g, own) + load_first(zero, dstates, state, m)
+                    past = zero
                     if kind == ELMAN:
-                        new = load_first(zero, states, state, m)
-                        grad = grad * (one - new * new)
-                        store_first(worth, j, grad, m)
-                        store_first(dx, i, grad, m)
-                        store(direct, own, zero)
+                        elman_backward(grad, load_first(zero, states, state, m), worth, j, dx, i, m)
                     elif kind == GRU:
-                        reads, keeps, said, new = _gru_gates(heard, q, x, i, vectors, d, n, m)
-                        by_new = grad * (one - keeps) * (one - new * new)
-                        by_keeps = grad * (load_first(zero, fed, state, m) - new) * keeps * (one - keeps)
-                        by_reads = by_new * said * reads * (one - reads)
-                        store_first(worth, j, by_reads, m)
-                        store_first(worth, j + n, by_keeps, m)
-                        store_first(worth, j + 2 * n, by_new * reads, m)
-                        store_first(dx, i, by_reads, m)
-                        store_first(dx, i + n, by_keeps, m)
-                        store_first(dx, i + 2 * n, by_new, m)
-                        store(direct, own, grad * keeps)
+                        before = load_first(zero, fed, state, m)
+                        past = gru_backward(grad, heard, q, x, i, vectors, d, n, m, before, worth, j, dx)
                     elif kind == LSTM:
-                        enters, keeps, comes, shows = _lstm_gates(heard, q, x, i, n, m)
-                        shown = tanh(load_first(zero, states, state + n, m))
-                        memory = load(zero, g, ROWS * wide + own) + load_first(zero, dstates, state + n, m)
-                        memory = memory + grad * shows * (one - shown * shown)
-                        by_enters = memory * comes * enters * (one - enters)
-                        by_keeps = memory * load_first(zero, fed, state + n, m) * keeps * (one - keeps)
-                        by_comes = memory * enters * (one - comes * comes)
-                        by_shows = grad * shown * shows * (one - shows)
-                        store_first(worth, j, by_enters, m)
-                        store_first(worth, j + n, by_keeps, m)
-                        store_first(worth, j + 2 * n, by_comes, m)
-                        store_first(worth, j + 3 * n, by_shows, m)
-                        store_first(dx, i, by_enters, m)
-                        store_first(dx, i + n, by_keeps, m)
-                        store_first(dx, i + 2 * n, by_comes, m)
-                        store_first(dx, i + 3 * n, by_shows, m)
-                        store(g, ROWS * wide + own, memory * keeps)
-                        store(direct, own, zero)
+                        later = load(zero, g, ROWS * wide + own) + load_first(zero, dstates, state + n, m)
+                        before, after = load_first(zero, fed, state + n, m), load_first(zero, states, state + n, m)
+                        memory = lstm_backward(grad, later, heard, q, x, i, n, m, before, after, worth, j, dx)
+                        store(g, ROWS * wide + own, memory)
                     else:
-                        store_first(worth, j, grad, m)
-                        store_first(dx, i, grad, m)
-                        store(direct, own, grad * load_first(zero, vectors, d, m))
+                        past = plrnn_backward(grad, vectors, d, m, worth, j, dx, i)
+                    store(direct, own, past)
             if kind == PLRNN:
                 _product(back, long, worth, tall, P, W, L)
                 for r in range(rows):
@@ -248,7 +178,7 @@ def backward(
                     for d in range(0, L, LANES):
                         grad = load(zero, back, r * long + d)
                         store_first(da, row * L + d, grad, L - d)
-                        grad = grad * _slope(load_first(zero, heard, row * L + d, L - d), slopes, shifts, leak, clip, d, L)
+                        grad = grad * slope(load_first(zero, heard, row * L + d, L - d), slopes, shifts, leak, clip, d, L)
                         store(back, r * long + d, grad)
                 if V.size > 0:
                     _product(down, wide, back, long, L, V, n)
@@ -269,7 +199,7 @@ def backward(
                     for d in range(observed):
                         grad = g[r * wide + d]
                         dx[row * width + P + d] = grad * pull
-                        strength += grad * (x[row * width + P + d] - before[row * k * n + d])
+                        strength += grad * (x[row * width + P + d] - found[row * k * n + d])
                         g[r * wide + d] = grad * (ONE - pull)
                     dx[end] = strength
                 if reset[row]:

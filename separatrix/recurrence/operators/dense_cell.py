@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.kernels import dense_cell as kernel
+from separatrix.recurrence.kernels import dense_gates
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES, ROWS
 from separatrix.recurrence.operators.arrays import blocks, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
-KINDS = {"elman": kernel.ELMAN, "gru": kernel.GRU, "lstm": kernel.LSTM, "plrnn": kernel.PLRNN}
+KINDS = {"elman": dense_gates.ELMAN, "gru": dense_gates.GRU, "lstm": dense_gates.LSTM, "plrnn": dense_gates.PLRNN}
 
 
 def _shape(kind: str, x: Tensor, W: Tensor, V: Tensor | None, observed: int, state: Tensor) -> tuple[int, ...]:
