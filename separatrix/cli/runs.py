@@ -21,6 +21,9 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that 
 Other = typer.Argument(metavar="OTHER", help="A second run: the two reports side by side, differences first.", show_default=False)
 Page = typer.Option("--out", help="Where the comparison is written.", show_default="RUN/beside-OTHER.html")
 Rivals = typer.Option(help="Models to fit as yardsticks in the report, separated by commas; each costs a fit.", show_default="none")
+Drawn = typer.Option(
+    "--column", help="The column to draw and compare, of several that were fitted together.", show_default="the first of them"
+)
 Threads = typer.Option(
     "--threads", help="Threads to compute on.", show_default="one for each network of an ensemble, at most as many as there are cores"
 )
@@ -43,7 +46,9 @@ def names_of(rivals: str | None) -> tuple[str, ...]:
     return names
 
 
-def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance, cores: int | None) -> Path:
+def measure(
+    where: Path, task: Task, series: Series, rivals: tuple[str, ...], advance: Advance, cores: int | None, column: str | None = None
+) -> Path:
     """Put every question to the fitted model and write the report."""
     from separatrix.report.audit import audit as examine
     from separatrix.training.forecaster import read_config
@@ -51,7 +56,7 @@ def measure(where: Path, task: Task, series: Series, rivals: tuple[str, ...], ad
     try:
         with threads(cores, read_config(where).network.members if rivals else 1):
             return examine(
-                where, series, ahead=task.horizon, command=task.command, rivals=rivals,
+                where, series, ahead=task.horizon, command=task.command, rivals=rivals, column=column,
                 progress=lambda done, what: advance(done, None, what, "measuring"),
             )  # fmt: skip
     except KeyboardInterrupt:
@@ -77,9 +82,9 @@ def conclude(where: Path, page: Path | None) -> None:
     if page is None:
         out().print(f"model: {where}", markup=False)
         return
-    from separatrix.report.audit import EVIDENCE
+    from separatrix.report.audit import evidence_of
 
-    found = json.loads((where / EVIDENCE).read_text(encoding="utf-8"))
+    found = json.loads(evidence_of(page).read_text(encoding="utf-8"))
     out().print(f"{found['verdict']}: {found['sentence']}", markup=False)
     out().print(f"report: {page}", markup=False)
 
@@ -89,6 +94,7 @@ def audit(
     run: RunFolder,
     other: Annotated[Path | None, Other] = None,
     rivals: Annotated[str | None, Rivals] = None,
+    column: Annotated[str | None, Drawn] = None,
     page: Annotated[Path | None, Page] = None,
     cores: Annotated[int | None, Threads] = None,
 ) -> None:
@@ -100,13 +106,16 @@ def audit(
 
       separatrix audit runs/laser-s4d --rivals gru,mlp
 
+      separatrix audit runs/tides-s4d --column surge
+
       separatrix audit runs/laser-s4d runs/laser-gru
     """
     from separatrix.data import Task
 
     if other is not None:
-        if rivals is not None:
-            raise ValueError("--rivals belongs to the report of one run: leave it out, or leave out the second run.")
+        for option, given in (("--rivals", rivals), ("--column", column)):
+            if given is not None:
+                raise ValueError(f"{option} belongs to the report of one run: leave it out, or leave out the second run.")
         _beside(run, other, page)
         return
     if page is not None:
@@ -114,7 +123,7 @@ def audit(
     task = Task.load(run)
     series, names = _again(task), names_of(rivals)
     with progress("measuring") as advance:
-        written = measure(run, task, series, names, advance, cores)
+        written = measure(run, task, series, names, advance, cores, column)
     conclude(run, written)
 
 
@@ -133,7 +142,7 @@ def _spare(target: Path, run: Path, suffix: str, option: str) -> None:
     from separatrix.report.audit import REPORT
 
     place = target.resolve()
-    of_run = place.parent == run.resolve() and (place.suffix != suffix or place.name == REPORT)
+    of_run = place.parent == run.resolve() and (place.suffix != suffix or place.match(f"{Path(REPORT).stem}*.html"))
     if of_run or ((run / TASK).is_file() and place == Path(Task.load(run).source).resolve()):
         what = f"a file of the run in {run}" if of_run else "the series that the run was fitted to"
         raise ValueError(f"{option} is {target}, {what}. Choose another file.")

@@ -1,6 +1,7 @@
 """Audit a finished run: load it, put every question to it, judge, and write report.html.
 
     audit("runs/laser-s4d-0")  ->  runs/laser-s4d-0/report.html  (and evidence.json beside it)
+    audit("runs/tides-s4d", column="surge")  ->  runs/tides-s4d/report-column-2.html
 
 An instrument that cannot run on this model or this data is named in the report with the reason; the verdict then says what is missing.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,6 +50,7 @@ def audit(
     steps: int = ENOUGH,
     command: str = "",
     rivals: Sequence[str] = (),
+    column: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the stability report of a run folder and return its path.
@@ -57,6 +60,7 @@ def audit(
     steps      of the long free run.
     command    the command line that made the run, for the recipe.
     rivals     kinds of network to fit as yardsticks beside the two that cost nothing, e.g. ("mlp", "gru"); each costs as much as a fit.
+    column     the one that is drawn and compared, of several that were fitted together; None: the first.
     progress   called with (share done, what is being done).
     """
     folder = Path(folder)
@@ -64,13 +68,14 @@ def audit(
     config = forecaster.config
     assert config is not None
     series = find(folder, config) if series is None else matching(series, config)
+    channel = 0 if column is None else _place(column, series.names)
     say = progress or (lambda done, what: None)
     share = RIVALS if rivals else 0.0
     rows = replace(series, values=series.values[: config.data.rows])
     fitted = peers(folder, config, rows, rivals, lambda done, what: say(share * done, what))
     ahead = ahead or series.horizon or 100
     noisy = config.network.linear and (config.nonlinearity or 0.0) > NONLINEAR
-    subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, errors=forecaster.errors, noisy=noisy)
+    subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, channel, forecaster.errors, noisy)
     evidence = examine(
         subject,
         recipe(config, series, command),
@@ -80,8 +85,22 @@ def audit(
         progress=lambda done, what: say(share + (1 - share) * done, what),
     )
     record = json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    write_texts({folder / REPORT: build(evidence), folder / EVIDENCE: record})
-    return folder / REPORT
+    page, numbers = (folder / name for name in (REPORT, EVIDENCE))
+    if channel:
+        page, numbers = (path.with_stem(f"{path.stem}-column-{channel + 1}") for path in (page, numbers))
+    write_texts({page: build(evidence), numbers: record})
+    return page
+
+
+def evidence_of(page: Path) -> Path:
+    """The file with the numbers of a report, for programs."""
+    return page.with_name(page.stem.replace(Path(REPORT).stem, Path(EVIDENCE).stem, 1) + ".json")
+
+
+def _place(column: str, names: Sequence[str]) -> int:
+    if column not in names:
+        raise ValueError(f"column is {column!r} but the run was fitted to {', '.join(map(repr, names))}. Choose one of them.")
+    return list(names).index(column)
 
 
 def examine(
@@ -199,4 +218,8 @@ def summary(subject: Subject, made: Forecasts | None) -> list[str]:
         )
         reached = f"{show(number)} against {show(made.horizon.steps, unit=False)}"
         sentences.append(f"Over {len(origins)} origins the best baseline, {who}, reaches {compared}: {reached}.")
+    others = [name for name in names if name != names[subject.channel]]
+    if others:
+        again = f"separatrix audit RUN --column {shlex.quote(others[0])}"
+        sentences.append(f"Pictures and scores are of {names[subject.channel]}; for another column: {again}.")
     return sentences

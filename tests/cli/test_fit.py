@@ -255,7 +255,13 @@ def test_two_reports_side_by_side(tmp_path):
     result = run("audit", tmp_path / "a", tmp_path / "b")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"comparison: {tmp_path / 'a' / 'beside-b.html'}\n" and (tmp_path / "a" / "beside-b.html").exists()
-    for words, complaint in [((tmp_path / "c",), "Make the report first"), ((tmp_path / "b", "--rivals", "gru"), "--rivals belongs to")]:
+    both = tmp_path / "b"
+    refused = [
+        ((tmp_path / "c",), "Make the report first"),
+        ((both, "--rivals", "gru"), "--rivals belongs to"),
+        ((both, "--column", "x"), "--column belongs to"),
+    ]
+    for words, complaint in refused:
         result = run("audit", tmp_path / "a", *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr
 

@@ -78,3 +78,9 @@ def test_the_line_of_the_mean_is_named_where_no_line_is_hidden():
     svg = found(np.sin(np.arange(40.0))).picture.panels[1].svg
     at, right = re.search(r'x="([\d.]+)" y="[\d.]+">the mean<', svg), re.search(r"M40 \d+L(\d+) \d+", svg)
     assert float(at[1]) > float(right[1])  # right of the axes
+
+
+def test_small_errors_are_drawn_and_read_as_they_are():
+    truth = np.sin(np.arange(6.0))
+    errors = found(truth, forecast=truth + 1e-4).picture.panels[1].hover["lines"]
+    np.testing.assert_allclose(errors["model"][1], 1e-8 / truth.var(), rtol=1e-3)

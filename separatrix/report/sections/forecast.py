@@ -16,6 +16,7 @@ from separatrix.report.verdict import Horizon
 from separatrix.stability.number import Number
 
 FLATTEST = 1 / 3  # of the height that the lines of a picture keep beside a wide interval
+LEAST = 1e-12, 1e-5  # between these the picture of errors ends below: smaller ones are rounding, and the first steps would stretch it
 
 
 def free_run(stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], *, horizon: Horizon | None, made: Made) -> Finding:
@@ -218,7 +219,9 @@ def _errors(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[R
     """How the error of each grows with the lead time."""
     n, steps = len(stretch.truth), stretch.leads
     lines = {"model": stretch.grown(forecast.values)} | {rival.name: stretch.grown(rival.forecast) for rival in rivals}
-    lines = {who: np.clip(line, 1e-5, 1e3) for who, line in lines.items()}
+    all_of_them = np.concatenate(list(lines.values()))
+    least = float(np.clip(all_of_them[all_of_them > 0].min(initial=1.0), *LEAST))
+    lines = {who: np.clip(line, least, 1e3) for who, line in lines.items()}
     axes.set_yscale("log")
     axes.set_xlim(0, n)
     axes.axhline(1.0, color=FAINT, lw=0.9)
@@ -227,7 +230,7 @@ def _errors(axes: Axes, stretch: Stretch, forecast: Forecast, rivals: Sequence[R
     axes.plot(steps, lines["model"], color=MODEL, lw=1.8)
     if forecast.hidden is not None:
         expected = forecast.hidden.grown(stretch.variance).mean(0)[: len(steps)]
-        axes.plot(steps[: len(expected)], np.clip(expected, 1e-5, 1e3), color=MODEL, lw=1.1, ls=(0, (3, 2)))
+        axes.plot(steps[: len(expected)], np.clip(expected, least, 1e3), color=MODEL, lw=1.1, ls=(0, (3, 2)))
     powers(axes, "y")
     whole_steps(axes)
     names = [Label(who, line[-1], MODEL if who == "model" else RIVAL, f"halo-{i}") for i, (who, line) in enumerate(lines.items())]
