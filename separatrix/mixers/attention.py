@@ -20,6 +20,7 @@ from separatrix.mixers.initial import linear
 from separatrix.mixers.settings import check_count, check_divides, check_positive
 from separatrix.recurrence import State
 from separatrix.recurrence.attention import attention_step, rotate, turns
+from separatrix.recurrence.plan import finite
 
 BLOCK = 512  # queries whose mask is built at once: memory grows with T, not with T²
 
@@ -44,6 +45,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None
         mask = near & (document[:, low:high][:, None] == document[:, total - T + begin : high][:, :, None])
         outputs.append(F.scaled_dot_product_attention(q[:, :, begin:end], k[:, :, low:high], v[:, :, low:high], mask[:, None]))
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0] if outputs else q
+
+
+def attend_one_by_one(q: Tensor, k: Tensor, v: Tensor, document: Tensor, window: int | None) -> Tensor:
+    """The same, and no query meets what it does not hear: torch's kernels multiply that by zero, but 0 times NaN is NaN."""
+    outputs = []
+    for stop in range(k.shape[2] - q.shape[2] + 1, k.shape[2] + 1):
+        low = 0 if window is None else max(0, stop - window)
+        heard = (document[:, low:stop] == document[:, stop - 1 : stop])[:, None, :, None]
+        keys, values = (part[:, :, low:stop].masked_fill(~heard, 0.0) for part in (k, v))
+        now = q[:, :, stop - 1 - k.shape[2] + q.shape[2]].unsqueeze(2)
+        outputs.append(F.scaled_dot_product_attention(now, keys, values, heard.transpose(2, 3)))
+    return torch.cat(outputs, dim=2) if outputs else q
 
 
 class CausalAttention(nn.Module):
@@ -98,6 +111,11 @@ class CausalAttention(nn.Module):
             return self.out_proj(y.flatten(1).unsqueeze(1)), State(k=k, v=v, alive=alive)
         q, k, v = qkv.unbind(2)
         k, v, alive = torch.cat([before_k, k], 1), torch.cat([before_v, v], 1), torch.cat([alive, qkv.new_ones(B, T)], 1)
+        # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
+        document = (alive > 0.5).to(torch.long)
+        if reset is not None:
+            document = torch.cat([document[:, :S], 1 + reset.cumsum(1)], dim=1)
+            alive = (document == document[:, -1:]).to(alive.dtype)
         queries, keys, values = q, k, v
         if self.rates is not None:
             turned = turns(self.rates, -S, T, k)
@@ -106,13 +124,9 @@ class CausalAttention(nn.Module):
         if S == 0 < T and reset is None and (self.window is None or self.window >= T):
             y = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         else:
-            # A document a step belongs to: counted from 1, 0 for what an earlier reset has hidden.
-            document = (alive > 0.5).to(torch.long)
-            if reset is not None:
-                started = reset.cumsum(1)
-                document = torch.cat([document[:, :S], 1 + started], dim=1)
-                alive = (document == document[:, -1:]).to(alive.dtype)
             y = attend(queries, keys, values, document, self.window)
+        if not finite(y):
+            y = attend_one_by_one(queries, keys, values, document, self.window)
         y = self.out_proj(y.transpose(1, 2).flatten(-2))
         first = 0 if self.window is None else max(0, S + T - self.window + 1)
         if first:

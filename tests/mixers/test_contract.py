@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from separatrix.recurrence import State
+from separatrix.recurrence.checks import NotANumber
 from tests.agree import agree, distance, gradient
 from tests.mixers.cases import CASES, LINEAR, Case, D, every_case, every_dtype, road, same
 
@@ -99,6 +100,25 @@ def test_the_future_cannot_touch_the_past(case, t):
     x = torch.randn(2, 20, D)
     y, z = layer(x)[0], layer(torch.cat([x[:, :t], torch.randn(2, 20 - t, D)], dim=1))[0]
     assert torch.equal(y[:, :t], z[:, :t])
+
+
+@every_case
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=str)
+def test_what_is_not_finite_reaches_neither_the_past_nor_past_a_reset(case, bad):
+    layer, x = case.build(), torch.randn(2, 20, D)
+    reset = torch.zeros(2, 20, dtype=torch.bool)
+    reset[:, 15] = True
+    broken = x.clone()
+    broken[1, 9, 3] = bad
+    try:
+        y, z = layer(x, reset=reset)[0], layer(broken, reset=reset)[0]
+    except NotANumber:  # a decay that is none is refused
+        return
+    assert not torch.equal(z[1, 9], y[1, 9])
+    for kept in (slice(0, 9), slice(15, None)):
+        torch.testing.assert_close(z[1, kept], y[1, kept])
+    torch.testing.assert_close(z[0], y[0])
+    torch.testing.assert_close(layer(broken)[0][:, :9], layer(x)[0][:, :9])
 
 
 @every_case
