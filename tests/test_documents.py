@@ -68,7 +68,7 @@ def test_the_table_of_operations_is_what_the_engine_has():
     assert rows.keys() == OPERATIONS.keys()
     for name, (forms, paper) in rows.items():
         assert sorted(forms.split(", ")) == sorted(OPERATIONS[name]), name
-        sources = "".join(inspect.getsource(inspect.getmodule(inspect.unwrap(form))) for form in OPERATIONS[name].values())
+        sources = "".join(inspect.getsource(inspect.getmodule(inspect.unwrap(form.function))) for form in OPERATIONS[name].values())
         for reference in re.findall(r"arXiv:[\d.]+", paper):
             assert reference in sources, (name, reference)
 

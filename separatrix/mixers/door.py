@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import State
-from separatrix.recurrence.plan import under_autocast
+from separatrix.recurrence.autocast import under_autocast
 
 RETURNED = "Pass the state this layer returned, or None to start at rest."
 

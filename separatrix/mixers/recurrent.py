@@ -20,7 +20,7 @@ from separatrix.mixers.door import check_input, parts
 from separatrix.mixers.settings import check_count
 from separatrix.recurrence import GRU as GRUCell
 from separatrix.recurrence import State, cell_scan
-from separatrix.recurrence.plan import full_precision
+from separatrix.recurrence.autocast import full_precision
 
 # Weights of more numbers than this leave the cache between steps; then torch's products over the whole batch are as good as our kernel.
 CACHED = 2**18

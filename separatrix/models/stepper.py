@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from separatrix.mixers.remembered import held
 from separatrix.models.recording import Recorded, plain_parameters
 from separatrix.recurrence import State
-from separatrix.recurrence.plan import under_autocast
+from separatrix.recurrence.autocast import under_autocast
 
 Kinds = tuple[tuple[str, torch.Size, torch.dtype], ...]
 

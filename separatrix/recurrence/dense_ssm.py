@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import (
     along_time,
     cleared,
@@ -27,7 +28,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.dense import dense_scan
-from separatrix.recurrence.plan import form, outside_autocast, run
+from separatrix.recurrence.plan import form, run
 
 
 def dense_ssm(

@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import (
     along_time,
     cleared,
@@ -32,7 +33,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import form, outside_autocast, run
+from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.twins import twin
 
 P = 1.2  # the paper's

@@ -33,10 +33,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_cell_inputs, linearize
 from separatrix.recurrence.checks import expect_count, expect_number, expect_real, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
-from separatrix.recurrence.plan import form, outside_autocast
+from separatrix.recurrence.plan import form
 from separatrix.recurrence.transition import Transition, scan
 
 log = logging.getLogger(__name__)

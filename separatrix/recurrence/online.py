@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.basis import legendre
 from separatrix.recurrence.checks import (
     along_time,
@@ -32,7 +33,6 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs_on
-from separatrix.recurrence.plan import outside_autocast
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
 

@@ -10,12 +10,14 @@ One operation has several forms, all the same function of the same arguments:
     newton      all steps at once by iteration, for recurrences that are not linear
 
 A form is a plain function named `<operation>_<form>` that takes the operation's arguments; their types and shapes stand there. `@form`
-enters it in OPERATIONS. `choose` picks one for a call and says why; `plan` says it in words for a call that has not happened yet.
+enters it in OPERATIONS, with what there is to know of it. `choose` picks one for a call and says why; `plan` says it in words for a call
+that has not happened yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import signature
 from typing import Any, TypeVar
@@ -25,40 +27,72 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from separatrix.recurrence import cuda
+from separatrix.recurrence.autocast import full_precision
 from separatrix.recurrence.checks import cleared, readable
 from separatrix.recurrence.transition import Transition
 
-OPERATIONS: dict[str, dict[str, Callable[..., Any]]] = {}
-
-Form = TypeVar("Form", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 Refusal = Callable[..., str | None]
 
-_refusals: dict[str, Refusal] = {}
-_pays_from: dict[str, int] = {}
-_restarts: dict[str, tuple[int, int]] = {}  # the places of an operation's initial state and reset among its arguments
+
+@dataclass(frozen=True)
+class Form:
+    """One way to compute an operation, called as the operation is.
+
+    refuses    of a fused, chunked or newton form: called with the inputs of a call, it says why this form is not for them, or None.
+    pays_from  of a fused form: 1 where a single step too is faster as one kernel than as the operations of the recurrent form.
+    state      the place of the initial state among the arguments, `reset` that of the reset.
+    """
+
+    function: Callable[..., Any]
+    refuses: Refusal | None
+    pays_from: int
+    state: int
+    reset: int
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.function(*inputs, **named)
+
+    def refusal(self, inputs: tuple) -> str | None:
+        """Why it refuses these inputs, or None; without any, float32 on the CPU is meant, which every form takes."""
+        return None if self.refuses is None or not inputs else self.refuses(*inputs)
+
+    def restarted(self, inputs: tuple) -> tuple:
+        """The inputs, the initial state cleared in rows that the first step resets: most forms multiply it by zero, and a NaN stays one."""
+        state, reset = inputs[self.state], inputs[self.reset]
+        if state is None or reset is None or reset.shape[1] == 0:
+            return inputs
+
+        def clear(part: Tensor) -> Tensor:
+            return cleared(part, reset, 0)
+
+        begun: Any  # a tensor, a tuple of them or a State
+        if isinstance(state, Tensor):
+            begun = clear(state)
+        else:
+            begun = type(state)(*map(clear, state)) if isinstance(state, tuple) else state.map(clear)
+        return *inputs[: self.state], begun, *inputs[self.state + 1 :]
 
 
-def form(function: Form | None = None, *, refuses: Refusal | None = None, pays_from: int = 2, mixes: bool = False) -> Any:
-    """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name.
+OPERATIONS: dict[str, dict[str, Form]] = {}
 
-    `refuses`, for a fused, chunked or newton form: called with the inputs of a call, it says why this form is not for them, or None.
-    `pays_from`, for a fused form: 1 where a single step too is faster as one kernel than as the operations of the recurrent form.
+
+def form(function: Function | None = None, *, refuses: Refusal | None = None, pays_from: int = 2, mixes: bool = False) -> Any:
+    """Enter `<operation>_<form>` in OPERATIONS under the two halves of its name; `refuses` and `pays_from` as in `Form`.
+
     `mixes`, for a form that multiplies by zero where it should select: see `selecting`.
     """
     if function is None:
         return partial(form, refuses=refuses, pays_from=pays_from, mixes=mixes)
     operation, _, name = function.__name__.rpartition("_")
     function = selecting(operation, function) if mixes else function
-    OPERATIONS.setdefault(operation, {})[name] = function
     arguments = list(signature(function).parameters)
-    _restarts[operation] = (arguments.index("initial_state"), arguments.index("reset"))
-    _pays_from[function.__name__] = pays_from
-    if refuses is not None:
-        _refusals[function.__name__] = refuses
+    places = arguments.index("initial_state"), arguments.index("reset")
+    OPERATIONS.setdefault(operation, {})[name] = Form(function, refuses, pays_from, *places)
     return function
 
 
-def selecting(operation: str, function: Form) -> Form:
+def selecting(operation: str, function: Function) -> Function:
     """A form that multiplies by zero what a step must not see, being cut off by a reset or yet to come; but 0 times NaN is NaN.
 
     So an answer that is not finite is computed again by the recurrent form, where nothing meets what it must not. Not where values cannot
@@ -107,12 +141,12 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         if why is None:
             return "fused", f"{time} steps as one compiled kernel, the state in the cache"
         refusal = f"; not fused: {why}"
-    if "chunked" in forms and (why := refusal_of(operation, "chunked", inputs)):
-        return "recurrent", f"one step after another: {why}{refusal}"
     if "chunked" in forms:
+        if why := forms["chunked"].refusal(inputs):
+            return "recurrent", f"one step after another: {why}{refusal}"
         return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
     if "newton" in forms:
-        why = refusal_of(operation, "newton", inputs) or transformed()
+        why = forms["newton"].refusal(inputs) or transformed()
         if why is None:
             return "newton", f"{time} steps at once, a handful of times{refusal}"
         refusal += f"; not newton: {why}"
@@ -123,7 +157,8 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
 
 def steps_fused(operation: str) -> bool:
     """Whether a single step of this operation too is faster as one kernel."""
-    return _pays_from.get(f"{operation}_fused") == 1
+    fused = OPERATIONS[operation].get("fused")
+    return fused is not None and fused.pays_from == 1
 
 
 def objection(operation: str, inputs: tuple) -> str | None:
@@ -131,9 +166,7 @@ def objection(operation: str, inputs: tuple) -> str | None:
     for x in inputs:
         if isinstance(x, Tensor) and not x.is_cpu:
             return "the kernels are for the CPU"
-    if why := refusal_of(operation, "fused", inputs):
-        return why
-    return transformed()
+    return OPERATIONS[operation]["fused"].refusal(inputs) or transformed()
 
 
 def transformed() -> str | None:
@@ -141,12 +174,6 @@ def transformed() -> str | None:
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
-
-
-def refusal_of(operation: str, name: str, inputs: tuple) -> str | None:
-    """Why the form refuses these inputs, or None; without any, float32 on the CPU is meant, which every form takes."""
-    refuses = _refusals.get(f"{operation}_{name}")
-    return None if refuses is None or not inputs else refuses(*inputs)
 
 
 def recorded(inputs: tuple) -> bool:
@@ -184,45 +211,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
 def run(operation: str, time: int, *inputs: Any) -> Any:
     """Call the chosen form, in full precision: a state must not be rounded because the layer around it is under autocast."""
     name, _ = choose(operation, inputs, time)
-    function = cuda.FORMS[operation][1] if name == "cuda" else OPERATIONS[operation][name]
-    return full_precision(function, *restarted(operation, inputs))
-
-
-def restarted(operation: str, inputs: tuple) -> tuple:
-    """The inputs, the initial state cleared in rows that the first step resets: most forms multiply it by zero, and a NaN stays one."""
-    place, of_reset = _restarts[operation]
-    state, reset = inputs[place], inputs[of_reset]
-    if state is None or reset is None or reset.shape[1] == 0:
-        return inputs
-
-    def clear(part: Tensor) -> Tensor:
-        return cleared(part, reset, 0)
-
-    if isinstance(state, Tensor):
-        return *inputs[:place], clear(state), *inputs[place + 1 :]
-    begun = type(state)(*map(clear, state)) if isinstance(state, tuple) else state.map(clear)
-    return *inputs[:place], begun, *inputs[place + 1 :]
-
-
-def under_autocast(device: str) -> bool:
-    """Whether results on this kind of device are being rounded; meta tensors have shapes only, and no autocast to ask about."""
-    return device != "meta" and torch.is_autocast_enabled(device)
-
-
-def full_precision(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-    first = next((x for x in (*inputs, *options.values()) if isinstance(x, Tensor)), None)
-    device = "cpu" if first is None or first.is_cpu else first.device.type
-    if under_autocast(device):
-        with torch.autocast(device, enabled=False):
-            return function(*inputs, **options)
-    return function(*inputs, **options)
-
-
-def outside_autocast(function: Form) -> Form:
-    """For what is called without `run`."""
-
-    @wraps(function)
-    def outside(*inputs: Any, **options: Any) -> Any:
-        return full_precision(function, *inputs, **options)
-
-    return outside  # type: ignore[return-value]
+    if name == "cuda":  # never with a reset
+        return full_precision(cuda.FORMS[operation][1], *inputs)
+    chosen = OPERATIONS[operation][name]
+    return full_precision(chosen.function, *chosen.restarted(inputs))

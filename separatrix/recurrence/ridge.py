@@ -27,6 +27,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import cleared, expect_axes, expect_numbers, readable
 from separatrix.recurrence.decay import between
 from separatrix.recurrence.diagonal import diagonal_scan_fused
@@ -45,7 +46,7 @@ from separatrix.recurrence.gram import (
 )
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
-from separatrix.recurrence.plan import form, outside_autocast, run
+from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.regression import ADAPTIVE, AdaptiveRidge, Ridge, expect_gram, expect_solver, matrices_of
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Solver, implicit
 from separatrix.recurrence.state import State

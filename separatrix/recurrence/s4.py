@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import complex_of, expect_axes, expect_numbers, expect_shape, working_dtype
 from separatrix.recurrence.dense_ssm import dense_kernel
 from separatrix.recurrence.discretize import Rule, bilinear_matrix
-from separatrix.recurrence.plan import outside_autocast
 
 
 @outside_autocast

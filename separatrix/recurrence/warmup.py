@@ -19,7 +19,8 @@ from separatrix.recurrence.attention import attention_step
 
 def warmup(progress: Callable[[str, int, int], None] = lambda name, done, of: None) -> int:
     """Compile every kernel that is not on disk yet; `progress(name, done, of)` before each. Returns how many combinations there are."""
-    calls = [(operation, OPERATIONS[operation]["fused"], arguments) for operation, arguments in _combinations()]
+    calls: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+    calls += [(operation, OPERATIONS[operation]["fused"], arguments) for operation, arguments in _combinations()]
     calls.append(("rms_norm", rms_norm, (ones(1, 2), ones(1, 2))))
     kept = ones(1, 3, 1, 2)
     calls.append(("attention_step", attention_step, (ones(1, 3, 1, 2), kept, kept, ones(1, 3), None)))

@@ -168,3 +168,20 @@ def test_an_exported_program_is_the_function(row: Row):
     program = torch.export.export(Layer(), (tensors,))
     for got, want in zip(program.module()(tensors), public(row)(**arguments)):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("name", ["diagonal state space", "selective", "two dimensions, selective", "longhorn", "longhorn, diagonal"])
+def test_what_is_exported_with_one_chunk_takes_many(name: str):
+    """Where a gradient will be asked for, that is, and the forward leaves a state behind for every chunk."""
+    row, length = ROWS[name], torch.export.Dim("T", min=2, max=200)
+    short, long = ({k: cast(x, torch.float32).requires_grad_() for k, x in row.example(T).items() if is_number(x)} for T in (9, 150))
+    operation = partial(public(row), **{k: x for k, x in row.example(9).items() if not is_number(x)})
+
+    class Layer(torch.nn.Module):
+        def forward(self, tensors):
+            return operation(**tensors)
+
+    shapes = {k: {1: length} if k in row.timed else None for k in short}
+    program = torch.export.export(Layer(), (short,), dynamic_shapes=(shapes,))
+    for got, want in zip(program.module()(long), operation(**long)):
+        torch.testing.assert_close(got, want)

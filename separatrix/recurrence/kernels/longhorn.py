@@ -13,7 +13,7 @@ Channels lie along the lanes. The forward leaves the state before every CHUNK-th
 first, computes the states of one again and walks it back.
 
 Arrays   flat float32; T time, D channels, N state.  q, k [B,T,N]; x, step (ε), o [B,T,D]; reset [B,T] uint8; start, final, grad_final,
-         grad_start [B,N,D]; checkpoints [B, ceil(T / CHUNK), N, D], None when no gradient will be asked;
+         grad_start [B,N,D]; checkpoints [B, ceil(T / CHUNK) + 1, N, D] with room for one more, None when no gradient will be asked;
          grad_q, grad_k [groups,B,T,N], to be summed over the groups.
 Cost     3 multiply-adds a state and step forward, about 12 backward and two sums over lanes.
 """
@@ -55,7 +55,7 @@ def forward(first, last, shape, diagonal, q, k, x, step, reset, start, o, final,
             ahead = t + 1 if i + 1 < T else t
             if checkpoints is not None and i % CHUNK == 0:
                 for n in range(N):
-                    store_first(checkpoints, ((b * chunks + i // CHUNK) * N + n) * D + d, load(zero, S, n * LANES), lanes)
+                    store_first(checkpoints, ((b * (chunks + 1) + i // CHUNK) * N + n) * D + d, load(zero, S, n * LANES), lanes)
             if reset[t]:
                 read = zero
                 for n in range(N):
@@ -123,7 +123,7 @@ def backward(
                 begin = chunk * CHUNK
                 steps = min(CHUNK, T - begin)
                 for n in range(N):
-                    store(before, n * LANES, load_first(zero, checkpoints, ((b * chunks + chunk) * N + n) * D + d, lanes))
+                    store(before, n * LANES, load_first(zero, checkpoints, ((b * (chunks + 1) + chunk) * N + n) * D + d, lanes))
                 for i in range(steps):
                     t = b * T + begin + i
                     if reset[t]:

@@ -15,8 +15,9 @@ Channels lie along the lanes; the line before, [V, 2, N] lanes, is overwritten c
 CHUNK-th behind; the backward takes the chunks from last to first, recomputes the states of one and walks back.
 
 Arrays   flat float32.  u, y, dy, du [B,T,V,D];  delta, ddelta [B,T,V,2,D];  A, rates, inverse [2,2,N,D]: A, A log2(e), 1 / A;
-         B, C [B,T,V,2,N];  reset [B,T] uint8;  start, final, dfinal, dstart [B,V,2,N,D];  checkpoints [B, ceil(T / CHUNK), V,2,N,D], None
-         when no gradient will be asked;  partial sums, to be summed over their first axis: dA [B,2,2,N,D], dB, dC [blocks,B,T,V,2,N].
+         B, C [B,T,V,2,N];  reset [B,T] uint8;  start, final, dfinal, dstart [B,V,2,N,D];
+         checkpoints [B, ceil(T / CHUNK) + 1, V,2,N,D] with room for one more, None when no gradient will be asked;
+         partial sums, to be summed over their first axis: dA [B,2,2,N,D], dB, dC [blocks,B,T,V,2,N].
 Units    (batch, block of LANES channels).
 Cost     about 40 vector operations a state and cell forward, 40 + 90 backward.
 """
@@ -130,7 +131,7 @@ def forward(first, last, shape, u, delta, A, rates, inverse, B, C, reset, start,
         for t in range(T):
             if checkpoints is not None and t % CHUNK == 0:
                 for i in range(V * 2 * N):
-                    store_first(checkpoints, ((b * chunks + t // CHUNK) * V * 2 * N + i) * D + d, load(zero, line, i * LANES), lanes)
+                    store_first(checkpoints, ((b * (chunks + 1) + t // CHUNK) * V * 2 * N + i) * D + d, load(zero, line, i * LANES), lanes)
             if reset[b * T + t]:
                 for i in range(V * 2 * N):
                     store(line, i * LANES, zero)
@@ -165,7 +166,7 @@ def backward(
             t0 = chunk * CHUNK
             steps = min(CHUNK, T - t0)
             for i in range(V * 2 * N):
-                store(history, i * LANES, load_first(zero, checkpoints, ((b * chunks + chunk) * V * 2 * N + i) * D + d, lanes))
+                store(history, i * LANES, load_first(zero, checkpoints, ((b * (chunks + 1) + chunk) * V * 2 * N + i) * D + d, lanes))
             for i in range(steps):
                 row = b * T + t0 + i
                 before = (CHUNK + 1 if reset[row] else i) * width

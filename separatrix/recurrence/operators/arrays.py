@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import overload
 
 import numpy as np
@@ -31,8 +32,21 @@ def flags(reset: Tensor | None, batch: int, time: int) -> np.ndarray:
     return np.zeros(batch * time, np.uint8) if reset is None else flat(reset.to(torch.uint8))
 
 
+def strides(x: Tensor, axes: int = 2) -> tuple[int, ...]:
+    """How far x, as `flat` gives it, moves along each of its first axes (batch, time, ...), in numbers; 0 where it is shared, of size 1."""
+    return tuple(prod(x.shape[axis + 1 :]) if x.shape[axis] > 1 else 0 for axis in range(axes))
+
+
 def blocks(size: int, lanes: int = WIDTH) -> int:
     return -(-size // lanes)
+
+
+def checkpoint_shape(keep: bool, x: Tensor, chunk: int, *state: int) -> tuple[int, ...]:
+    """Of the states before every chunk-th step of x [B, T, ..., D], if they are to be kept: [B, chunks + 1, *state, D].
+
+    One more than there are: torch.export takes a size of one for a constant, and with it lengths of one chunk.
+    """
+    return (x.shape[0], blocks(x.shape[1], chunk) + 1, *state, x.shape[-1]) if keep else (0,)
 
 
 # Channels of a unit that walks rows: wide ones read memory in order, narrower ones are made when there would be too few for the threads.

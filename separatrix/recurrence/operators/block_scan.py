@@ -4,7 +4,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, strides
 from separatrix.recurrence.operators.operator import Operator
 
 BLOCK = 128  # channels of a unit
@@ -21,7 +21,7 @@ def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tup
         20.0 * k * x.numel(),
         (T, k, n),
         BLOCK,
-        *_strides(A),
+        *strides(A),
         flat(A),
         flat(x),
         flags(reset, B, T),
@@ -50,7 +50,7 @@ def block_scan_backward(
         40.0 * k * h.numel(),
         (T, k, n),
         BLOCK,
-        *_strides(A),
+        *strides(A),
         flat(A),
         flags(reset, B, T),
         flat(state),
@@ -75,10 +75,3 @@ def _(wanted, inputs, kept, grad_h, grad_final):
     A, _, state, reset = inputs
     grad_A, grad_x, grad_state = block_scan_backward(grad_h, grad_final, A, state, reset, *kept, wanted[0])
     return grad_A if wanted[0] else None, grad_x, grad_state, None
-
-
-def _strides(A: Tensor) -> tuple[int, int]:
-    """How far A moves with the batch and with time, in numbers; 0 where it is shared."""
-    batch, time, *matrix = A.shape
-    size = matrix[0] * matrix[1] * matrix[2]
-    return (time * size if batch > 1 else 0), (size if time > 1 else 0)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import dense
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import flags, flat
+from separatrix.recurrence.operators.arrays import flags, flat, strides
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
@@ -21,7 +21,7 @@ def dense_scan(A: Tensor, b: Tensor, state: Tensor, reset: Tensor | None) -> tup
         B * H,
         _work(A, b),
         (T, H, N),
-        *_strides(A),
+        *strides(A),
         turned,
         flat(matrices),
         flat(b),
@@ -44,7 +44,7 @@ def dense_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (A, b, state); that of A is empty when it is not needed."""
     B, T, H, N = _sizes(h)
-    (a_batch, a_time), (matrices, turned) = _strides(A), _as_it_lies(A)
+    (a_batch, a_time), (matrices, turned) = strides(A), _as_it_lies(A)
     group = B if a_time and not a_batch else 1
     grad_A = blank(h, (-(-B // max(group, 1)) if with_A else 0, *A.shape[1:]))
     grad_b, grad_state = blank(h), blank(state)
@@ -94,13 +94,6 @@ def _as_it_lies(A: Tensor) -> tuple[Tensor, bool]:
     """A, or its transpose where that is what lies in memory; and whether."""
     turned = A.mT.is_contiguous() and not A.is_contiguous()
     return (A.mT if turned else A), turned
-
-
-def _strides(A: Tensor) -> tuple[int, int]:
-    """How far A moves with the batch and with time, in numbers; 0 where it is shared."""
-    batch, time = A.shape[:2]
-    matrices = A[0, 0].numel() if A.numel() else 0
-    return (time * matrices if batch > 1 else 0), (matrices if time > 1 else 0)
 
 
 def _work(A: Tensor, b: Tensor) -> float:

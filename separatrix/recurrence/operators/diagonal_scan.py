@@ -8,7 +8,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block, strides
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
@@ -25,7 +25,7 @@ def diagonal_scan(a: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> 
         _work(x),
         (T, D),
         block,
-        *_strides(a),
+        *strides(a),
         _numbers(a),
         _numbers(x),
         flags(reset, B, T),
@@ -55,7 +55,7 @@ def diagonal_scan_backward(
         2 * _work(h),
         (T, D),
         block,
-        *_strides(a),
+        *strides(a),
         _numbers(a),
         flags(reset, B, T),
         _numbers(state),
@@ -89,12 +89,6 @@ def _numbers(x: Tensor) -> np.ndarray:
 def _sizes(x: Tensor) -> tuple[int, int, int]:
     """Batch, time, and all other axes as one."""
     return x.shape[0], x.shape[1], math.prod(x.shape[2:])
-
-
-def _strides(a: Tensor) -> tuple[int, int]:
-    """How far a moves with the batch and with time, in numbers; 0 where it is shared."""
-    batch, time, D = _sizes(a)
-    return (time * D if batch > 1 else 0), (D if time > 1 else 0)
 
 
 def _work(x: Tensor) -> float:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import diagonal_ssm as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
@@ -16,7 +16,7 @@ def diagonal_ssm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (B, T, D), N = u.shape, a.shape[1]
-    y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, a, keep))
+    y, final, checkpoints = blank(u), blank(state), blank(u, checkpoint_shape(keep, u, kernel.CHUNK, N, 2))
     share(
         kernel.forward,
         B * blocks(D, kernel.LANES),
@@ -35,14 +35,9 @@ def diagonal_ssm(
     return y, final, checkpoints
 
 
-def _checkpoints(u: Tensor, a: Tensor, keep: bool) -> tuple[int, ...]:
-    # one more than there are: torch.export takes a size of one for a constant, and with it lengths of one chunk
-    return (u.shape[0], blocks(u.shape[1], kernel.CHUNK) + 1, a.shape[1], 2, u.shape[2]) if keep else (0,)
-
-
 @diagonal_ssm.register_fake
 def _(u, a, c, skip, state, reset, keep):
-    return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, a, keep))
+    return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(checkpoint_shape(keep, u, kernel.CHUNK, a.shape[1], 2))
 
 
 @Operator

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import longhorn as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 
 
@@ -14,7 +14,8 @@ def longhorn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """o, the final state, and, to keep for the backward, the state before every CHUNK-th step.   state [B,N,D]"""
     (B, T, D), N = x.shape, q.shape[2]
-    o, final, checkpoints = x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
+    o, final = x.new_empty(x.shape), state.new_empty(state.shape)
+    checkpoints = x.new_empty(checkpoint_shape(keep, x, kernel.CHUNK, N))
     share(
         kernel.forward,
         B * blocks(D, kernel.LANES),
@@ -34,13 +35,9 @@ def longhorn(
     return o, final, checkpoints
 
 
-def _checkpoints(x: Tensor, q: Tensor, keep: bool) -> tuple[int, ...]:
-    return (x.shape[0], blocks(x.shape[1], kernel.CHUNK), q.shape[2], x.shape[2]) if keep else (0,)
-
-
 @longhorn.register_fake
 def _(q, k, x, step, diagonal, state, reset, keep):
-    return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(_checkpoints(x, q, keep))
+    return x.new_empty(x.shape), state.new_empty(state.shape), x.new_empty(checkpoint_shape(keep, x, kernel.CHUNK, q.shape[2]))
 
 
 @Operator

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import scan2d as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, strides
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
@@ -28,7 +28,7 @@ def scan2d(a: Tensor, x: Tensor, state: Tensor, edge: Tensor, reset: Tensor | No
         _work(x),
         (T, V, D),
         block,
-        *_strides(a),
+        *strides(a, 3),
         flat(a),
         flat(x),
         flags(reset, B, T),
@@ -60,7 +60,7 @@ def scan2d_backward(
         2 * _work(h),
         (T, V, D),
         block,
-        *_strides(a),
+        *strides(a, 3),
         flat(a),
         flags(reset, B, T),
         flat(state) if with_a else None,
@@ -70,7 +70,7 @@ def scan2d_backward(
         flat(grad_final),
         flat(grad_x),
         flat(grad_a) if with_a else None,
-        *_strides(a)[1:],
+        *strides(a, 3)[1:],
         flat(grad_state),
         flat(grad_edge),
     )
@@ -88,17 +88,6 @@ def _(wanted, inputs, kept, grad_h, grad_final):
     a, _, state, edge, reset = inputs
     grad_a, grad_x, grad_state, grad_edge = scan2d_backward(grad_h, grad_final, a, state, edge, reset, *kept, wanted[0])
     return grad_a if wanted[0] else None, grad_x, grad_state, grad_edge, None
-
-
-def _strides(a: Tensor) -> tuple[int, int, int]:
-    """How far a moves with the batch, with time and with the variate, in numbers; 0 where it is shared."""
-    batch, time, variates, _, _, D = a.shape
-    cell = 4 * D
-    return (
-        time * variates * cell if batch > 1 else 0,
-        variates * cell if time > 1 else 0,
-        cell if variates > 1 else 0,
-    )
 
 
 def _block(x: Tensor) -> int:

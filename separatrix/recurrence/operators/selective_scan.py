@@ -4,7 +4,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import selective
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
 
@@ -26,7 +26,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the final state, and, to keep for the backward, the state before every CHUNK-th step."""
     (batch, T, channels), N = u.shape, A.shape[1]
-    y, final, checkpoints = blank(u), blank(state), blank(u, _checkpoints(u, A, keep))
+    y, final, checkpoints = blank(u), blank(state), blank(u, checkpoint_shape(keep, u, selective.CHUNK, N))
     share(
         selective.forward,
         batch * blocks(channels, selective.LANES),
@@ -47,14 +47,9 @@ def _flat(u, delta, A, B, C, D, z, bias):
     return flat(u), flat(delta), flat(A), flat(B), flat(C), flat(D), flat(z), flat(bias)
 
 
-def _checkpoints(u: Tensor, A: Tensor, keep: bool) -> tuple[int, ...]:
-    # one more than there are: torch.export takes a size of one for a constant, and with it lengths of one chunk
-    return (u.shape[0], blocks(u.shape[1], selective.CHUNK) + 1, A.shape[1], u.shape[2]) if keep else (0,)
-
-
 @selective_scan.register_fake
 def _(u, delta, A, B, C, D, z, bias, softplus, state, reset, keep):
-    return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(_checkpoints(u, A, keep))
+    return u.new_empty(u.shape), state.new_empty(state.shape), u.new_empty(checkpoint_shape(keep, u, selective.CHUNK, A.shape[1]))
 
 
 @Operator

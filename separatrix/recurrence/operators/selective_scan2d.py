@@ -5,7 +5,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import selective2d
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat
+from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
 
 LOG2E = 1.4426950408889634
@@ -20,7 +20,8 @@ def selective_scan2d(
 
     A [2, 2, N, D], state [B, V, 2, N, D], the others as in `selective2d.py`
     """
-    y, final, lines = u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
+    y, final = u.new_empty(u.shape), state.new_empty(state.shape)
+    lines = u.new_empty(checkpoint_shape(keep, u, selective2d.CHUNK, *state.shape[1:-1]))
     share(
         selective2d.forward,
         u.shape[0] * blocks(u.shape[3], selective2d.LANES),
@@ -40,7 +41,8 @@ def selective_scan2d(
 
 @selective_scan2d.register_fake
 def _(u, delta, A, B, C, state, reset, keep):
-    return u.new_empty(u.shape), state.new_empty(state.shape), _checkpoints(u, state, keep)
+    lines = u.new_empty(checkpoint_shape(keep, u, selective2d.CHUNK, *state.shape[1:-1]))
+    return u.new_empty(u.shape), state.new_empty(state.shape), lines
 
 
 @Operator
@@ -88,7 +90,3 @@ def _rates(u, delta, A):
     """u, delta, A, A log2(e), 1 / A."""
     A = torch.where(A.abs() < LEAST, LEAST, A.detach())
     return flat(u), flat(delta), flat(A), flat(A * LOG2E), flat(1 / A)
-
-
-def _checkpoints(u: Tensor, state: Tensor, keep: bool) -> Tensor:
-    return u.new_empty(u.shape[0] if keep else 0, -(-u.shape[1] // selective2d.CHUNK), *state.shape[1:])
