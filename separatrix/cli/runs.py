@@ -33,7 +33,7 @@ Coverage = typer.Option(
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
 
 
-def names_of(rivals: str | None) -> tuple[str, ...]:
+def rival_names(rivals: str | None) -> tuple[str, ...]:
     """The rivals, each a model that exists."""
     from separatrix.training import Forecaster
 
@@ -112,7 +112,7 @@ def audit(
     if page is not None:
         raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
     task = Task.load(run)
-    series, names = _again(task), names_of(rivals)
+    series, names = _again(task), rival_names(rivals)
     with progress("measuring") as advance:
         written = measure(run, task, series, names, advance, cores)
     conclude(run, written)
@@ -174,7 +174,7 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
-    from separatrix.data.drift import below_zero, held, left_range
+    from separatrix.data.drift import below_zero, held_at_limit, left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -199,7 +199,7 @@ def forecast(
         forecaster.update(series.values[task.origin : end])
     rows, names = forecaster.predict(steps), list(series.names)
     linear, scale = forecaster.model.linear, forecaster.model.scale
-    for remark in [] if linear is None else held(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
+    for remark in [] if linear is None else held_at_limit(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
         err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         low, high = forecaster.predict_interval(steps, coverage)

@@ -40,7 +40,7 @@ def weight(cells: Cells) -> Tensor:
     return cast("Tensor", cells.weight_hh_l0)
 
 
-def at_rest(cells: Cells, batch: int) -> Tensor:
+def zero_state(cells: Cells, batch: int) -> Tensor:
     return weight(cells).new_zeros(batch, cells.hidden_size)
 
 
@@ -100,7 +100,7 @@ class LSTM(nn.Module):
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, weight(self.cells), reset)
         h, c = parts(state, x.shape[0], h=(self.d_model,), c=(self.d_model,))
-        carried = tuple(at_rest(self.cells, x.shape[0]) if part is None else part for part in (h, c))
+        carried = tuple(zero_state(self.cells, x.shape[0]) if part is None else part for part in (h, c))
         y, (h, c) = in_full_precision(self.cells, x, carried, reset)
         return y, State(h=h, c=c)
 
@@ -123,5 +123,5 @@ class GRU(nn.Module):
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         check_input(x, self.d_model, weight(self.cells), reset)
         (h,) = parts(state, x.shape[0], h=(self.d_model,))
-        y, (h,) = in_full_precision(self.cells, x, (at_rest(self.cells, x.shape[0]) if h is None else h,), reset)
+        y, (h,) = in_full_precision(self.cells, x, (zero_state(self.cells, x.shape[0]) if h is None else h,), reset)
         return y, State(h=h)

@@ -68,7 +68,7 @@ class RidgeAutoregression(nn.Module):
             raise ValueError("z holds infinite values. Mark what is missing as NaN and repair the rest.")
         if orders is not None:
             parts = [RidgeAutoregression(self.channels, L).double().fit(z) for L in orders]
-            self.load_state_dict(mean_of(parts, list(orders.values())).state_dict())
+            self.load_state_dict(mean_of_orders(parts, list(orders.values())).state_dict())
             return self
         if len(z) <= self.lags:
             return self
@@ -106,7 +106,7 @@ class RidgeAutoregression(nn.Module):
         return torch.stack(said, dim=1)
 
 
-def mean_of(parts: Sequence[RidgeAutoregression], shares: Sequence[float]) -> RidgeAutoregression:
+def mean_of_orders(parts: Sequence[RidgeAutoregression], shares: Sequence[float]) -> RidgeAutoregression:
     """(4), of fits to the same rows."""
     longest = max(parts, key=lambda part: part.lags)
     C, lags = longest.channels, longest.lags

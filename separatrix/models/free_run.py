@@ -56,13 +56,13 @@ class SelfHearing(nn.Module, ABC):
 
     def as_system(
         self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
-    ) -> FreeRun:
+    ) -> FreeRunSystem:
         """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
-        return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
+        return FreeRunSystem.after(self, context, state, dt=dt, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class FreeRun:
+class FreeRunSystem:
     """The System of a model that hears itself.    state [..., n] -> state [..., n]
 
     model   a copy without gradients, in the precision of the measurement.
@@ -77,7 +77,7 @@ class FreeRun:
     dt: float = 1.0
 
     @classmethod
-    def after(cls, model: SelfHearing, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRun:
+    def after(cls, model: SelfHearing, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRunSystem:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")

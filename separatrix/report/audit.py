@@ -27,7 +27,7 @@ from separatrix.report.measure.likeness import characters, portraits
 from separatrix.report.measure.longrun import LongRun, long_run
 from separatrix.report.measure.rivals import Peer, peers
 from separatrix.report.page import Evidence, build, to_record
-from separatrix.report.run_folder import find, matching, recipe, trained
+from separatrix.report.run_folder import fitted_series, matching, recipe, trained
 from separatrix.report.stretch import placed
 from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
@@ -63,7 +63,7 @@ def audit(
     forecaster = Forecaster.load(folder)
     config = forecaster.config
     assert config is not None
-    series = find(folder, config) if series is None else matching(series, config)
+    series = fitted_series(folder, config) if series is None else matching(series, config)
     say = progress or (lambda done, what: None)
     share = RIVALS if rivals else 0.0
     rows = replace(series, values=series.values[: config.data.rows])
@@ -71,7 +71,7 @@ def audit(
     ahead = ahead or series.horizon or 100
     noisy = config.network.linear and (config.nonlinearity or 0.0) > NONLINEAR
     subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, errors=forecaster.errors, noisy=noisy)
-    evidence = examine(
+    evidence = evidence_of(
         subject,
         recipe(config, series, command),
         trained(folder, config),
@@ -84,7 +84,7 @@ def audit(
     return folder / REPORT
 
 
-def examine(
+def evidence_of(
     subject: Subject,
     run: Run,
     history: Sequence[Finding] = (),

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import expect_count
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, check_time_step, power_spectrum
+from separatrix.stability.power import check_time_step, power_spectrum, scalar_series
 from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
@@ -93,7 +93,7 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
              TypeError for complex ones.
     """
     check_time_step(dt)
-    x, y = as_series(data, "data", least=128), as_series(run, "run")
+    x, y = scalar_series(data, "data", least=128), scalar_series(run, "run")
     expect_count("bins", bins, 1)
     expect_count("pieces", pieces, 2)  # the data's own variability is the yardstick
     length = len(x) // pieces

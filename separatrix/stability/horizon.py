@@ -25,7 +25,7 @@ from separatrix.stability.power import check_time_step
 
 RESAMPLES = 1000
 
-Forecast = Callable[[Tensor, int], Tensor]  # (the series up to the origin [t, C], steps) -> [steps, C]
+ForecastMethod = Callable[[Tensor, int], Tensor]  # (the series up to the origin [t, C], steps) -> [steps, C]
 
 
 class Horizon(NamedTuple):
@@ -114,7 +114,7 @@ def forecast_horizon(
 
 
 def horizon_along(
-    forecast: Forecast,
+    forecast: ForecastMethod,
     series: Tensor,
     origins: Sequence[int],
     steps: int,
@@ -123,7 +123,7 @@ def horizon_along(
     threshold: float = 0.5,
     dt: float = 1.0,
     period: float | None = None,
-    baselines: Mapping[str, Forecast] | None = None,
+    baselines: Mapping[str, ForecastMethod] | None = None,
 ) -> tuple[Horizon, dict[str, Horizon]]:
     """Horizons of a forecaster and of baselines, all from the same origins of one series.
 
@@ -148,7 +148,7 @@ def horizon_along(
     if scale is None:
         scale = x[: min(origins)].std(0) if min(origins) > 1 else x.std(0)
 
-    def measure(name: str, method: Forecast) -> Horizon:
+    def measure(name: str, method: ForecastMethod) -> Horizon:
         made = [torch.as_tensor(method(x[:t], steps)).detach().cpu().double().reshape(-1, x.shape[1]) for t in origins]
         wrong = [len(m) for m in made if len(m) != steps]
         if wrong:

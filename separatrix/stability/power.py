@@ -40,7 +40,7 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
              complex one.
     """
     check_time_step(dt)
-    x, _ = of_size_one(as_series(series))
+    x, _ = of_size_one(scalar_series(series))
     if segment is None:
         segment = min(len(x), max(64, len(x) // 8))
     expect_count("segment", segment, 8)
@@ -86,7 +86,7 @@ def check_time_step(dt: float) -> None:
         raise ValueError(f"dt is {dt!r}, expected a positive time per sample.")
 
 
-def as_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
+def scalar_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
     """One measured quantity over time, as float64; refuses gaps, because every instrument here would read through them.    [T] or [T, 1]"""
     x = torch.as_tensor(series)
     expect_real(**{name: x})

@@ -24,7 +24,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, check_time_step, of_size_one, power_spectrum
+from separatrix.stability.power import check_time_step, of_size_one, power_spectrum, scalar_series
 
 REACH = 0.25  # share of the remaining way to saturation that the fit region covers
 ROOM = 0.4  # share of the whole way that must be left where it begins
@@ -84,7 +84,7 @@ def rosenstein(
     Raises   ValueError for a series that is constant, too short or has gaps, and settings that do not fit; TypeError for a complex one.
     """
     check_time_step(dt)
-    x, log_size = of_size_one(as_series(series, least=200))
+    x, log_size = of_size_one(scalar_series(series, least=200))
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         raise ValueError("the series is constant: nothing in it diverges. If this is a free run, it has settled to a fixed point.")
     if like is not None:

@@ -34,8 +34,8 @@ from separatrix.training.checkpoint import adopt, read_tensors
 from separatrix.training.correction import share_kept
 from separatrix.training.ensemble import Ensemble
 from separatrix.training.loop import CHECKPOINT, Step, train
-from separatrix.training.networks import MEMORYLESS, build
-from separatrix.training.planning import plan
+from separatrix.training.networks import MEMORYLESS, build_network
+from separatrix.training.planning import plan_fit
 from separatrix.training.recipe import CONFIG, RunConfig, read_config
 from separatrix.training.rows import as_rows, as_series
 
@@ -190,7 +190,7 @@ class Forecaster:
 
     def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
         """Everything that `fit` would do with this series, before it does it."""
-        return plan(self, series, flat=flat)
+        return plan_fit(self, series, flat=flat)
 
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""
@@ -294,7 +294,7 @@ class Forecaster:
         forecaster = cls.of(config)
         if not (where / MODEL).is_file() and (where / CHECKPOINT).is_file():
             raise ValueError(f"the fit in {where} is not finished. Go on with it: separatrix fit --resume {where}")
-        model = build(config.network, Generator().manual_seed(config.seed))
+        model = build_network(config.network, Generator().manual_seed(config.seed))
         adopt(model, read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)

@@ -29,7 +29,7 @@ THETAS = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 RIDGE = 1e-5  # λ
 COORDINATES = 8  # of a window, at most
 LEARNED, PROBED = 1500, 80
-SHORTEST = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
+FEWEST_ROWS = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
 NONLINEAR = 0.9  # a ratio below this is nonlinearity
 
 
@@ -49,7 +49,7 @@ def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
         raise ValueError(f"values are {rows.shape} but must be [time] or [time, channels] of finite numbers, NaN for gaps.")
     if any(not isinstance(value, int | np.integer) or value < 1 for value in (lags, horizon)):
         raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be whole numbers of at least 1.")
-    if len(rows) < SHORTEST:
+    if len(rows) < FEWEST_ROWS:
         return 1.0
     x = torch.tensor(rows.reshape(len(rows), -1))
     mean, scale = mean_and_scale(x)
