@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from separatrix.mixers.settings import check_count
 from separatrix.recurrence import Companion, Dense, State, Transition
+from separatrix.recurrence.checks import expect_count
 
 RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1
 BEYOND = 4.0  # r, in multiples of the largest value measured
@@ -43,7 +43,7 @@ class RidgeAutoregression(nn.Module):
 
     def __init__(self, channels: int, lags: int):
         super().__init__()
-        self.channels, self.lags = check_count(channels, "channels"), check_count(lags, "lags")
+        self.channels, self.lags = expect_count("channels", channels), expect_count("lags", lags)
         self.register_buffer("weight", torch.zeros(channels, channels * lags))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("limit", torch.zeros(channels))

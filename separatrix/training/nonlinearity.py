@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from separatrix.models.autoregression import carried
 from separatrix.models.forecaster import mean_and_scale
+from separatrix.recurrence.checks import expect_count
 from separatrix.training.folds import FOLDS, SMALL
 from separatrix.training.rows import as_array
 
@@ -47,8 +48,8 @@ def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
     rows = as_array(values)
     if rows.ndim not in (1, 2) or 0 in rows.shape[1:] or np.isinf(rows).any():
         raise ValueError(f"values are {rows.shape} but must be [time] or [time, channels] of finite numbers, NaN for gaps.")
-    if any(not isinstance(value, int | np.integer) or value < 1 for value in (lags, horizon)):
-        raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be whole numbers of at least 1.")
+    expect_count("lags", lags)
+    expect_count("horizon", horizon)
     if len(rows) < FEWEST_ROWS:
         return 1.0
     x = torch.tensor(rows.reshape(len(rows), -1))
