@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-import separatrix
-from separatrix.machine import installed, processor
+from separatrix.machine import processor, versions
 
 REQUIRED = (
     "torch",
@@ -41,15 +40,10 @@ class Examination(NamedTuple):
 
 def examine() -> Examination:
     """Look, changing nothing."""
-    return Examination(versions(), machine(), threads(), operations())
+    return Examination(versions(REQUIRED + OPTIONAL, absent=""), abilities(), thread_counts(), operations())
 
 
-def versions() -> dict[str, str]:
-    own = {"separatrix": separatrix.__version__, "python": platform.python_version()}
-    return own | {name: installed(name) for name in REQUIRED + OPTIONAL}
-
-
-def machine() -> dict[str, str]:
+def abilities() -> dict[str, str]:
     from llvmlite import binding
 
     from separatrix.recurrence.kernels import kept
@@ -67,7 +61,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def threads() -> dict[str, str]:
+def thread_counts() -> dict[str, str]:
     import numba
     from threadpoolctl import threadpool_info
 

@@ -23,7 +23,7 @@ from separatrix.report.ink import DASHES, DATA, INK, MODEL, RIVAL, on_paper
 from separatrix.stability import lyapunov_spectrum, memory_horizon
 from separatrix.systems import SYSTEMS, lorenz, trajectory
 from separatrix.tasks.baselines import Autoregression, seasonal
-from separatrix.tasks.laser import split
+from separatrix.tasks.laser import laser_split
 
 Painter = Callable[[Figure], str]
 PICTURES: dict[str, tuple[Painter, float]] = {}
@@ -193,7 +193,7 @@ def systems(figure: Figure) -> str:
 
 @of_height(2.6)
 def tasks(figure: Figure) -> str:
-    series, truth = split()
+    series, truth = laser_split()
     heard = series.values[None, :, 0]
     axes = figure.add_axes((0.07, 0.17, 0.89, 0.78))
     axes.plot(np.arange(900, 1000), heard[0, 900:], color=DATA, lw=1)

@@ -4,6 +4,6 @@
 side, and returns what was measured. "Does not hold here" is a result like the other one.
 """
 
-from separatrix.claims.claim import Claim, Text, text_of
+from separatrix.claims.claim import Claim, Statement, statement_of
 
-__all__ = ["Claim", "Text", "text_of"]
+__all__ = ["Claim", "Statement", "statement_of"]

@@ -35,7 +35,7 @@ HOLDS, FAILS = "holds", "does not hold here"
 LABELS = ("Paper", "Scale", "Holds")
 
 
-class Text(NamedTuple):
+class Statement(NamedTuple):
     """What a claim's module says about itself."""
 
     sentence: str
@@ -85,7 +85,7 @@ class Claim:
         return [number for found in self.numbers.values() for number in found]
 
 
-def text_of(source: str | Path) -> Text:
+def statement_of(source: str | Path) -> Statement:
     """The sentence, the paper, the scale and the bar of a claim's file, without running it."""
     path = Path(source)
     document = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -101,7 +101,7 @@ def text_of(source: str | Path) -> Text:
     if missing := [name for name in ("", *LABELS) if not said.get(name)]:
         names = ", ".join(name or "a sentence" for name in missing)
         raise ValueError(f"{path.name}: the docstring lacks {names}. A claim opens with one sentence, then Paper, Scale and Holds.")
-    return Text(said[""], *(said[name] for name in LABELS))
+    return Statement(said[""], *(said[name] for name in LABELS))
 
 
 def _numbers(name: str, found: Any) -> tuple[Number, ...]:

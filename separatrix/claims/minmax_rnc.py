@@ -36,7 +36,7 @@ STEPS, LATCHED = 600, 100_000
 WRITES, QUESTIONS = 6, 0.1  # a sequence; a step
 
 
-class MinMax(nn.Module):
+class MinMaxLayer(nn.Module):
     """Equation (1).    x [B, T, D] -> h [B, T, D], h [B, D]"""
 
     def __init__(self, d_model: int, *, generator: Generator):
@@ -118,7 +118,7 @@ def latch(steps: int, seed: int) -> Tensor:
 def claim(seeds: tuple[int, ...] = (0, 1, 2)) -> Claim:
     states, gradients = (max(gaps) for gaps in zip(*(largest_differences(COUNTS, seed) for seed in seeds)))
     gradient = torch.stack([latch(LATCHED, seed) for seed in seeds])
-    minmax, lstm = ([accuracies(kind, seed) for seed in seeds] for kind in (MinMax, LSTM))
+    minmax, lstm = ([accuracies(kind, seed) for seed in seeds] for kind in (MinMaxLayer, LSTM))
     right = {length: ([f[i] for f in minmax], [f[i] for f in lstm]) for i, length in enumerate(LENGTHS)}
     ours, theirs = right[COUNTS]
     return Claim(

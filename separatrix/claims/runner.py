@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import separatrix
-from separatrix.claims.claim import Claim, text_of
+from separatrix.claims.claim import Claim, statement_of
 from separatrix.files import write_text
+from separatrix.machine import this_machine, versions
 from separatrix.papers import Paper, literature, papers
 from separatrix.report.ink import on_paper
-from separatrix.training.recipe import machine, versions
 
 FOLDER = Path("runs") / "claims"
 RECORD, FIGURE = "claim.json", "figure.svg"
@@ -56,7 +56,7 @@ def source(paper: Paper) -> Path:
 
 def run(paper: Paper, folder: Path = FOLDER) -> dict[str, Any]:
     """Run the claim of a paper, keep its record and figure, and return the record."""
-    text, of = text_of(source(paper)), {"commit": commit(), "sources": sources()}  # now: files may change while it runs
+    text, of = statement_of(source(paper)), {"commit": commit(), "sources": sources()}  # now: files may change while it runs
     started = time.perf_counter()
     said: Claim = importlib.import_module(paper.claim).claim()
     if not isinstance(said, Claim):
@@ -68,7 +68,7 @@ def run(paper: Paper, folder: Path = FOLDER) -> dict[str, Any]:
         "numbers": {name: [_plain(asdict(number)) for number in found] for name, found in said.numbers.items()},
         "seeds": list(said.seeds), "dtype": said.dtype,
         "seconds": round(time.perf_counter() - started, 1),
-        "machine": machine(), "versions": versions(), **of,
+        "machine": this_machine(), "versions": versions(), **of,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
     figure, _ = on_paper(said.figure, *SIZE)  # on any page it has to be readable
@@ -86,7 +86,7 @@ def kept(paper: Paper, folder: Path = FOLDER) -> dict[str, Any] | None:
         record = json.loads((folder / paper.slug / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    same = isinstance(record, dict) and record.get("sources") == sources() and record.get("machine") == machine()
+    same = isinstance(record, dict) and record.get("sources") == sources() and record.get("machine") == this_machine()
     return record if same else None
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from separatrix.cli.runs import Threads
-from separatrix.cli.screen import out, polite, progress, threads
+from separatrix.cli.screen import AsJson, out, polite, progress, threads
 
 WORDS = {
     "laser": "Free-running NMSE over 100 rows from row 1,000, measured; the mean scores 1, the winner of 1991 about 0.03.",
@@ -25,7 +25,6 @@ Models = typer.Option(help="Models to fit, separated by commas.", show_default="
 Seeds = typer.Option(help="How many seeds, from 0 on.")
 Members = typer.Option(help="Networks in the ensemble of each fit.", show_default="the forecaster's own")
 Steps = typer.Option(help="Optimizer steps of each fit.", show_default="the forecaster's own")
-AsJson = typer.Option("--json", help="Print JSON.")
 
 
 @polite

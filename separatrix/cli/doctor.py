@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from separatrix.cli.screen import out, polite, progress
+from separatrix.cli.screen import AsJson, out, polite, progress
 
 
 @polite
 def doctor(
     warmup: Annotated[bool, typer.Option(help="Compile every kernel now, so that nothing waits for it later.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """Say what is installed, how many threads run, and which form each operation takes here.
 

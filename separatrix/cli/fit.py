@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from separatrix.cli.runs import Rivals, Threads, calibrate, conclude, measure, names_of
+from separatrix.cli.runs import Rivals, Threads, calibrate, conclude, measure, rival_names
 from separatrix.cli.screen import Advance, Stopped, err, part, polite, progress, threads
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def fit(
     if resume is not None:
         if given := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--resume goes on with the settings of the run: leave out {', '.join(given)}, or start a new run.")
-        _go_on(resume, source, Wanted(intervals, report, names_of(rivals)), cores)
+        _go_on(resume, source, Wanted(intervals, report, rival_names(rivals)), cores)
         return
     if source is None:
         raise ValueError("nothing to fit. Name a series that comes with the package (separatrix data lists them) or a file.")
@@ -106,7 +106,7 @@ def fit(
 
     column = columns[0] if columns and len(columns) == 1 else columns or None
     task, series = Task.of(source, column, horizon, shlex.join(["separatrix", *sys.argv[1:]]))
-    wanted = Wanted(intervals, report, names_of(rivals))
+    wanted = Wanted(intervals, report, rival_names(rivals))
     loss = None if horizon is None else max(1, min(horizon, LONGEST_LOSS, task.origin // 4))
     chosen: dict[str, Any] = {
         name: value for name, value in (("steps", steps), ("members", members), ("linear", linear)) if value is not None

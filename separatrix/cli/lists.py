@@ -9,15 +9,13 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from separatrix.cli.screen import out, polite
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from separatrix.cli.screen import AsJson, out, polite
 
 
 @polite
 def data(
     name: Annotated[str | None, typer.Argument(help="One of them, in detail.")] = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """List the sequences that come with the package, or describe one.
 
@@ -65,7 +63,7 @@ def _step(step: float, unit: str) -> str:
 def papers(
     room: Annotated[str | None, typer.Option(help="Only this room of the library, for example mixers.")] = None,
     tier: Annotated[int | None, typer.Option(help="Only this tier: 1 core, 2 adjacent, 3 far.")] = None,
-    as_json: Json = False,
+    as_json: Annotated[bool, AsJson] = False,
 ) -> None:
     """List the papers the library stands on: what implements each, and what its claim said.
 

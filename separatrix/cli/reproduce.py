@@ -21,7 +21,7 @@ Slugs = typer.Argument(metavar="SLUG...", help="Claims to run, by the slug of th
 Everything = typer.Option("--all", help="Every claim; what these sources already ran on this machine is not run again.")
 Listing = typer.Option("--list", help="List the claims instead of running any.")
 Again = typer.Option("--again", help="With --all: run also what was run before.")
-AsJson = typer.Option("--json", help="With --list: print JSON.")
+ListAsJson = typer.Option("--json", help="With --list: print JSON.")
 
 
 @polite
@@ -30,7 +30,7 @@ def reproduce(
     everything: Annotated[bool, Everything] = False,
     again: Annotated[bool, Again] = False,
     listing: Annotated[bool, Listing] = False,
-    as_json: Annotated[bool, AsJson] = False,
+    as_json: Annotated[bool, ListAsJson] = False,
     cores: Annotated[int, Threads] = 1,
 ) -> None:
     """Run a paper's claim: one sentence, a bar that was written first, what was measured, and whether it holds here.
@@ -103,10 +103,10 @@ def _show(record: dict[str, Any]) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from separatrix.claims import text_of
+    from separatrix.claims import statement_of
     from separatrix.claims.runner import claimed, source
 
-    rows = [{"slug": p.slug, "id": p.id, "verdict": p.verdict, **text_of(source(p))._asdict()} for p in claimed().values()]
+    rows = [{"slug": p.slug, "id": p.id, "verdict": p.verdict, **statement_of(source(p))._asdict()} for p in claimed().values()]
     if as_json:
         out().print_json(json.dumps(rows))
         return

@@ -36,7 +36,7 @@ Coverage = typer.Option(
 Table = typer.Option("--csv", help="Write the forecast to this file instead of the screen.", show_default=False)
 
 
-def names_of(rivals: str | None) -> tuple[str, ...]:
+def rival_names(rivals: str | None) -> tuple[str, ...]:
     """The rivals, each a model that exists."""
     from separatrix.training import Forecaster
 
@@ -82,9 +82,9 @@ def conclude(where: Path, page: Path | None) -> None:
     if page is None:
         out().print(f"model: {where}", markup=False)
         return
-    from separatrix.report.audit import evidence_of
+    from separatrix.report.audit import numbers_of
 
-    found = json.loads(evidence_of(page).read_text(encoding="utf-8"))
+    found = json.loads(numbers_of(page).read_text(encoding="utf-8"))
     out().print(f"{found['verdict']}: {found['sentence']}", markup=False)
     out().print(f"report: {page}", markup=False)
 
@@ -121,7 +121,7 @@ def audit(
     if page is not None:
         raise ValueError("--out belongs to the comparison of two runs: the report of one is written into its folder.")
     task = Task.load(run)
-    series, names = _again(task), names_of(rivals)
+    series, names = _again(task), rival_names(rivals)
     with progress("measuring") as advance:
         written = measure(run, task, series, names, advance, cores, column)
     conclude(run, written)
@@ -183,7 +183,7 @@ def forecast(
 
     from separatrix.data import Task
     from separatrix.data.clock import time_of
-    from separatrix.data.drift import below_zero, held, left_range
+    from separatrix.data.drift import below_zero, held_at_limit, left_range
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -208,7 +208,7 @@ def forecast(
         forecaster.update(series.values[task.origin : end])
     rows, names = forecaster.predict(steps), list(series.names)
     linear, scale = forecaster.model.linear, forecaster.model.scale
-    for remark in [] if linear is None else held(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
+    for remark in [] if linear is None else held_at_limit(series, rows, forecaster.model.mean.numpy(), (linear.limit * scale).numpy()):
         err().print(f"note: {remark}", markup=False)
     if coverage is not None:
         low, high = forecaster.predict_interval(steps, coverage)

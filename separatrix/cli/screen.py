@@ -28,6 +28,8 @@ R = TypeVar("R")
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
 NARROWEST = 72  # columns of a table; a terminal that has fewer breaks its lines, where we would cut its numbers
 
+AsJson = typer.Option("--json", help="Print JSON.")
+
 
 class Advance(Protocol):
     """How far the work is, from 0 to 1, and what it says."""

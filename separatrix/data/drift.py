@@ -40,7 +40,7 @@ def left_range(series: Series, fitted: int, end: int) -> list[str]:
     return said
 
 
-def held(series: Series, forecast: NDArray[np.float64], mean: NDArray[np.float64], limit: NDArray[np.float64]) -> list[str]:
+def held_at_limit(series: Series, forecast: NDArray[np.float64], mean: NDArray[np.float64], limit: NDArray[np.float64]) -> list[str]:
     """A sentence for each channel of a forecast [n, C] that comes to mean - limit or mean + limit [C], where a linear part is held."""
     far = np.abs(forecast - mean).max(axis=0) > 0.95 * limit
     return [

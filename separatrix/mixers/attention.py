@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.initial import linear
-from separatrix.mixers.settings import check_count, check_divides, check_positive
+from separatrix.mixers.settings import expect_divides
 from separatrix.recurrence import State
 from separatrix.recurrence.attention import attention_step, rotate, turns
+from separatrix.recurrence.checks import expect_count, expect_positive
 from separatrix.recurrence.plan import finite
 
 BLOCK = 512  # queries whose mask is built at once: memory grows with T, not with T²
@@ -82,19 +83,19 @@ class CausalAttention(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_head = check_divides(d_model, n_heads, "d_model", "n_heads")
+        self.d_head = expect_divides("n_heads", n_heads, "d_model", d_model)
         if base is not None and self.d_head % 2:
             raise ValueError(f"d_model / n_heads is {self.d_head}, but rotary positions need it even. Change one, or pass base=None.")
         if window is not None:
-            check_count(window, "window")
+            expect_count("window", window)
         self.d_model, self.n_heads, self.window = d_model, n_heads, window
         half = torch.arange(self.d_head // 2, dtype=torch.float64, device="cpu") * 2 / self.d_head
-        self.rates = None if base is None else check_positive(base, "base") ** -half  # float64 whatever the layer is cast to
+        self.rates = None if base is None else expect_positive("base", base) ** -half  # float64 whatever the layer is cast to
         self.in_proj = linear(d_model, 3 * d_model, generator=generator)
         self.out_proj = linear(d_model, d_model, generator=generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.in_proj.weight, reset)
+        expect_input(x, self.d_model, self.in_proj.weight, reset)
         B, T, _ = x.shape
         heads = (self.n_heads, self.d_head)
         qkv = self.in_proj(x).to(self.in_proj.weight.dtype)  # keys and values are the state: not rounded because of autocast

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.settings import check_count
 from separatrix.recurrence import short_convolution
+from separatrix.recurrence.checks import expect_count
 
 
 class ShortConvolution(nn.Module):
@@ -19,7 +19,7 @@ class ShortConvolution(nn.Module):
 
     def __init__(self, channels: int, width: int = 4, *, bias: bool = True, generator: Generator | None = None):
         super().__init__()
-        check_count(width, "d_conv")
+        expect_count("d_conv", width)
         self.tail_shape = (width - 1, channels)
         bound = width**-0.5
         self.weight = nn.Parameter(torch.empty(channels, 1, width).uniform_(-bound, bound, generator=generator))

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, decay_log, linear, step_bias
 from separatrix.mixers.norm import RMSNorm
-from separatrix.mixers.settings import check_count, check_divides, check_flag, check_positive
+from separatrix.mixers.settings import expect_divides, expect_flag
 from separatrix.recurrence import Householder, State, delta_rule
+from separatrix.recurrence.checks import expect_count, expect_positive
 
 
 class DeltaNet(nn.Module):
@@ -52,15 +53,15 @@ class DeltaNet(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_key = check_divides(d_model, n_heads, "d_model", "n_heads") if d_head is None else check_count(d_head, "d_head")
-        self.d_value = check_count(round(check_positive(expand_v, "expand_v") * self.d_key), "expand_v * d_head")
+        self.d_key = expect_divides("n_heads", n_heads, "d_model", d_model) if d_head is None else expect_count("d_head", d_head)
+        self.d_value = expect_count("expand_v * d_head", round(expect_positive("expand_v", expand_v) * self.d_key))
         self.d_model, self.n_heads, self.reach = (
-            check_count(d_model, "d_model"),
-            check_count(n_heads, "n_heads"),
-            2.0 if check_flag(negative_eigenvalues, "negative_eigenvalues") else 1.0,
+            expect_count("d_model", d_model),
+            expect_count("n_heads", n_heads),
+            2.0 if expect_flag("negative_eigenvalues", negative_eigenvalues) else 1.0,
         )
         keys, values = n_heads * self.d_key, n_heads * self.d_value
-        self.widths = [2 * keys + values, n_heads] + ([n_heads, values] if check_flag(gated, "gated") else [])
+        self.widths = [2 * keys + values, n_heads] + ([n_heads, values] if expect_flag("gated", gated) else [])
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.conv1d = ShortConvolution(self.widths[0], d_conv, bias=False, generator=generator)
         self.A_log = self.dt_bias = None
@@ -87,7 +88,7 @@ class DeltaNet(nn.Module):
         return q, k, v.unflatten(-1, (self.n_heads, self.d_value)), beta, log_decay, z, tail
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.in_proj.weight, reset)
+        expect_input(x, self.d_model, self.in_proj.weight, reset)
         h, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value), conv=self.conv1d.tail_shape)
         q, k, v, beta, log_decay, z, tail = self.select(x, tail, reset)
         o, h = delta_rule(q, k, v, beta, log_decay, initial_state=h, reset=reset)
@@ -95,7 +96,7 @@ class DeltaNet(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Householder:
         """exp(g_t)(I - β_t k_t k_tᵀ), on the key axis of h; the convolution's tail, a window of the input, has none.    [B, T, H]"""
-        check_input(x, self.d_model, self.in_proj.weight)
+        expect_input(x, self.d_model, self.in_proj.weight)
         _, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value), conv=self.conv1d.tail_shape)
         _, k, _, beta, log_decay, _, _ = self.select(x, tail, None)
         return Householder(k, beta, log_decay)

@@ -1,6 +1,6 @@
 """What a layer refuses at the door, before any arithmetic.
 
-Every mixer calls `check_input` once and `parts` once; an error names the argument, what came, what was expected and what to do.
+Every mixer calls `expect_input` once and `parts` once; an error names the argument, what came, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from separatrix.recurrence.autocast import under_autocast
 RETURNED = "Pass the state this layer returned, or None to start at rest."
 
 
-def check_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = None) -> None:
+def expect_input(x: Tensor, d_model: int, weight: Tensor, reset: Tensor | None = None) -> None:
     """x is [B, T, d_model], real, in the dtype and on the device of the layer's `weight`; reset is [B, T] bool."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x is a {type(x).__name__} but this layer takes a tensor [batch, time, d_model]. Wrap it in torch.as_tensor.")

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, linear
 from separatrix.mixers.norm import RMSNorm
-from separatrix.mixers.settings import check_count, check_divides, check_positive
+from separatrix.mixers.settings import expect_divides
 from separatrix.recurrence import Diagonal, State, linear_attention
+from separatrix.recurrence.checks import expect_count, expect_positive
 
 
 class GatedLinearAttention(nn.Module):
@@ -49,12 +50,12 @@ class GatedLinearAttention(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        self.d_model, self.slowness = check_count(d_model, "d_model"), check_positive(slowness, "slowness")
-        keys, values = (round(check_positive(expand, name) * d_model) for expand, name in ((expand_k, "expand_k"), (expand_v, "expand_v")))
-        self.d_key = check_divides(keys, n_heads, "expand_k * d_model", "n_heads")
-        self.d_value = check_divides(values, n_heads, "expand_v * d_model", "n_heads")
+        self.d_model, self.slowness = expect_count("d_model", d_model), expect_positive("slowness", slowness)
+        keys, values = (round(expect_positive(name, expand) * d_model) for name, expand in (("expand_k", expand_k), ("expand_v", expand_v)))
+        self.d_key = expect_divides("n_heads", n_heads, "expand_k * d_model", keys)
+        self.d_value = expect_divides("n_heads", n_heads, "expand_v * d_model", values)
         self.n_heads = n_heads
-        self.widths = [keys, keys, values, values, check_count(gate_rank, "gate_rank")]
+        self.widths = [keys, keys, values, values, expect_count("gate_rank", gate_rank)]
         self.in_proj = linear(d_model, sum(self.widths), generator=generator)
         self.decay_proj = linear(gate_rank, keys, generator=generator)
         self.decay_bias = RecurrenceParameter(torch.zeros(keys))
@@ -70,7 +71,7 @@ class GatedLinearAttention(nn.Module):
         return q.unflatten(-1, keys), k.unflatten(-1, keys), log_decay.unflatten(-1, keys), v.unflatten(-1, values), z.unflatten(-1, values)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.in_proj.weight, reset)
+        expect_input(x, self.d_model, self.in_proj.weight, reset)
         (h,) = parts(state, x.shape[0], h=(self.n_heads, self.d_key, self.d_value))
         q, k, log_decay, v, z = self.select(x)
         o, h = linear_attention(q, k, v, log_decay, initial_state=h, reset=reset)
@@ -78,5 +79,5 @@ class GatedLinearAttention(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """exp(g_t), on the key axis of the state.    [B, T, H, K]"""
-        check_input(x, self.d_model, self.in_proj.weight)
+        expect_input(x, self.d_model, self.in_proj.weight)
         return Diagonal(torch.exp(self.select(x)[2]))

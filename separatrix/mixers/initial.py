@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import skip_init
 
-from separatrix.mixers.settings import check_pair, check_positive
+from separatrix.mixers.settings import expect_pair
+from separatrix.recurrence.checks import expect_positive
 
 
 class RecurrenceParameter(nn.Parameter):
@@ -45,8 +46,8 @@ def on_the_host(init: Callable[..., Any], *arguments: Any, **options: Any) -> An
 
 def log_uniform(shape: tuple[int, ...], span: tuple[float, float], generator: Generator | None = None) -> Tensor:
     """Logarithms of numbers spread evenly over the decades of `span`."""
-    shortest, longest = check_pair(span, "dt_range", "(shortest, longest)")
-    low, high = (math.log(check_positive(value, "dt_range")) for value in (shortest, longest))
+    shortest, longest = expect_pair("dt_range", span, "(shortest, longest)")
+    low, high = (math.log(expect_positive("dt_range", value)) for value in (shortest, longest))
     if low > high:
         raise ValueError(f"dt_range is {span} but must be (shortest, longest). Swap the two.")
     return low + (high - low) * torch.rand(shape, generator=generator)

@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, complex_parts
+from separatrix.mixers.door import complex_parts, expect_input
 from separatrix.mixers.initial import RecurrenceParameter, linear
 from separatrix.mixers.modes import widened
 from separatrix.mixers.remembered import Remembered
-from separatrix.mixers.settings import check_count, check_pair, check_positive
+from separatrix.mixers.settings import expect_pair
 from separatrix.recurrence import Diagonal, State, init, lru_gain, mimo_ssm
+from separatrix.recurrence.checks import expect_count, expect_positive
 
 
 class LRU(nn.Module):
@@ -49,11 +50,11 @@ class LRU(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        low, high = check_pair(ring, "ring", "(smallest, largest) modulus")
+        low, high = expect_pair("ring", ring, "(smallest, largest) modulus")
         if not 0 <= low <= high < 1:
             raise ValueError(f"ring is {ring} but must be (smallest, largest) modulus with 0 <= smallest <= largest < 1.")
-        check_positive(max_phase, "max_phase")
-        self.d_model, self.d_state = check_count(d_model, "d_model"), check_count(d_state, "d_state")
+        expect_positive("max_phase", max_phase)
+        self.d_model, self.d_state = expect_count("d_model", d_model), expect_count("d_state", d_state)
         eigenvalues = init.ring(d_state, low, high, max_phase, generator)
         usual = torch.get_default_dtype()
         self.nu_log = RecurrenceParameter(torch.log(-torch.log(eigenvalues.abs().clamp_min(1e-6))).to(usual))
@@ -79,12 +80,12 @@ class LRU(nn.Module):
         return mimo_ssm(x, eigenvalues, gain, self.B, self.C, self.D, h, reset, conjugate=False)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.C, reset)
+        expect_input(x, self.d_model, self.C, reset)
         (h,) = complex_parts(state, x.shape[0], h=(self.d_state,))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """λ at every step; it does not depend on x.    [B, T, N]"""
-        check_input(x, self.d_model, self.C)
+        expect_input(x, self.d_model, self.C)
         return Diagonal(self.eigenvalues()[0].expand(*x.shape[:2], -1))

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, linear, step_bias
 from separatrix.mixers.remembered import Remembered
-from separatrix.mixers.settings import check_count
 from separatrix.recurrence import Diagonal, State, selective_scan
+from separatrix.recurrence.checks import expect_count
 
 
 class StepProjection(nn.Module):
@@ -64,9 +64,9 @@ class Mamba(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        inner = check_count(expand, "expand") * check_count(d_model, "d_model")
-        rank = math.ceil(d_model / 16) if dt_rank is None else check_count(dt_rank, "dt_rank")
-        self.d_model, self.d_state, self.d_inner, self.dt_rank = d_model, check_count(d_state, "d_state"), inner, rank
+        inner = expect_count("expand", expand) * expect_count("d_model", d_model)
+        rank = math.ceil(d_model / 16) if dt_rank is None else expect_count("dt_rank", dt_rank)
+        self.d_model, self.d_state, self.d_inner, self.dt_rank = d_model, expect_count("d_state", d_state), inner, rank
         self.in_proj = linear(d_model, 2 * inner, generator=generator)
         self.conv1d = ShortConvolution(inner, d_conv, generator=generator)
         self.x_proj = linear(inner, rank + 2 * d_state, generator=generator)
@@ -88,7 +88,7 @@ class Mamba(nn.Module):
         return u, self.dt_proj(r), B, C, z, tail
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.in_proj.weight, reset)
+        expect_input(x, self.d_model, self.in_proj.weight, reset)
         h, tail = parts(state, x.shape[0], h=(self.d_inner, self.d_state), conv=self.conv1d.tail_shape)
         u, delta, B, C, z, tail = self.select(x, tail, reset)
         y, h = selective_scan(u, delta, self.rates(), B, C, self.D, z, self.dt_proj.bias, True, h, reset)
@@ -96,7 +96,7 @@ class Mamba(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """exp(Δ_t A) of h; the convolution's tail is a window of the input and has none.    [B, T, E, N]"""
-        check_input(x, self.d_model, self.in_proj.weight)
+        expect_input(x, self.d_model, self.in_proj.weight)
         _, tail = parts(state, x.shape[0], h=(self.d_inner, self.d_state), conv=self.conv1d.tail_shape)
         delta = F.softplus(self.select(x, tail, None)[1].to(self.A_log.dtype) + self.dt_proj.bias)
         return Diagonal(torch.exp(delta[..., None] * self.rates()))

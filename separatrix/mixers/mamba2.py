@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from separatrix.mixers.convolution import ShortConvolution
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.initial import RecurrenceParameter, decay_log, linear, step_bias
 from separatrix.mixers.norm import RMSNorm
-from separatrix.mixers.settings import check_count, check_divides
+from separatrix.mixers.settings import expect_divides
 from separatrix.recurrence import Scalar, State, ssd
+from separatrix.recurrence.checks import expect_count
 
 
 class Mamba2(nn.Module):
@@ -53,10 +54,10 @@ class Mamba2(nn.Module):
         generator: Generator | None = None,
     ):
         super().__init__()
-        inner = check_count(expand, "expand") * check_count(d_model, "d_model")
-        heads = check_divides(inner, d_head, "expand * d_model", "d_head")
-        check_divides(heads, n_groups, "the number of heads", "n_groups")
-        self.d_model, self.d_state, self.d_inner, self.d_head = d_model, check_count(d_state, "d_state"), inner, d_head
+        inner = expect_count("expand", expand) * expect_count("d_model", d_model)
+        heads = expect_divides("d_head", d_head, "expand * d_model", inner)
+        expect_divides("n_groups", n_groups, "the number of heads", heads)
+        self.d_model, self.d_state, self.d_inner, self.d_head = d_model, expect_count("d_state", d_state), inner, d_head
         self.n_heads, self.n_groups = heads, n_groups
         convolved = inner + 2 * n_groups * d_state
         self.in_proj = linear(d_model, inner + convolved + heads, generator=generator)
@@ -77,7 +78,7 @@ class Mamba2(nn.Module):
         return x.unflatten(-1, heads), dt, B.unflatten(-1, groups), C.unflatten(-1, groups), z.unflatten(-1, heads), tail
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.in_proj.weight, reset)
+        expect_input(x, self.d_model, self.in_proj.weight, reset)
         h, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_head, self.d_state), conv=self.conv1d.tail_shape)
         u, dt, B, C, z, tail = self.select(x, tail, reset)
         y, h = ssd(u, dt, -torch.exp(self.A_log), B, C, self.D, z, self.dt_bias, True, h, reset)
@@ -85,7 +86,7 @@ class Mamba2(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Scalar:
         """exp(Δ_t A) of h; the convolution's tail is a window of the input and has none.    [B, T, H]"""
-        check_input(x, self.d_model, self.in_proj.weight)
+        expect_input(x, self.d_model, self.in_proj.weight)
         _, tail = parts(state, x.shape[0], h=(self.n_heads, self.d_head, self.d_state), conv=self.conv1d.tail_shape)
         dt = F.softplus(self.select(x, tail, None)[1].to(self.A_log.dtype) + self.dt_bias)
         return Scalar(torch.exp(dt * -torch.exp(self.A_log)), self.d_state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from separatrix.mixers.settings import check_divides
+from separatrix.mixers.settings import expect_divides
 from separatrix.recurrence.norm import rms_norm
 
 
@@ -19,7 +19,7 @@ class RMSNorm(nn.Module):
 
     def __init__(self, channels: int, *, groups: int = 1, eps: float = 1e-5):
         super().__init__()
-        check_divides(channels, groups, "channels", "groups")
+        expect_divides("groups", groups, "channels", channels)
         if not eps >= 0:
             raise ValueError(f"eps is {eps} but must be 0 or more.")
         self.groups, self.eps = groups, eps

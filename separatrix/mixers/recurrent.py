@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
-from separatrix.mixers.settings import check_count
+from separatrix.mixers.door import expect_input, parts
 from separatrix.recurrence import GRU as GRUCell
 from separatrix.recurrence import State, cell_scan
 from separatrix.recurrence.autocast import full_precision
+from separatrix.recurrence.checks import expect_count
 
 # Weights of more numbers than this leave the cache between steps; then torch's products over the whole batch are as good as our kernel.
 CACHED = 2**18
@@ -40,7 +40,7 @@ def weight(cells: Cells) -> Tensor:
     return cast("Tensor", cells.weight_hh_l0)
 
 
-def at_rest(cells: Cells, batch: int) -> Tensor:
+def zero_state(cells: Cells, batch: int) -> Tensor:
     return weight(cells).new_zeros(batch, cells.hidden_size)
 
 
@@ -94,13 +94,13 @@ class LSTM(nn.Module):
 
     def __init__(self, d_model: int, *, generator: Generator | None = None):
         super().__init__()
-        self.d_model = check_count(d_model, "d_model")
+        self.d_model = expect_count("d_model", d_model)
         self.cells = uniform_cells(nn.LSTM, d_model, generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, weight(self.cells), reset)
+        expect_input(x, self.d_model, weight(self.cells), reset)
         h, c = parts(state, x.shape[0], h=(self.d_model,), c=(self.d_model,))
-        carried = tuple(at_rest(self.cells, x.shape[0]) if part is None else part for part in (h, c))
+        carried = tuple(zero_state(self.cells, x.shape[0]) if part is None else part for part in (h, c))
         y, (h, c) = in_full_precision(self.cells, x, carried, reset)
         return y, State(h=h, c=c)
 
@@ -117,11 +117,11 @@ class GRU(nn.Module):
 
     def __init__(self, d_model: int, *, generator: Generator | None = None):
         super().__init__()
-        self.d_model = check_count(d_model, "d_model")
+        self.d_model = expect_count("d_model", d_model)
         self.cells = uniform_cells(nn.GRU, d_model, generator)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, weight(self.cells), reset)
+        expect_input(x, self.d_model, weight(self.cells), reset)
         (h,) = parts(state, x.shape[0], h=(self.d_model,))
-        y, (h,) = in_full_precision(self.cells, x, (at_rest(self.cells, x.shape[0]) if h is None else h,), reset)
+        y, (h,) = in_full_precision(self.cells, x, (zero_state(self.cells, x.shape[0]) if h is None else h,), reset)
         return y, State(h=h)

@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, complex_parts
+from separatrix.mixers.door import complex_parts, expect_input
 from separatrix.mixers.initial import RecurrenceParameter, linear, log_uniform, on_the_host
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
-from separatrix.mixers.settings import check_count, check_even, check_function
+from separatrix.mixers.settings import expect_even, expect_function
 from separatrix.recurrence import Diagonal, State, diagonal_ssm
+from separatrix.recurrence.checks import expect_count
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s4d_inv, s4d_legs, s4d_lin, s4d_random, s4d_real
 
@@ -60,11 +61,11 @@ class S4D(nn.Module):
     ):
         super().__init__()
         self.d_model, self.d_state, self.discretize = (
-            check_count(d_model, "d_model"),
-            check_even(d_state, "d_state"),
-            check_function(discretize, "discretize", "zoh"),
+            expect_count("d_model", d_model),
+            expect_even("d_state", d_state),
+            expect_function("discretize", discretize, "zoh"),
         )
-        check_function(init, "init", "s4d_lin")
+        expect_function("init", init, "s4d_lin")
         random = {"generator": generator} if "generator" in inspect.signature(init).parameters else {}
         A, B = on_the_host(init, d_state, **random)
         C = torch.randn(d_model, d_state // 2, dtype=torch.complex64, generator=generator)
@@ -92,12 +93,12 @@ class S4D(nn.Module):
         return diagonal_ssm(x, a, c, self.D, h, reset)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.C, reset)
+        expect_input(x, self.d_model, self.C, reset)
         (h,) = complex_parts(state, x.shape[0], h=(self.d_model, self.d_state // 2))
         y, h = self.respond(x, h, reset)
         return F.glu(self.out_proj(F.gelu(y)), dim=-1), State(h=h)
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """a at every step; it does not depend on x.    [B, T, D, N/2]"""
-        check_input(x, self.d_model, self.C)
+        expect_input(x, self.d_model, self.C)
         return Diagonal(self.step()[0].expand(*x.shape[:2], -1, -1))

@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, complex_parts
+from separatrix.mixers.door import complex_parts, expect_input
 from separatrix.mixers.initial import RecurrenceParameter, linear, log_uniform, on_the_host
 from separatrix.mixers.modes import as_pairs, widened
 from separatrix.mixers.remembered import Remembered
-from separatrix.mixers.settings import check_count, check_divides, check_even, check_function
+from separatrix.mixers.settings import expect_divides, expect_even, expect_function
 from separatrix.recurrence import Diagonal, State, mimo_ssm
+from separatrix.recurrence.checks import expect_count
 from separatrix.recurrence.discretize import bilinear, zoh
 from separatrix.recurrence.init import s5
 
@@ -57,11 +58,11 @@ class S5(nn.Module):
     ):
         super().__init__()
         self.d_model, self.d_state, self.discretize = (
-            check_count(d_model, "d_model"),
-            check_even(d_state, "d_state"),
-            check_function(discretize, "discretize", "zoh"),
+            expect_count("d_model", d_model),
+            expect_even("d_state", d_state),
+            expect_function("discretize", discretize, "zoh"),
         )
-        check_divides(d_state, 2 * check_count(blocks, "blocks"), "d_state", "2 * blocks")
+        expect_divides("2 * blocks", 2 * expect_count("blocks", blocks), "d_state", d_state)
         basis = on_the_host(s5, d_state, blocks)
         usual = torch.get_default_dtype()
         real_B = torch.randn(d_state, d_model, dtype=torch.float64, generator=generator) * d_model**-0.5
@@ -90,7 +91,7 @@ class S5(nn.Module):
         return mimo_ssm(x, a, b, self.B, self.C, self.D, h, reset)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.C, reset)
+        expect_input(x, self.d_model, self.C, reset)
         (h,) = complex_parts(state, x.shape[0], h=(self.d_state // 2,))
         y, h = self.respond(x, h, reset)
         y = F.gelu(y)
@@ -98,5 +99,5 @@ class S5(nn.Module):
 
     def transition(self, x: Tensor, state: State | None = None) -> Diagonal:
         """a at every step; it does not depend on x.    [B, T, N/2]"""
-        check_input(x, self.d_model, self.C)
+        expect_input(x, self.d_model, self.C)
         return Diagonal(self.step()[0].expand(*x.shape[:2], -1))

@@ -3,8 +3,8 @@
 from separatrix.models.autoregression import RidgeAutoregression
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.forecaster import ForecastModel
-from separatrix.models.free_run import FreeRun
+from separatrix.models.free_run import FreeRunSystem
 from separatrix.models.pointwise import Pointwise
 from separatrix.models.stepper import Stepper
 
-__all__ = ["Backbone", "ForecastModel", "FreeRun", "Pointwise", "RidgeAutoregression", "Stepper", "Visit"]
+__all__ = ["Backbone", "ForecastModel", "FreeRunSystem", "Pointwise", "RidgeAutoregression", "Stepper", "Visit"]

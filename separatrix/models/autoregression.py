@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from separatrix.mixers.settings import check_count
 from separatrix.recurrence import Companion, Dense, State, Transition
+from separatrix.recurrence.checks import expect_count
 
 RIDGES = torch.logspace(-8, 1, 28, dtype=torch.float64)  # λ, in units where every value has variance 1
 BEYOND = 4.0  # r, in multiples of the largest value measured
@@ -43,7 +43,7 @@ class RidgeAutoregression(nn.Module):
 
     def __init__(self, channels: int, lags: int):
         super().__init__()
-        self.channels, self.lags = check_count(channels, "channels"), check_count(lags, "lags")
+        self.channels, self.lags = expect_count("channels", channels), expect_count("lags", lags)
         self.register_buffer("weight", torch.zeros(channels, channels * lags))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("limit", torch.zeros(channels))
@@ -68,7 +68,7 @@ class RidgeAutoregression(nn.Module):
             raise ValueError("z holds infinite values. Mark what is missing as NaN and repair the rest.")
         if orders is not None:
             parts = [RidgeAutoregression(self.channels, L).double().fit(z) for L in orders]
-            self.load_state_dict(mean_of(parts, list(orders.values())).state_dict())
+            self.load_state_dict(mean_of_orders(parts, list(orders.values())).state_dict())
             return self
         if len(z) <= self.lags:
             return self
@@ -106,7 +106,7 @@ class RidgeAutoregression(nn.Module):
         return torch.stack(said, dim=1)
 
 
-def mean_of(parts: Sequence[RidgeAutoregression], shares: Sequence[float]) -> RidgeAutoregression:
+def mean_of_orders(parts: Sequence[RidgeAutoregression], shares: Sequence[float]) -> RidgeAutoregression:
     """(4), of fits to the same rows."""
     longest = max(parts, key=lambda part: part.lags)
     C, lags = longest.channels, longest.lags

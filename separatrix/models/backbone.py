@@ -16,11 +16,11 @@ from typing import NamedTuple, cast
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts_of_layers
+from separatrix.mixers.door import expect_input, parts_of_layers
 from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
-from separatrix.mixers.settings import check_count
 from separatrix.recurrence import State, Transition
+from separatrix.recurrence.checks import expect_count
 
 
 class Visit(NamedTuple):
@@ -43,7 +43,7 @@ class SwiGLU(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, *, generator: Generator | None = None):
         super().__init__()
-        check_count(d_ff, "d_ff")
+        expect_count("d_ff", d_ff)
         self.in_proj = linear(d_model, 2 * d_ff, generator=generator)
         self.out_proj = linear(d_ff, d_model, generator=generator)
 
@@ -100,7 +100,7 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """Any length, from `state` or from rest; true in reset [B, T] clears the state before that step."""
-        check_input(x, self.d_model, self.norm.weight, reset)
+        expect_input(x, self.d_model, self.norm.weight, reset)
         before = parts_of_layers(state, len(self.layers))
         after: dict[str, State] = {}
         for (name, was), block in zip(before.items(), self.layers):
@@ -109,7 +109,7 @@ class Backbone(nn.Module):
 
     def walk(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> Iterator[Visit]:
         """Every layer in order, with what it hears, says, and remembers when the network runs along x."""
-        check_input(x, self.d_model, self.norm.weight, reset)
+        expect_input(x, self.d_model, self.norm.weight, reset)
         for (name, before), block in zip(parts_of_layers(state, len(self.layers)).items(), self.blocks()):
             heard = block.norm(x)
             y, after = block.mixer(heard, before, reset)

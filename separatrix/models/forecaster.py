@@ -21,7 +21,6 @@ Cost     that of the backbones; the state has channels * L numbers more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import cast
 
 import torch
@@ -31,11 +30,12 @@ from separatrix.mixers.door import RETURNED
 from separatrix.mixers.initial import linear
 from separatrix.mixers.norm import RMSNorm
 from separatrix.mixers.remembered import held
-from separatrix.mixers.settings import check_count, check_flag
+from separatrix.mixers.settings import expect_flag
 from separatrix.models.autoregression import RidgeAutoregression
 from separatrix.models.backbone import Backbone, Visit
 from separatrix.models.free_run import SelfHearing
 from separatrix.recurrence import State
+from separatrix.recurrence.checks import expect_count
 
 
 class Member(nn.Module):
@@ -81,11 +81,11 @@ class ForecastModel(SelfHearing):
         generator: Generator | None = None,
     ):  # fmt: skip
         super().__init__()
-        self.channels, self.lags, self.mask = check_count(channels, "channels"), check_count(lags, "lags"), check_flag(mask, "mask")
+        self.channels, self.lags, self.mask = expect_count("channels", channels), expect_count("lags", lags), expect_flag("mask", mask)
         self.keep = max(lags - 1, 1)  # values the state holds; one even without lags, so that a state shows where it is
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(channels, dtype=torch.float64))
-        self.linear = RidgeAutoregression(channels, lags) if check_flag(linear, "linear") else None
+        self.linear = RidgeAutoregression(channels, lags) if expect_flag("linear", linear) else None
         inputs = channels * lags * (2 if mask else 1)
         backbones = [backbone] if isinstance(backbone, nn.Module) else backbone
         if not isinstance(backbones, Sequence) or not all(isinstance(one, nn.Module) for one in backbones):
@@ -136,8 +136,8 @@ class ForecastModel(SelfHearing):
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Teacher forced along x; gaps are run through in closed loop."""
-        self.check(x)
-        self.check_state(state)
+        self.expect_rows(x)
+        self.expect_state(state)
         guesses, state = self.listen(self.scaled(x), state)
         return self.unscaled(guesses).to(x.dtype), state
 
@@ -148,9 +148,8 @@ class ForecastModel(SelfHearing):
         """
         if context is None and state is None:
             raise ValueError("context and state are both None: there is nothing to go on from. Pass one of them.")
-        if not isinstance(steps, Integral) or steps < 0:
-            raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
-        self.check_state(state)
+        expect_count("steps", steps, 0)
+        self.expect_state(state)
         dtype = self.mean.dtype
         if context is not None:
             _, state = self(context, state)
@@ -160,7 +159,7 @@ class ForecastModel(SelfHearing):
 
     def fill(self, x: Tensor, state: State | None = None) -> Tensor:
         """x with its gaps filled by what the model said there."""
-        self.check(x)
+        self.expect_rows(x)
         if not bool(torch.isnan(x).any()):
             return x
         y, _ = self(x, state)
@@ -170,7 +169,7 @@ class ForecastModel(SelfHearing):
     def walk(self, x: Tensor) -> Iterator[Visit]:
         """Every layer along x [B, T, C], teacher forced from rest: see `Backbone.walk`. The linear part, if there is one, comes first, and
         of networks none of whose correction is kept nothing is shown: nobody hears them."""
-        self.check(x)
+        self.expect_rows(x)
         gap = torch.isnan(x)
         z = self.scaled(self.fill(x))
         windows, _ = self.delays(z, gap.to(z.dtype), None)
@@ -272,7 +271,7 @@ class ForecastModel(SelfHearing):
         guess = cast(Tensor, state.guess)
         return torch.stack(said, dim=1) if said else guess.new_empty(guess.shape[0], 0, self.channels), state
 
-    def check(self, x: Tensor) -> None:
+    def expect_rows(self, x: Tensor) -> None:
         """Refuse what is no [batch, time, channels] of real numbers; NaN is a gap and is welcome."""
         if not isinstance(x, Tensor) or not x.is_floating_point():
             came = f"{x.dtype} tensor" if isinstance(x, Tensor) else type(x).__name__
@@ -282,7 +281,7 @@ class ForecastModel(SelfHearing):
         if bool(torch.isinf(x).any()):
             raise ValueError("x holds infinite values. Mark what is missing as NaN and repair the rest.")
 
-    def check_state(self, state: State | None) -> None:
+    def expect_state(self, state: State | None) -> None:
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state is a {type(state).__name__} but this model keeps a State. {RETURNED}")
 

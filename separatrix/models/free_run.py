@@ -13,7 +13,6 @@ Cost     one model step on k rows for k directions.
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,8 @@ from torch import Tensor, nn
 
 from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import State
-from separatrix.systems.system import Pushed, check_width, orthonormalise, push_tangents_by_steps, trajectory_by_steps
+from separatrix.recurrence.checks import expect_positive
+from separatrix.systems.system import Pushed, expect_width, orthonormalise, push_tangents_by_steps, trajectory_by_steps
 
 
 class SelfHearing(nn.Module, ABC):
@@ -56,13 +56,13 @@ class SelfHearing(nn.Module, ABC):
 
     def as_system(
         self, context: Tensor | None = None, *, state: State | None = None, dt: float = 1.0, dtype: torch.dtype = torch.float64
-    ) -> FreeRun:
+    ) -> FreeRunSystem:
         """The free run as a System on flat state vectors, started where `context` [T, C] or `state` (one row) ends."""
-        return FreeRun.after(self, context, state, dt=dt, dtype=dtype)
+        return FreeRunSystem.after(self, context, state, dt=dt, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class FreeRun:
+class FreeRunSystem:
     """The System of a model that hears itself.    state [..., n] -> state [..., n]
 
     model   a copy without gradients, in the precision of the measurement.
@@ -77,14 +77,13 @@ class FreeRun:
     dt: float = 1.0
 
     @classmethod
-    def after(cls, model: SelfHearing, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRun:
+    def after(cls, model: SelfHearing, context: Tensor | None, state: State | None, *, dt: float, dtype: torch.dtype) -> FreeRunSystem:
         """The system that starts where `context` [T, C] or [1, T, C] ends, heard after `state` (None: from rest)."""
         if context is None and state is None:
             raise ValueError("context and state are both None: a free run starts from something heard. Pass one of them.")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state is a {type(state).__name__} but a free run starts from a State, one row. Pass what the model returned.")
-        if not 0 < dt < math.inf:
-            raise ValueError(f"dt is {dt}, expected a positive time per step.")
+        expect_positive("dt", dt, "time per step")
         mean, scale = model.mean.clone(), model.scale.clone()
         model = copy.deepcopy(model).to(dtype).eval()
         model.mean, model.scale = mean, scale  # the units of the data may need digits that the network does not
@@ -166,14 +165,14 @@ class FreeRun:
         return Pushed(tiled[0], frame, growth, None)
 
     def _heard(self, input: Tensor, state: Tensor) -> Tensor:
-        check_width(input, self.model.channels)
+        expect_width(input, self.model.channels)
         return self.model.scaled(input).expand(*state.shape[:-1], -1).reshape(-1, self.model.channels)
 
     def _heard_along(self, inputs: Tensor | None, state: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """[..., T, C] for states [..., n] -> (what is heard first [B, C], if anything), all of it [T, B C]"""
         if inputs is None:
             return (), None
-        check_width(inputs, self.model.channels)
+        expect_width(inputs, self.model.channels)
         T, C = inputs.shape[-2:]
         heard = self.model.scaled(inputs).expand(*state.shape[:-1], T, C).reshape(-1, T, C)
         return (heard[:, 0],), heard.transpose(0, 1).flatten(1)

@@ -20,7 +20,7 @@ from separatrix.models.recording import Iterated, Unsupported
 from separatrix.recurrence import State
 from separatrix.recurrence.plan import transformed
 
-logger = logging.getLogger("separatrix")
+log = logging.getLogger("separatrix")
 
 # Torch's time goes into calls, a few for each tensor of parameters; a program's into arithmetic, a multiply-add for each parameter and
 # row and CARRY of them for each number of the state. Measured, the two take equally long at BREAK_EVEN multiply-adds a tensor.
@@ -89,7 +89,7 @@ class Played:
             try:
                 self.records[key] = Iterated(call, state.vector(), heard, list(parameters.values()), columns(state, "guess"))
             except Exception as error:  # whatever a tracer may trip over, the model's own calls are still right
-                logger.debug("not recorded, its steps are called one by one: %s", error)
+                log.debug("not recorded, its steps are called one by one: %s", error)
                 self.records[key] = None
         return self.records[key]
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from torch import Generator, Tensor, nn
 
-from separatrix.mixers.door import check_input, parts
+from separatrix.mixers.door import expect_input, parts
 from separatrix.mixers.norm import RMSNorm
-from separatrix.mixers.settings import check_count
 from separatrix.models.backbone import SwiGLU
 from separatrix.recurrence import State
+from separatrix.recurrence.checks import expect_count
 
 
 class Pointwise(nn.Module):
@@ -28,13 +28,13 @@ class Pointwise(nn.Module):
 
     def __init__(self, d_model: int, *, layers: int = 2, d_ff: int = 64, generator: Generator | None = None):
         super().__init__()
-        self.d_model = check_count(d_model, "d_model")
-        check_count(layers, "layers")
+        self.d_model = expect_count("d_model", d_model)
+        expect_count("layers", layers)
         self.maps = nn.ModuleList(nn.Sequential(RMSNorm(d_model), SwiGLU(d_model, d_ff, generator=generator)) for _ in range(layers))
         self.norm = RMSNorm(d_model)
 
     def forward(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
-        check_input(x, self.d_model, self.norm.weight, reset)
+        expect_input(x, self.d_model, self.norm.weight, reset)
         parts(state, x.shape[0])
         for residual in self.maps:
             x = x + residual(x)

@@ -23,7 +23,7 @@ from torch import Tensor
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import recorded, single, transformed
 
-Step = tuple[Tensor, Tensor, Tensor, Tensor]
+AttentionStep = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def turns(rates: Tensor, start: int, stop: int, like: Tensor) -> Tensor:
     return torch.complex(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
-def attention_step(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, rates: Tensor | None, forget: int = 0) -> Step:
+def attention_step(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, rates: Tensor | None, forget: int = 0) -> AttentionStep:
     """(1) for a step after S others: y [B, H, K], and keys, values and what is alive after it, without the `forget` oldest.
 
     qkv [B, 3, H, K] of the step, keys, values [B, S, H, K], alive [B, S] 1 or 0, rates [K/2] radians a step or None for no positions
@@ -54,16 +54,16 @@ def turns_until_now(rates: Tensor, before: int, like: Tensor) -> Tensor:
     """R of the steps -before .. 0: in generation the last rows of a table that serves many steps."""
     if recorded(()) or transformed() or not like.is_cpu:  # such a table would be of use to nobody else
         return turns(rates, -before, 1, like)
-    return table(tuple(rates.tolist()), max(256, 1 << before.bit_length()), like.dtype)[-before - 1 :]
+    return turns_table(tuple(rates.tolist()), max(256, 1 << before.bit_length()), like.dtype)[-before - 1 :]
 
 
 @functools.lru_cache(maxsize=16)
-def table(rates: tuple[float, ...], steps: int, dtype: torch.dtype) -> Tensor:
+def turns_table(rates: tuple[float, ...], steps: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):  # it may be used where gradients are wanted
         return turns(torch.tensor(rates, dtype=torch.float64, device="cpu"), 1 - steps, 1, torch.empty(0, dtype=dtype, device="cpu"))
 
 
-def attention_step_plain(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, turns: Tensor | None, forget: int) -> Step:
+def attention_step_plain(qkv: Tensor, keys: Tensor, values: Tensor, alive: Tensor, turns: Tensor | None, forget: int) -> AttentionStep:
     """(1), R given as turns [S + 1, 1, K/2], the last one now."""
     q, k, v = qkv.unbind(1)
     keys, values = torch.cat([keys, k[:, None]], 1), torch.cat([values, v[:, None]], 1)

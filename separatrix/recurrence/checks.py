@@ -1,8 +1,9 @@
 """What the operations ask of their arguments, at the door.
 
-Every refusal names the argument, what came and what was expected. Shapes, dtypes and devices are read from metadata; the only values
-looked at are those that must have a sign (a positive log decay, or a NaN in it, would blow up far from its cause), and not
-where looking is impossible or would stop the machine: while tracing, inside torch.func transforms, off the CPU.
+`expect_this(name, value, ...)` raises unless it is so, here and in every room below. Every refusal names the argument, what came and what
+was expected. Shapes, dtypes and devices are read from metadata; the only values looked at are those that must have a sign (a positive log
+decay, or a NaN in it, would blow up far from its cause), and not where looking is impossible or would stop the machine: while tracing,
+inside torch.func transforms, off the CPU.
 """
 
 from __future__ import annotations
@@ -20,9 +21,18 @@ def expect_tensor(name: str, value: object) -> None:
         raise TypeError(f"{name} is {came}, expected a tensor: torch.as_tensor makes one of numbers")
 
 
-def expect_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, Integral | torch.SymInt) or value < least:
+def expect_count(name: str, value: int, least: int = 1) -> int:
+    """The count itself: of a layer it is a setting to be kept."""
+    if not isinstance(value, Integral | torch.SymInt) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+    return value if isinstance(value, torch.SymInt) else int(value)
+
+
+def expect_positive(name: str, value: float, what: str = "finite number") -> float:
+    """The number itself, likewise."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}, expected a positive {what}")
+    return value
 
 
 def expect_whole(name: str, tensor: Tensor) -> None:

@@ -51,7 +51,7 @@ def diagonal_scan_recurrent(a, x, initial_state=None, reset=None) -> tuple[Tenso
     """Equation (1), read aloud."""
     a, x, h, dtype = enter(a, x, initial_state)
     multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)
-    clears = None if reset is None else beside(reset, x).unbind(1)
+    clears = None if reset is None else with_axes_of(reset, x).unbind(1)
     steps = []
     for t in range(len(inputs)):
         h = h if clears is None else h.masked_fill(clears[t], 0)
@@ -79,7 +79,7 @@ def diagonal_scan_dense(a, x, initial_state=None, reset=None) -> tuple[Tensor, T
         return x.to(dtype), h
     matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
     terms = matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)
-    states = (terms if reset is None else terms.masked_fill(beside(parted(reset), x), 0)).sum(2)
+    states = (terms if reset is None else terms.masked_fill(with_axes_of(parted(reset), x), 0)).sum(2)
     return states.to(dtype), states[:, -1].clone()
 
 
@@ -109,7 +109,7 @@ def diagonal_matrix(a: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def beside(reset: Tensor, x: Tensor) -> Tensor:
+def with_axes_of(reset: Tensor, x: Tensor) -> Tensor:
     """reset [B, T] with the axes of x.
 
     A state is cleared by selection: multiplied by zero, a NaN would stay one.

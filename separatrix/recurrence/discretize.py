@@ -21,7 +21,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import readable
 
-Rule = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (A, B, dt) -> (a, b)
+Discretization = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (A, B, dt) -> (a, b)
 
 
 def zoh(A: Tensor, B: Tensor, dt: Tensor) -> tuple[Tensor, Tensor]:

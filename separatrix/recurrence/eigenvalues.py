@@ -27,7 +27,7 @@ from separatrix.recurrence.basis import options_of
 from separatrix.recurrence.hippo import Measure, fout, lagt, legs
 
 
-def eigenvalues(measure: Callable[..., Measure], n: int) -> Tensor:
+def hippo_eigenvalues(measure: Callable[..., Measure], n: int) -> Tensor:
     """Those of the full A [N, N], by imaginary part and then by real part.   `measure` as in `basis`   -> [N] complex128"""
     kind, options = options_of(measure)
     if kind is legs:

@@ -18,11 +18,11 @@ from torch import Tensor
 from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.linear_attention import linear_attention_chunked
-from separatrix.recurrence.solvers import Map, Solver, implicit
+from separatrix.recurrence.solvers import LinearMap, Solver, implicit
 from separatrix.recurrence.twins import twin
 
 
-def gram_map(level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Map:
+def gram_map(level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> LinearMap:
     """x_t -> (P_t + Λ_t) x_t.   x [B, T, H, K]; linear attention in chunks, made ready for many x."""
     time = k.shape[1]
     if time == 0:
@@ -81,7 +81,7 @@ def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Ten
     return torch.cat(solved, dim=1) if solved else q.clone()
 
 
-def matrix_map(level: Tensor, P: Tensor) -> Map:
+def matrix_map(level: Tensor, P: Tensor) -> LinearMap:
     """x -> (P + Λ) x.   x [..., K], P [..., K, K]"""
     return lambda x: (P @ x.unsqueeze(-1)).squeeze(-1) + level * x
 
@@ -95,7 +95,9 @@ def matrix_square(P: Tensor) -> Tensor:
     return P.double().square().sum((-2, -1))
 
 
-def iterate(solver: Solver, ready: Callable[..., Map], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor) -> Tensor:
+def iterate(
+    solver: Solver, ready: Callable[..., LinearMap], square: Callable[..., Tensor], b: Tensor, level: Tensor, *gram: Tensor
+) -> Tensor:
     """P is positive semidefinite and |P| <= |P|_F: the eigenvalues of P + Λ are within [min Λ, max Λ + |P|_F]."""
 
     def bounds() -> tuple[Tensor, Tensor]:

@@ -133,7 +133,7 @@ def level(t: Tensor, s: Tensor, most: int) -> Tensor:
     return ((t ^ s).unsqueeze(-1) >> digits > 0).sum(-1)
 
 
-def first_steps(position: Tensor, levels: int) -> Tensor:
+def span_starts(position: Tensor, levels: int) -> Tensor:
     """The first step of the span of every digit.   position [...] -> [..., levels]"""
     digits = torch.arange(1, levels + 1, device=position.device)
     return position.unsqueeze(-1) >> digits << digits
@@ -192,7 +192,7 @@ def log_linear_attention_chunked(q, k, v, log_decay, level_scale, initial_state=
     steps = F.pad(steps, (0, -time % chunk)).unflatten(1, (-1, chunk))
     among = pick(scale, level(steps.unsqueeze(-1), steps.unsqueeze(-2), levels - 1))
     inside = (scores(k, g, q)[0] * among) @ v
-    spans = first_steps(counts[:, :-1], levels)
+    spans = span_starts(counts[:, :-1], levels)
     weights = (pick(scale, level(steps.unsqueeze(-1), spans.unsqueeze(-2), levels - 1)) * since_start(g).exp()).unbind(2)
     keys, values, queries = (k * until_end(g).exp()).unbind(2), v.unbind(2), q.unbind(2)
     decays = g.sum(-2).exp()[..., None, None].unbind(2)
@@ -240,7 +240,7 @@ def log_linear_attention_dense(q, k, v, log_decay, level_scale, initial_state=No
     q, k, v, scale = (x.transpose(1, 2) for x in (q, k, v, level_scale.to(v.dtype)))
     g = q.new_zeros(*q.shape[:3], 1) if g is None else g.transpose(1, 2)
     left, passed = between(g).exp().squeeze(-1), since_start(g).exp()
-    spans, after = first_steps(position, levels), steps[:, -1] + 1
+    spans, after = span_starts(position, levels), steps[:, -1] + 1
     pairs = (q @ k.transpose(-1, -2)) * left * pick(scale, level(steps.unsqueeze(-1), steps.unsqueeze(-2), levels - 1))
     weights = pick(scale, level(steps.unsqueeze(-1), spans.unsqueeze(-2), levels - 1)) * passed
     o = pairs @ v + torch.einsum("bhtn,bhtk,bhnkv->bhtv", weights, q, S)

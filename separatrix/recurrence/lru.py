@@ -11,8 +11,6 @@ Departs  where |a| is 1 the gain is 0 and its slope, which is infinite, counts a
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,6 +21,7 @@ from separatrix.recurrence.checks import (
     expect_fraction,
     expect_number,
     expect_numbers,
+    expect_positive,
     expect_real,
     expect_reset,
     expect_shape,
@@ -71,8 +70,7 @@ def rg_lru(
     if lam.ndim > 3 or any(own not in (1, size) for own, size in zip(lam.shape[::-1], x.shape[::-1])):
         raise ValueError(f"lam is {list(lam.shape)}, expected [channels] or another shape that broadcasts to x's {list(x.shape)}")
     expect_reset(reset, *x.shape[:2])
-    if not 0 < c < math.inf:
-        raise ValueError(f"c is {c}, expected a positive number: gates would make the state grow")
+    expect_positive("c", c, "number: gates would make the state grow")
     for name, gate in (("r", r), ("i", i)):
         expect_fraction(name, gate)
     working, dtype = working_dtype(x, r, i, lam, initial_state), x.dtype

@@ -44,7 +44,7 @@ from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.semiring import DIAGONAL, MATRICES, apply_matrix, is_kept, is_kept_below, least, product
+from separatrix.recurrence.semiring import DIAGONAL, MATRICES, apply_matrix, is_kept, is_kept_below, least, multiply_matrices
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, to_complex
 from separatrix.recurrence.tree import tree
 from separatrix.recurrence.twins import twin
@@ -189,7 +189,7 @@ class MinMax(Transition):
         return apply_matrix(self.A, h)
 
     def apply_to_columns(self, S: Tensor) -> Tensor:
-        return product(self.A, S)
+        return multiply_matrices(self.A, S)
 
     def compose(self, later: Transition) -> Transition:
         expect_same_size(self, later)
@@ -197,7 +197,7 @@ class MinMax(Transition):
             raise TypeError(
                 f"later is {type(later).__name__}, expected a map of the (max, min) semiring: no matrix is its product with one"
             )
-        return MinMax(product(later.dense(), self.A))
+        return MinMax(multiply_matrices(later.dense(), self.A))
 
     def spectrum(self) -> Tensor:
         passing = ~self.A.isneginf()

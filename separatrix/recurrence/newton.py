@@ -137,7 +137,7 @@ def newton_scan(
         solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations)
     if not solution.converged:
         raise NotConverged(solution, tolerance)
-    states, final = _Implicit.apply(wide, drive, start, reset, solution.states, *wide.tensors())
+    states, final = _Adjoint.apply(wide, drive, start, reset, solution.states, *wide.tensors())
     return solution._replace(states=states.to(x.dtype), final_state=final)
 
 
@@ -160,15 +160,15 @@ def solve(cell, x, start, reset, guess, approximate, tolerance, iterations) -> S
     """Equation (1) until the residual is small."""
     states = cell.step(x.new_zeros(*x.shape[:2], cell.size), x) if guess is None else guess.to(x.dtype)
     value, A = linearize(cell, before(states, start, reset), x)
-    residual, size = measure(value, states)
+    residual, size = residual_of(value, states)
     rest, history, done, damped_above = torch.zeros_like(start), [largest(size)], 0, torch.inf
     while history[-1] > tolerance and done < iterations:
         damped = history[-1] > damped_above
         J = A if approximate is None else approximate(A)
-        correction, _ = scan(bounded(J, residual) if damped else J, residual, rest, reset)
+        correction, _ = scan(non_expanding(J, residual) if damped else J, residual, rest, reset)
         candidate = states + correction
         value, later = linearize(cell, before(candidate, start, reset), x)
-        new_residual, new_size = measure(value, candidate)
+        new_residual, new_size = residual_of(value, candidate)
         done += 1
         if damped or (float(new_size.sum()) <= float(size.sum()) and largest(new_size) <= GREW * history[-1]):
             states, A, residual, size = candidate, later, new_residual, new_size
@@ -180,7 +180,7 @@ def solve(cell, x, start, reset, guess, approximate, tolerance, iterations) -> S
     return Solution(states, states[:, -1] if x.shape[1] else start, done, size, history, history[-1] <= tolerance)
 
 
-def bounded(A: Transition, like: Tensor) -> Transition:
+def non_expanding(A: Transition, like: Tensor) -> Transition:
     """A with every row scaled down until the magnitudes in it add up to at most 1: it takes no state to a larger one.
 
     Magnitudes of the parts bound those of the matrix for every structure that is made of sums and products of them.
@@ -190,7 +190,7 @@ def bounded(A: Transition, like: Tensor) -> Transition:
     return A.compose(Diagonal(1 / rows.clamp(min=1)))
 
 
-def measure(value: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+def residual_of(value: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
     """The residual, and its size at every step [B, T], a NaN where states overflowed."""
     residual, largest = value - states, states.abs().amax(-1)
     # what f makes of the states counts too: at a guess of zeros it is all there is
@@ -235,7 +235,7 @@ def cell_scan_newton(cell, x, initial_state=None, reset=None) -> tuple[Tensor, T
     return states, final
 
 
-class _Implicit(torch.autograd.Function):
+class _Adjoint(torch.autograd.Function):
     """Equation (2) as the derivative of states that were found otherwise; differentiated twice, it is the loop's."""
 
     generate_vmap_rule = True
@@ -270,13 +270,13 @@ class _Implicit(torch.autograd.Function):
         else:
             leaves = [y.detach().requires_grad_(need) for y, need in zip(inputs, needs)]
             wanted = [y for y in leaves if y.requires_grad]
-            grads = implicit(ctx.cell, leaves, reset, states.detach(), grad_states, grad_final, wanted)
+            grads = adjoint(ctx.cell, leaves, reset, states.detach(), grad_states, grad_final, wanted)
         found = iter(grads)
         in_order = [next(found) if need else None for need in needs]
         return None, in_order[0], in_order[1], None, None, *in_order[2:]
 
 
-def implicit(cell, leaves, reset, states, grad_states, grad_final, wanted) -> list[Tensor | None]:
+def adjoint(cell, leaves, reset, states, grad_states, grad_final, wanted) -> list[Tensor | None]:
     """Equation (2): one reverse scan, the backward pass of (1) at the solution, and then f's own derivatives with the states held fixed."""
     x, start, *tensors = leaves
     here = cell.with_tensors(tensors)

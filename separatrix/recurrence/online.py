@@ -31,7 +31,7 @@ from separatrix.recurrence.checks import (
     expect_whole,
     working_dtype,
 )
-from separatrix.recurrence.discretize import Rule, bilinear_matrix, zoh_matrix
+from separatrix.recurrence.discretize import Discretization, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs_on
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
@@ -39,7 +39,7 @@ Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard
 
 @outside_autocast
 def legs_online(
-    u: Tensor, n: int, discretize: Rule = zoh_matrix, initial_state: Online | None = None, reset: Tensor | None = None
+    u: Tensor, n: int, discretize: Discretization = zoh_matrix, initial_state: Online | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Online]:
     """HiPPO-LegS, sample by sample: c_k = a_k c_{k-1} + b_k u_k, the step of c' = (A c + B u) / t over log k - log(k-1).
 
@@ -76,7 +76,7 @@ def legs_online(
     return along_time(states, u.new_zeros(batch, 0, channels, n, dtype=dtype)), (c, heard)
 
 
-def legs_step(n: int, k: Tensor, discretize: Rule = zoh_matrix) -> tuple[Tensor, Tensor]:
+def legs_step(n: int, k: Tensor, discretize: Discretization = zoh_matrix) -> tuple[Tensor, Tensor]:
     """(a_k, b_k) of (2) for the k-th sample, k = 1, 2, ...   k [...] int -> [..., N, N], [..., N] float64"""
     A, B, _ = legs_on(k.device, n)
     if discretize is bilinear_matrix:

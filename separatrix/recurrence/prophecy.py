@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.discretize import Rule, bilinear_matrix
+from separatrix.recurrence.discretize import Discretization, bilinear_matrix
 from separatrix.recurrence.hippo import legt
 
 
@@ -35,7 +35,7 @@ class Prophecy(NamedTuple):
     skip: Tensor
 
 
-def prophecy(n: int, window: float, discretize: Rule = bilinear_matrix) -> Prophecy:
+def prophecy(n: int, window: float, discretize: Discretization = bilinear_matrix) -> Prophecy:
     """Weights that predict u_{t+1} from u_0 ... u_t, in closed form.
 
     n           coefficients that the window is remembered by: about 4 and 6 more per cycle of the fastest oscillation in it.

@@ -27,11 +27,13 @@ from torch.utils.checkpoint import checkpoint
 from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import complex_of, expect_axes, expect_numbers, expect_shape, working_dtype
 from separatrix.recurrence.dense_ssm import dense_kernel
-from separatrix.recurrence.discretize import Rule, bilinear_matrix
+from separatrix.recurrence.discretize import Discretization, bilinear_matrix
 
 
 @outside_autocast
-def s4_system(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize: Rule = bilinear_matrix) -> tuple[Tensor, Tensor, Tensor]:
+def s4_system(
+    A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize: Discretization = bilinear_matrix
+) -> tuple[Tensor, Tensor, Tensor]:
     """The discretised system as real a [D, N, N], b [D, N], c [D, N], to be run by `dense_ssm`.
 
     A the diagonal Λ, B, C [D, N/2] complex, P [r, D, N/2] complex, dt [D]; discretize zoh_matrix or bilinear_matrix.
@@ -45,7 +47,7 @@ def s4_system(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, discretize
 
 
 @outside_autocast
-def s4_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int, discretize: Rule = bilinear_matrix) -> Tensor:
+def s4_kernel(A: Tensor, B: Tensor, C: Tensor, P: Tensor, dt: Tensor, length: int, discretize: Discretization = bilinear_matrix) -> Tensor:
     """K [D, L] of (2); arguments as in `s4_system`."""
     return dense_kernel(*s4_system(A, B, C, P, dt, discretize), length)
 

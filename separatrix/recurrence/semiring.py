@@ -43,7 +43,7 @@ def apply_matrix(A: Tensor, h: Tensor) -> Tensor:
     return torch.minimum(A, h.unsqueeze(-2)).amax(-1)
 
 
-def product(later: Tensor, first: Tensor) -> Tensor:
+def multiply_matrices(later: Tensor, first: Tensor) -> Tensor:
     """later ⊗ first: max_j min(later[i, j], first[j, k]), one j after another so that nothing of size N³ is made."""
     best = torch.minimum(later[..., :, :1], first[..., :1, :])
     for j in range(1, later.shape[-1]):
@@ -52,4 +52,4 @@ def product(later: Tensor, first: Tensor) -> Tensor:
 
 
 DIAGONAL = Semiring(apply_diagonal, torch.minimum, torch.maximum, -torch.inf)
-MATRICES = Semiring(apply_matrix, product, torch.maximum, -torch.inf)
+MATRICES = Semiring(apply_matrix, multiply_matrices, torch.maximum, -torch.inf)

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Map = Callable[[Tensor], Tensor]
+LinearMap = Callable[[Tensor], Tensor]
 Bounds = Callable[[], tuple[Tensor, Tensor]]
 
 
@@ -47,7 +47,7 @@ class ConjugateGradient:
     iterations: int = 30
     tolerance: float = 1e-5
 
-    def solve(self, apply: Map, b: Tensor, bounds: Bounds) -> Tensor:
+    def solve(self, apply: LinearMap, b: Tensor, bounds: Bounds) -> Tensor:
         """x with apply(x) = b.   b [..., N], every [...] a system; the bounds are not asked for."""
         size = b.abs().amax(-1, keepdim=True)  # squares of small numbers vanish
         x, r = torch.zeros_like(b), b / torch.where(size > 0, size, 1)
@@ -73,7 +73,7 @@ class Chebyshev:
     iterations: int = 30
     tolerance: float = 1e-2
 
-    def solve(self, apply: Map, b: Tensor, bounds: Bounds) -> Tensor:
+    def solve(self, apply: LinearMap, b: Tensor, bounds: Bounds) -> Tensor:
         """x with apply(x) = b.   b [..., N], bounds() = lower, upper [..., 1] of the eigenvalues of A."""
         lower, upper = bounds()
         centre, spread = (upper + lower) / 2, (upper - lower) / 2

@@ -85,7 +85,7 @@ def ssd(
     return run("ssd", time, x, dt, A, B, C, D, z, dt_bias, dt_softplus, initial_state, reset)
 
 
-def dual(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+def dual_form(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """The form of `ssd` that is this form of `linear_attention`, named after it: (1), then (2) in the other letters."""
 
     def through(x, dt, A, B, C, D=None, z=None, dt_bias=None, dt_softplus=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ def dual(attention: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple
     return form(through, mixes=not attention.__name__.endswith("recurrent"))
 
 
-ssd_recurrent, ssd_chunked, ssd_dense = map(dual, (linear_attention_recurrent, linear_attention_chunked, linear_attention_dense))
+ssd_recurrent, ssd_chunked, ssd_dense = map(dual_form, (linear_attention_recurrent, linear_attention_chunked, linear_attention_dense))
 
 
 def states_in_cache(x: Any = None, dt: Any = None, A: Any = None, B: Tensor | None = None, *others: Any) -> str | None:

@@ -18,15 +18,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Pair = Callable[[Tensor, Tensor], Tensor]
+BinaryOperation = Callable[[Tensor, Tensor], Tensor]
 
 
 class Semiring(NamedTuple):
     """What (1) means."""
 
-    apply: Pair  # A h
-    product: Pair  # A' A
-    plus: Pair
+    apply: BinaryOperation  # A h
+    product: BinaryOperation  # A' A
+    plus: BinaryOperation
     zero: float
 
     def cleared(self, x: Tensor, where: Tensor | None) -> Tensor:

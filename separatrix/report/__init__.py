@@ -6,17 +6,17 @@ judge(...)           the verdict, by stated rules
 
 from separatrix.report.finding import Finding, Made, Picture, Run, show
 from separatrix.report.page import Evidence, build
-from separatrix.report.verdict import Criterion, Escape, Horizon, Judgement, Standing, judge
+from separatrix.report.verdict import Criterion, Escape, Judgement, ReportedHorizon, Standing, judge
 
 __all__ = [
     "Criterion",
     "Escape",
     "Evidence",
     "Finding",
-    "Horizon",
     "Judgement",
     "Made",
     "Picture",
+    "ReportedHorizon",
     "Run",
     "Standing",
     "build",

@@ -29,7 +29,7 @@ from separatrix.report.measure.likeness import characters, portraits
 from separatrix.report.measure.longrun import LongRun, long_run
 from separatrix.report.measure.rivals import Peer, peers
 from separatrix.report.page import Evidence, build, to_record
-from separatrix.report.run_folder import find, matching, recipe, trained
+from separatrix.report.run_folder import fitted_series, matching, recipe, trained
 from separatrix.report.stretch import placed
 from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
@@ -67,7 +67,7 @@ def audit(
     forecaster = Forecaster.load(folder)
     config = forecaster.config
     assert config is not None
-    series = find(folder, config) if series is None else matching(series, config)
+    series = fitted_series(folder, config) if series is None else matching(series, config)
     channel = 0 if column is None else _place(column, series.names)
     say = progress or (lambda done, what: None)
     share = RIVALS if rivals else 0.0
@@ -76,7 +76,7 @@ def audit(
     ahead = ahead or series.horizon or 100
     noisy = config.network.linear and (config.nonlinearity or 0.0) > NONLINEAR
     subject = Subject(forecaster.model, series, config.data.rows, ahead, config.seed, channel, forecaster.errors, noisy)
-    evidence = examine(
+    evidence = evidence_of(
         subject,
         recipe(config, series, command),
         trained(folder, config),
@@ -92,7 +92,7 @@ def audit(
     return page
 
 
-def evidence_of(page: Path) -> Path:
+def numbers_of(page: Path) -> Path:
     """The file with the numbers of a report, for programs."""
     return page.with_name(page.stem.replace(Path(REPORT).stem, Path(EVIDENCE).stem, 1) + ".json")
 
@@ -103,7 +103,7 @@ def _place(column: str, names: Sequence[str]) -> int:
     return list(names).index(column)
 
 
-def examine(
+def evidence_of(
     subject: Subject,
     run: Run,
     history: Sequence[Finding] = (),

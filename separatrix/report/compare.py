@@ -69,7 +69,7 @@ class Comparison:
 
 def compare(first: str | Path, second: str | Path) -> str:
     """The page for two run folders (or two evidence.json files)."""
-    found = differences(read(first), read(second), (_name(first), _name(second)))
+    found = differences(read_evidence(first), read_evidence(second), (_name(first), _name(second)))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"show": show, "plain": plain}
     here = files("separatrix.report")
@@ -82,7 +82,7 @@ def compare(first: str | Path, second: str | Path) -> str:
     )
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read_evidence(path: str | Path) -> dict[str, Any]:
     """The evidence of a run folder."""
     path = Path(path)
     path = path / EVIDENCE if path.is_dir() else path

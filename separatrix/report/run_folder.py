@@ -18,7 +18,7 @@ from separatrix.training.loop import METRICS
 from separatrix.training.recipe import CHOSEN, LINEAR
 
 
-def find(folder: Path, config: RunConfig) -> Series:
+def fitted_series(folder: Path, config: RunConfig) -> Series:
     """The series a run was fitted to: where its task says, else the shipped one of that name."""
     if (folder / TASK).is_file():
         return matching(Task.load(folder).series(), config)

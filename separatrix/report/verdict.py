@@ -97,7 +97,7 @@ class Escape:
 
 
 @dataclass(frozen=True)
-class Horizon:
+class ReportedHorizon:
     """How far forecasts hold.    steps, each one `unit`; cycle: its length in steps and what the field calls it; origins: forecasts made"""
 
     steps: Number
@@ -141,7 +141,7 @@ def judge(
     criteria: Sequence[Criterion],
     *,
     escape: Escape | None = None,
-    horizon: Horizon | None = None,
+    horizon: ReportedHorizon | None = None,
     character: str = "",
     enough: int = ENOUGH,
 ) -> Judgement:

@@ -25,9 +25,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_count
+from separatrix.recurrence.checks import expect_count, expect_positive
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, check_time_step, power_spectrum
+from separatrix.stability.power import power_spectrum, scalar_series
 from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
@@ -92,8 +92,8 @@ def character(data: Tensor, run: Tensor, *, dt: float = 1.0, pieces: int = 4, bi
     Raises   ValueError for series that are constant, too short or have gaps, fewer than 2 pieces, no bins, and dt <= 0;
              TypeError for complex ones.
     """
-    check_time_step(dt)
-    x, y = as_series(data, "data", least=128), as_series(run, "run")
+    expect_positive("dt", dt, "time per sample")
+    x, y = scalar_series(data, "data", least=128), scalar_series(run, "run")
     expect_count("bins", bins, 1)
     expect_count("pieces", pieces, 2)  # the data's own variability is the yardstick
     length = len(x) // pieces

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import expect_count
 from separatrix.stability.number import Number, Verdict
-from separatrix.systems.system import System, check_run, check_system, trajectory
+from separatrix.systems.system import System, expect_run, expect_system, trajectory
 
 KEPT = 2**18  # numbers of a chunk's states: more would leave the cache before anyone looks at them
 
@@ -109,12 +109,12 @@ def free_run(
     Raises   ValueError for a state, limit or centre that does not fit, steps < 100 every, limit <= 0, chunk < 1; TypeError for what
              is no System.
     """
-    check_system(system)
+    expect_system(system)
     if state is None:
         state = getattr(system, "start", None)
         if state is None:
             raise ValueError("state is None and this system names no state to start from. Pass state=[..., n].")
-    check_run(system, state, steps, every, None)
+    expect_run(system, state, steps, every, None)
     state = state.detach()
     if steps < 100 * every:
         raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")

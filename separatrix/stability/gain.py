@@ -27,6 +27,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_count
 from separatrix.stability.number import Number, Verdict
 from separatrix.systems.linear import LinearSystem
 from separatrix.systems.system import System
@@ -131,8 +132,7 @@ def measured_gain(
 
     Raises   ValueError for a u or a response that is not finite, rounds < 1, and a change that rounding swallows.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds} but at least one is needed to measure anything.")
+    expect_count("rounds", rounds)
     if not bool(torch.isfinite(u).all()):
         raise ValueError("u holds NaN or infinite values.")
     generator = torch.Generator().manual_seed(0) if generator is None else generator

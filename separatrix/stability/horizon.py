@@ -11,7 +11,6 @@ Departs  median and interval over origins; origins where the forecast never left
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_real
+from separatrix.recurrence.checks import expect_positive, expect_real
 from separatrix.stability.number import Number
-from separatrix.stability.power import check_time_step
 
 RESAMPLES = 1000
 
-Forecast = Callable[[Tensor, int], Tensor]  # (the series up to the origin [t, C], steps) -> [steps, C]
+ForecastMethod = Callable[[Tensor, int], Tensor]  # (the series up to the origin [t, C], steps) -> [steps, C]
 
 
 class Horizon(NamedTuple):
@@ -73,9 +71,9 @@ def forecast_horizon(
     Raises   ValueError for shapes and origins that do not fit, a truth with gaps, and threshold, scale, dt or period not above 0;
              TypeError for complex numbers.
     """
-    check_time_step(dt)
-    if period is not None and not 0 < period < math.inf:
-        raise ValueError(f"period is {period}, expected a positive time, or None.")
+    expect_positive("dt", dt, "time per sample")
+    if period is not None:
+        expect_positive("period", period, "time, or None")
     forecast, truth = torch.as_tensor(forecast), torch.as_tensor(truth)
     expect_real(forecast=forecast, truth=truth)
     forecast, truth = (z.detach().cpu().double() for z in (forecast, truth))
@@ -83,8 +81,7 @@ def forecast_horizon(
         raise ValueError(f"forecast is {tuple(forecast.shape)} and truth {tuple(truth.shape)}, expected equal [origins, steps, ...].")
     if not bool(torch.isfinite(truth).all()):
         raise ValueError("truth holds NaN or infinite values: choose origins whose futures have no gaps.")
-    if not 0 < threshold < math.inf:
-        raise ValueError(f"threshold is {threshold}, expected a positive share of the standard deviation.")
+    expect_positive("threshold", threshold, "share of the standard deviation")
     if forecast.ndim == 2:
         forecast, truth = forecast[..., None], truth[..., None]
     sigma = torch.as_tensor(scale, dtype=torch.float64)
@@ -114,7 +111,7 @@ def forecast_horizon(
 
 
 def horizon_along(
-    forecast: Forecast,
+    forecast: ForecastMethod,
     series: Tensor,
     origins: Sequence[int],
     steps: int,
@@ -123,7 +120,7 @@ def horizon_along(
     threshold: float = 0.5,
     dt: float = 1.0,
     period: float | None = None,
-    baselines: Mapping[str, Forecast] | None = None,
+    baselines: Mapping[str, ForecastMethod] | None = None,
 ) -> tuple[Horizon, dict[str, Horizon]]:
     """Horizons of a forecaster and of baselines, all from the same origins of one series.
 
@@ -148,7 +145,7 @@ def horizon_along(
     if scale is None:
         scale = x[: min(origins)].std(0) if min(origins) > 1 else x.std(0)
 
-    def measure(name: str, method: Forecast) -> Horizon:
+    def measure(name: str, method: ForecastMethod) -> Horizon:
         made = [torch.as_tensor(method(x[:t], steps)).detach().cpu().double().reshape(-1, x.shape[1]) for t in origins]
         wrong = [len(m) for m in made if len(m) != steps]
         if wrong:

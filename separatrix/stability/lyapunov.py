@@ -24,7 +24,7 @@ from torch import Tensor
 
 from separatrix.stability.number import Number, Verdict
 from separatrix.systems.linear import LinearSystem
-from separatrix.systems.system import System, check_run, check_system, push_tangents
+from separatrix.systems.system import System, expect_run, expect_system, push_tangents
 
 TAPER = 0.25  # share of the run over which the window rises, and over which it falls
 
@@ -126,7 +126,7 @@ def lyapunov_spectrum(
     Paper    Benettin et al. 1980, Meccanica 15:9-20; Das, Saiki, Sander & Yorke 2017, arXiv:1601.06051 (the window).
     Raises   ValueError for k, state, steps or inputs that do not fit; TypeError for what is no System.
     """
-    check_system(system)
+    expect_system(system)
     n = system.dimension
     k = n if k is None else k
     if not 1 <= k <= n:
@@ -135,7 +135,7 @@ def lyapunov_spectrum(
         return exact_spectrum(system, k)
     start = _starting_state(system, state)
     steps, transient = _lengths(steps, transient, every, inputs)
-    check_run(system, start, transient + steps, every, inputs)
+    expect_run(system, start, transient + steps, every, inputs)
     frame = _random_frame(k, start, generator)
     settled = push_tangents(system, start, frame, transient, every=every, inputs=inputs)
     if settled.failed is not None:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence import Diagonal, Scalar, Transition
-from separatrix.recurrence.checks import expect_tensor
+from separatrix.recurrence.checks import expect_count, expect_tensor
 from separatrix.stability.number import Number
-from separatrix.stability.spectra import check_transition
-from separatrix.systems.system import check_finite, orthonormalise
+from separatrix.stability.spectra import expect_transition
+from separatrix.systems.system import expect_finite, orthonormalise
 
 
 class Memory(NamedTuple):
@@ -64,9 +64,8 @@ def memory_horizon(transition: Transition, *, every: int = 4) -> Memory:
     Raises   ValueError for a transition without steps or with NaN, and steps fewer than `every` where QRs are made; TypeError unless
              it is a Transition.
     """
-    check_transition(transition)
-    if every < 1:
-        raise ValueError(f"every is {every} but must be at least 1.")
+    expect_transition(transition)
+    expect_count("every", every)
     with torch.no_grad():
         rates, how = _rates(transition, every)
     if rates.numel() == 0:
@@ -92,11 +91,10 @@ def gradient_reach(response: Callable[[Tensor], Tensor], x: Tensor, *, probes: i
     Raises   ValueError unless x is [B, T >= 2, D] and finite, the gradient too, and some input is heard; TypeError unless x and what
              response returns are real tensors.
     """
-    check_finite("x", x, "Measure on a stretch without gaps.")
+    expect_finite("x", x, "Measure on a stretch without gaps.")
     if x.ndim != 3 or x.shape[1] < 2:
         raise ValueError(f"x is {tuple(x.shape)}, expected [batch, time, channels] with at least two times.")
-    if probes < 1:
-        raise ValueError(f"probes is {probes} but at least one is needed to see anything.")
+    expect_count("probes", probes)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     x = x.detach().requires_grad_(True)
     y = response(x)

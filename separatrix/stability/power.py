@@ -7,7 +7,6 @@ Paper    Welch 1967, IEEE Trans. Audio Electroacoust. 15:70-73.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from separatrix.recurrence.checks import expect_count, expect_real
+from separatrix.recurrence.checks import expect_count, expect_positive, expect_real
 
 
 class PowerSpectrum(NamedTuple):
@@ -39,8 +38,8 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     Raises   ValueError for a series not [T], under 32 samples, constant or with gaps, a segment outside 8 .. T and dt <= 0; TypeError for a
              complex one.
     """
-    check_time_step(dt)
-    x, _ = of_size_one(as_series(series))
+    expect_positive("dt", dt, "time per sample")
+    x, _ = of_size_one(scalar_series(series))
     if segment is None:
         segment = min(len(x), max(64, len(x) // 8))
     expect_count("segment", segment, 8)
@@ -81,12 +80,7 @@ def dominant_period(series: Tensor, *, dt: float = 1.0, segment: int | None = No
     return 1 / float(frequency[peak] + shift * (frequency[1] - frequency[0]))
 
 
-def check_time_step(dt: float) -> None:
-    if not 0 < dt < math.inf:
-        raise ValueError(f"dt is {dt!r}, expected a positive time per sample.")
-
-
-def as_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
+def scalar_series(series: Tensor, name: str = "series", least: int = 32) -> np.ndarray:
     """One measured quantity over time, as float64; refuses gaps, because every instrument here would read through them.    [T] or [T, 1]"""
     x = torch.as_tensor(series)
     expect_real(**{name: x})

@@ -23,8 +23,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_positive
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import as_series, check_time_step, of_size_one, power_spectrum
+from separatrix.stability.power import of_size_one, power_spectrum, scalar_series
 
 REACH = 0.25  # share of the remaining way to saturation that the fit region covers
 ROOM = 0.4  # share of the whole way that must be left where it begins
@@ -83,8 +84,8 @@ def rosenstein(
     Paper    Rosenstein, Collins & De Luca 1993, Physica D 65:117-134; Theiler 1986, Phys. Rev. A 34:2427.
     Raises   ValueError for a series that is constant, too short or has gaps, and settings that do not fit; TypeError for a complex one.
     """
-    check_time_step(dt)
-    x, log_size = of_size_one(as_series(series, least=200))
+    expect_positive("dt", dt, "time per sample")
+    x, log_size = of_size_one(scalar_series(series, least=200))
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         raise ValueError("the series is constant: nothing in it diverges. If this is a free run, it has settled to a fixed point.")
     if like is not None:
@@ -94,7 +95,7 @@ def rosenstein(
     theiler = max(1, round(period)) if theiler is None else theiler
     horizon = min(max(50, round(10 * period)), len(x) // 4) if horizon is None else horizon
     embedding = tuple(embedding)
-    _check(x, embedding, delay, theiler, horizon)
+    _expect_long_enough(x, embedding, delay, theiler, horizon)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     rng = np.random.default_rng(int(torch.randint(2**62, (1,), generator=generator)))
     pieces = [_growth(x, m, delay, theiler, horizon, rng) for m in embedding]
@@ -202,7 +203,7 @@ def _resample(pieces: list[Piece], theiler: int, rng: np.random.Generator) -> np
     return np.array(slopes)
 
 
-def _check(x: np.ndarray, embedding: tuple[int, ...], delay: int, theiler: int, horizon: int) -> None:
+def _expect_long_enough(x: np.ndarray, embedding: tuple[int, ...], delay: int, theiler: int, horizon: int) -> None:
     if not embedding or min(embedding) < 1 or delay < 1 or theiler < 0 or horizon < 4:
         raise ValueError(
             f"embedding {embedding}, delay {delay}, theiler {theiler}, horizon {horizon}: expected dimensions and delay >= 1, "

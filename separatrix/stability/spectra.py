@@ -46,7 +46,7 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
     Paper    Strogatz 1994, Nonlinear Dynamics and Chaos, ch. 10; Orvieto et al. 2023, arXiv:2303.06349 (the unit circle).
     Raises   ValueError without a step, for keep < 1 and eigenvalues that are not finite; TypeError unless transition is a Transition.
     """
-    check_transition(transition)
+    expect_transition(transition)
     expect_count("keep", keep, 1)
     with torch.no_grad():
         values = transition.spectrum().detach().cpu().flatten()  # a Mamba layer makes millions: kept in their own precision
@@ -75,7 +75,7 @@ def eigenvalues_along(transition: Transition, *, keep: int = 20_000) -> Eigenval
     )
 
 
-def check_transition(transition: Transition) -> None:
+def expect_transition(transition: Transition) -> None:
     if not isinstance(transition, Transition):
         raise TypeError(f"transition is a {type(transition).__name__}, expected a Transition, such as layer.transition(x) returns.")
 

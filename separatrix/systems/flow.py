@@ -26,7 +26,7 @@ from torch import Tensor
 
 from separatrix.systems.compiled import Rule, compile_flow
 from separatrix.systems.ruled import Ruled
-from separatrix.systems.system import Known, check_width
+from separatrix.systems.system import Known, expect_width
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Flow(Ruled):
     known: Mapping[str, Known] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.check()
+        self.expect_runnable()
 
     def vector_field(self, state: Tensor) -> Tensor:
         """f(s).    [..., n] -> [..., n], per unit of time"""
@@ -63,7 +63,7 @@ class Flow(Ruled):
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """One classical Runge-Kutta step.    [..., n] -> [..., n]; `input`, if any, is a force [..., n] held over the step"""
         if input is not None:
-            check_width(input, self.dimension)
+            expect_width(input, self.dimension)
         force = 0.0 if input is None else input
         k1 = self.vector_field(state) + force
         k2 = self.vector_field(state + 0.5 * self.dt * k1) + force

@@ -9,7 +9,6 @@ Paper    Van Loan 1978, Computing integrals involving the matrix exponential, IE
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,8 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from separatrix.systems.system import check_finite, check_width
+from separatrix.recurrence.checks import expect_positive
+from separatrix.systems.system import expect_finite, expect_width
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class LinearSystem:
         D = A.new_zeros(C.shape[0], B.shape[1]) if self.D is None else _real("D", self.D)
         if D.shape != (C.shape[0], B.shape[1]):
             raise ValueError(f"D is {tuple(D.shape)}, expected [p, m] = {(C.shape[0], B.shape[1])}.")
-        if not 0 < self.dt < math.inf:
-            raise ValueError(f"dt is {self.dt}, expected a positive time per step.")
+        expect_positive("dt", self.dt, "time per step")
         for name, matrix in (("A", A), ("B", B), ("C", C), ("D", D)):
             if matrix.dtype != A.dtype:
                 raise TypeError(f"{name} is {matrix.dtype} but A is {A.dtype}. Convert one of them.")
@@ -78,7 +77,7 @@ class LinearSystem:
         if input is None:
             return moved
         B = _matrix(self.B)
-        check_width(input, B.shape[1])
+        expect_width(input, B.shape[1])
         return moved + input @ B.mT
 
     def observe(self, state: Tensor) -> Tensor:
@@ -124,5 +123,5 @@ def _matrix(M: Tensor | None) -> Tensor:
 
 
 def _real(name: str, matrix: Tensor) -> Tensor:
-    check_finite(name, matrix, "Build the system from finite numbers.")
+    expect_finite(name, matrix, "Build the system from finite numbers.")
     return matrix

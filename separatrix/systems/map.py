@@ -17,7 +17,7 @@ from torch import Tensor
 
 from separatrix.systems.compiled import Rule, compile_map
 from separatrix.systems.ruled import Ruled
-from separatrix.systems.system import Known, check_width
+from separatrix.systems.system import Known, expect_width
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Map(Ruled):
     known: Mapping[str, Known] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.check()
+        self.expect_runnable()
 
     def step(self, state: Tensor, input: Tensor | None = None) -> Tensor:
         """One application of the rule.    [..., n] -> [..., n]; `input`, if any, is added [..., n]"""
         if input is not None:
-            check_width(input, self.dimension)
+            expect_width(input, self.dimension)
         image = self.apply_rule(state)
         return image if input is None else image + input
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.checks import expect_positive
 from separatrix.systems.compiled import WORKSPACE, H, Rule, push_rows, run_rows, step_rows
 from separatrix.systems.system import Pushed, push_forward, push_tangents_by_steps, trajectory_by_steps
 
@@ -33,14 +34,13 @@ class Ruled:
         def compile(self, *, tangent: bool) -> Any: ...
         def step(self, state: Tensor, input: Tensor | None = None) -> Tensor: ...
 
-    def check(self) -> None:
-        if not 0 < self.dt < np.inf:
-            raise ValueError(f"dt is {self.dt}, expected a positive time per step.")
+    def expect_runnable(self) -> None:
+        expect_positive("dt", self.dt, "time per step")
         if not self.initial_state or not np.isfinite(self.initial_state).all():
             raise ValueError(f"initial_state is {self.initial_state}, expected one finite number for each component.")
         if any(not 0 <= i < self.dimension for i in self.observed):
             raise ValueError(f"observed is {self.observed}, expected indices of the {self.dimension} components.")
-        self._check_parameters()
+        self._expect_parameters()
         n, takes = self.dimension, "It is called with the tuple of the components and the parameters"
         try:
             there = self.apply_rule(self.start)
@@ -54,7 +54,7 @@ class Ruled:
         if not bool(torch.isfinite(there).all()):
             raise ValueError(f"rule gives {there.tolist()} at initial_state. Start where it is finite.")
 
-    def _check_parameters(self) -> None:
+    def _expect_parameters(self) -> None:
         """A rule is called by position: names in another order would be another system."""
         try:
             takes = list(inspect.signature(self.rule).parameters.values())[1:]

@@ -18,11 +18,12 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from numbers import Integral
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from separatrix.recurrence.checks import expect_count
 
 
 @runtime_checkable
@@ -97,7 +98,7 @@ def trajectory(system: System, state: Tensor, steps: int, *, every: int = 1, inp
 
     Raises   ValueError for shapes and counts that do not fit, NaN; TypeError unless system is a System, tensors real floats.
     """
-    check_run(system, state, steps, every, inputs)
+    expect_run(system, state, steps, every, inputs)
     if isinstance(system, RunsItself):
         return system.trajectory(state, steps, every, inputs)
     return trajectory_by_steps(system, state, steps, every, inputs)
@@ -123,8 +124,8 @@ def push_tangents(system: System, state: Tensor, frame: Tensor, steps: int, *, e
     Raises   ValueError for shapes and counts that do not fit, NaN, an overflow between two QRs; TypeError unless system is a System,
              tensors real floats.
     """
-    check_run(system, state, steps, every, inputs)
-    check_finite("frame", frame, "Start from orthonormal rows, such as torch.eye(n)[:k].")
+    expect_run(system, state, steps, every, inputs)
+    expect_finite("frame", frame, "Start from orthonormal rows, such as torch.eye(n)[:k].")
     if state.ndim != 1 or frame.ndim != 2 or frame.shape[1] != len(state) or frame.shape[0] > len(state):
         raise ValueError(f"state is {tuple(state.shape)} and frame {tuple(frame.shape)}, expected [n] and [k <= n, n].")
     if isinstance(system, PushesTangents):
@@ -189,7 +190,7 @@ def _load_forward_rules() -> None:
         importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
-def check_system(system: System) -> None:
+def expect_system(system: System) -> None:
     """Refuse what is no system, naming what it lacks."""
     if missing := [name for name in ("dimension", "dt", "step", "observe", "jacobian_vector") if not hasattr(system, name)]:
         raise TypeError(
@@ -198,16 +199,16 @@ def check_system(system: System) -> None:
         )
 
 
-def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
+def expect_run(system: System, state: Tensor, steps: int, every: int, inputs: Tensor | None) -> None:
     """Refuse at the door what could only fail later, naming the argument."""
-    check_system(system)
-    check_finite("state", state, "Start from a finite state.")
+    expect_system(system)
+    expect_finite("state", state, "Start from a finite state.")
     if inputs is not None:
-        check_finite("inputs", inputs, "Fill or cut the gaps first.")
+        expect_finite("inputs", inputs, "Fill or cut the gaps first.")
     if state.shape[-1:] != (system.dimension,):
         raise ValueError(f"state is {tuple(state.shape)}, expected [..., {system.dimension}]: the dimension of this system.")
-    if not isinstance(steps, Integral) or not isinstance(every, Integral) or steps < 0 or every < 1:
-        raise ValueError(f"steps is {steps} and every is {every}, expected whole numbers, steps >= 0 and every >= 1.")
+    expect_count("steps", steps, 0)
+    expect_count("every", every)
     if inputs is not None:
         if inputs.ndim < 2 or inputs.shape[-2] < steps:
             raise ValueError(f"inputs is {tuple(inputs.shape)}, expected [..., time, m] with at least steps = {steps} times.")
@@ -216,7 +217,7 @@ def check_run(system: System, state: Tensor, steps: int, every: int, inputs: Ten
             raise ValueError(f"inputs is {tuple(inputs.shape)} and state {tuple(state.shape)}, expected [time, m], or one for each state.")
 
 
-def check_finite(name: str, tensor: Tensor, otherwise: str) -> None:
+def expect_finite(name: str, tensor: Tensor, otherwise: str) -> None:
     """A real tensor without gaps; `otherwise` says what to do about them."""
     if not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
         raise TypeError(f"{name} is {getattr(tensor, 'dtype', type(tensor).__name__)}, expected a real floating-point tensor.")
@@ -224,7 +225,7 @@ def check_finite(name: str, tensor: Tensor, otherwise: str) -> None:
         raise ValueError(f"{name} holds NaN or infinite values. {otherwise}")
 
 
-def check_width(input: Tensor, width: int) -> None:
+def expect_width(input: Tensor, width: int) -> None:
     if input.shape[-1:] != (width,):
         raise ValueError(f"input is {tuple(input.shape)}, expected [..., {width}]: the width of this system's inputs.")
 

@@ -36,7 +36,7 @@ def nmse(forecast: NDArray, truth: NDArray) -> float:
     return float(np.mean((forecast - truth) ** 2) / np.var(truth))
 
 
-def split() -> tuple[Series, NDArray]:
+def laser_split() -> tuple[Series, NDArray]:
     """What a forecaster may hear, and the hundred rows after it."""
     series = load("laser")
     return replace(series, values=series.values[:HEARD]), series.values[HEARD : HEARD + STEPS, 0]
@@ -51,7 +51,7 @@ def competition(
     settings  arguments of the default `Forecaster`, which its rivals share, e.g. steps and members.
     news      called after every optimizer step.
     """
-    series, truth = split()
+    series, truth = laser_split()
     heard = series.values[None, :, 0]
     fitted = Autoregression.fit(heard[0], ORDER)
     yield Score(series.name, f"AR({ORDER})", (nmse(fitted.forecast(heard, STEPS)[0], truth),), ORDER + 1, 0.0)

@@ -9,14 +9,14 @@ from torch import Generator
 from separatrix.data import Series
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training import Forecaster, RunConfig
-from separatrix.training.networks import build
+from separatrix.training.networks import build_network
 
 
 def rival(name: str, config: RunConfig, rows: Series) -> Forecaster:
     """An unfitted forecaster with the settings of `config` but for its mixer: `name`, by its own defaults, and as wide (a multiple of 4) as
     makes it about as large."""
     network = config.network
-    target = parameters(build(network, Generator()))
+    target = parameters(build_network(network, Generator()))
 
     def at(d_model: int) -> RunConfig:
         return config.model_copy(update=dict(network=network.model_copy(update=dict(mixer=name, d_model=d_model, settings={}))))
@@ -25,7 +25,7 @@ def rival(name: str, config: RunConfig, rows: Series) -> Forecaster:
 
     def off(d_model: int) -> float:
         try:
-            return abs(parameters(build(planned.model_copy(update=dict(d_model=d_model, d_ff=2 * d_model)), Generator())) - target)
+            return abs(parameters(build_network(planned.model_copy(update=dict(d_model=d_model, d_ff=2 * d_model)), Generator())) - target)
         except ValueError:  # heads that do not divide this width
             return math.inf
 

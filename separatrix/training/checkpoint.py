@@ -50,8 +50,8 @@ def restore(
 ) -> None:
     """Put a checkpoint back, bit for bit; every tensor must be there with its shape."""
     tensors = checkpoint.tensors
-    fill(model.state_dict(), tensors, "model.")
-    fill(mean, tensors, "average.")
+    copy_into(model.state_dict(), tensors, "model.")
+    copy_into(mean, tensors, "average.")
     for name, parameter in model.named_parameters():
         prefix = f"optimizer.{name}."
         state = {
@@ -69,11 +69,11 @@ def adopt(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, own in (*model.named_parameters(), *model.named_buffers()):
         if name in tensors and tensors[name].is_floating_point():
             own.data = own.data.to(tensors[name].dtype)
-    fill(model.state_dict(), tensors)
+    copy_into(model.state_dict(), tensors)
 
 
 @torch.no_grad()
-def fill(into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str = "") -> None:
+def copy_into(into: dict[str, Tensor], tensors: dict[str, Tensor], prefix: str = "") -> None:
     for name, target in into.items():
         source = tensors.get(prefix + name)
         if source is None or source.shape != target.shape:

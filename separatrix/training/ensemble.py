@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training.folds import LEADS, folds, out_of_fold, without
 from separatrix.training.loop import Part
-from separatrix.training.networks import build
+from separatrix.training.networks import build_network
 from separatrix.training.recipe import Recipe, RunConfig
 from separatrix.training.rollout import Rollout
 
@@ -33,7 +33,7 @@ class Ensemble(NamedTuple):
     @classmethod
     def of(cls, config: RunConfig, values: Tensor) -> Ensemble:
         """With fresh weights and the linear part, if there is one, fitted."""
-        model = build(config.network, Generator().manual_seed(config.seed))
+        model = build_network(config.network, Generator().manual_seed(config.seed))
         model.measure_scale(values)
         scaled = model.scaled(values)
         orders, hidden = config.network.orders or None, left_out(config)

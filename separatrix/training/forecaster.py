@@ -29,13 +29,14 @@ from separatrix.files import alone_in, save_tensors, write_text
 from separatrix.mixers import MIXERS
 from separatrix.models.forecaster import ForecastModel
 from separatrix.recurrence import State
+from separatrix.recurrence.checks import expect_count
 from separatrix.training.calibration import calibrating, forget_errors, half_widths, load_errors, save_errors
 from separatrix.training.checkpoint import adopt, read_tensors
 from separatrix.training.correction import share_kept
 from separatrix.training.ensemble import Ensemble
 from separatrix.training.loop import CHECKPOINT, Step, train
-from separatrix.training.networks import MEMORYLESS, build
-from separatrix.training.planning import plan
+from separatrix.training.networks import MEMORYLESS, build_network
+from separatrix.training.planning import plan_fit
 from separatrix.training.recipe import CONFIG, RunConfig, read_config
 from separatrix.training.rows import as_rows, as_series
 
@@ -76,8 +77,8 @@ class Forecaster:
             raise ValueError(f"mixer is {mixer!r} but the mixers are {', '.join([*MIXERS, MEMORYLESS])}. Choose one of them.")
         counts = dict(horizon=horizon, lags=lags, steps=steps, d_model=d_model, layers=layers, members=members)
         for name, value in counts.items():
-            if value is not None and (not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
+            if value is not None:
+                expect_count(name, value)
         if linear is not None and not isinstance(linear, bool):
             raise TypeError(f"linear is {linear!r} but must be True, False or None.")
         if not isinstance(random_state, int | np.integer) or isinstance(random_state, bool) or not -(2**63) <= random_state < 2**64:
@@ -190,7 +191,7 @@ class Forecaster:
 
     def plan(self, series: Series, *, flat: bool = False) -> RunConfig:
         """Everything that `fit` would do with this series, before it does it."""
-        return plan(self, series, flat=flat)
+        return plan_fit(self, series, flat=flat)
 
     def _open(self, folder: Path, config: RunConfig, resume: bool) -> None:
         """Make the folder a run's, or see that it is this run's."""
@@ -224,8 +225,7 @@ class Forecaster:
 
     def predict(self, steps: int) -> NDArray[np.float64]:
         """The next `steps` rows, by free run.    [steps, C], or [steps] when the series was [time]"""
-        if not isinstance(steps, int | np.integer) or steps < 0:
-            raise ValueError(f"steps is {steps!r} but must be a whole number >= 0.")
+        expect_count("steps", steps, 0)
         near = min(steps, STEPPED)
         with torch.no_grad():
             y, state = self.model.free_run(None, near, self.state)
@@ -294,7 +294,7 @@ class Forecaster:
         forecaster = cls.of(config)
         if not (where / MODEL).is_file() and (where / CHECKPOINT).is_file():
             raise ValueError(f"the fit in {where} is not finished. Go on with it: separatrix fit --resume {where}")
-        model = build(config.network, Generator().manual_seed(config.seed))
+        model = build_network(config.network, Generator().manual_seed(config.seed))
         adopt(model, read_tensors(where / MODEL)[0])
         read_tensors(where / STATE)
         forecaster.config, forecaster._model, forecaster._state = config, model.eval(), State.load(where / STATE)

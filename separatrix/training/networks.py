@@ -13,7 +13,7 @@ from separatrix.training.recipe import Network
 MEMORYLESS = "mlp"
 
 
-def build(network: Network, generator: Generator) -> ForecastModel:
+def build_network(network: Network, generator: Generator) -> ForecastModel:
     """The networks of a configuration, with fresh weights."""
     backbones = [_backbone(network, generator) for _ in range(network.members)]
     return ForecastModel(network.channels, backbones, lags=network.lags, mask=network.mask, linear=network.linear, generator=generator)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from separatrix.models.autoregression import carried
 from separatrix.models.forecaster import mean_and_scale
+from separatrix.recurrence.checks import expect_count
 from separatrix.training.folds import FOLDS, SMALL
 from separatrix.training.rows import as_array
 
@@ -29,7 +30,7 @@ THETAS = np.array([0.0, 1.0, 2.0, 4.0, 8.0])
 RIDGE = 1e-5  # λ
 COORDINATES = 8  # of a window, at most
 LEARNED, PROBED = 1500, 80
-SHORTEST = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
+FEWEST_ROWS = 100  # rows: of forty autoregressions with 40 rows nine seem nonlinear, with 60 or 100 two, with 300 or 1,000 none
 NONLINEAR = 0.9  # a ratio below this is nonlinearity
 
 
@@ -47,9 +48,9 @@ def nonlinearity(values: ArrayLike, lags: int = 16, horizon: int = 40) -> float:
     rows = as_array(values)
     if rows.ndim not in (1, 2) or 0 in rows.shape[1:] or np.isinf(rows).any():
         raise ValueError(f"values are {rows.shape} but must be [time] or [time, channels] of finite numbers, NaN for gaps.")
-    if any(not isinstance(value, int | np.integer) or value < 1 for value in (lags, horizon)):
-        raise ValueError(f"lags is {lags} and horizon is {horizon} but both must be whole numbers of at least 1.")
-    if len(rows) < SHORTEST:
+    expect_count("lags", lags)
+    expect_count("horizon", horizon)
+    if len(rows) < FEWEST_ROWS:
         return 1.0
     x = torch.tensor(rows.reshape(len(rows), -1))
     mean, scale = mean_and_scale(x)

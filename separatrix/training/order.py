@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from separatrix.models.autoregression import RidgeAutoregression, carried, mean_of
+from separatrix.models.autoregression import RidgeAutoregression, carried, mean_of_orders
 from separatrix.models.forecaster import mean_and_scale
 from separatrix.training.folds import FOLDS, SHORTEST, folds, log_errors, origins
 
@@ -73,6 +73,6 @@ def _errors(z: Tensor, candidates: Sequence[dict[int, float]], hidden: range, st
     fits = {L: RidgeAutoregression(z.shape[1], L).double().fit(shown) for L in set().union(*candidates)}
     found = []
     for m in candidates:
-        linear = mean_of([fits[L] for L in m], list(m.values()))
+        linear = mean_of_orders([fits[L] for L in m], list(m.values()))
         found.append(linear.free_run(line[starts[:, None] + torch.arange(-linear.lags, 0)], leads) - truth)
     return found

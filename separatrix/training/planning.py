@@ -11,11 +11,12 @@ import json
 from typing import Any, Protocol
 
 from separatrix.data import Series
+from separatrix.machine import this_machine, versions
 from separatrix.training.folds import FOLDS, SHORTEST
 from separatrix.training.networks import MEMORYLESS
 from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
 from separatrix.training.order import orders
-from separatrix.training.recipe import Data, Network, Recipe, RunConfig, machine, versions
+from separatrix.training.recipe import Data, Network, Recipe, RunConfig
 
 STEPS = 1600  # optimizer steps
 
@@ -45,7 +46,7 @@ class Wishes(Protocol):
     random_state: int
 
 
-def plan(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
+def plan_fit(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
     """The run of a forecaster with these wishes on this series.    flat: whether the caller's series was [time]"""
     T, C = series.values.shape
     if T < 8:
@@ -76,7 +77,7 @@ def plan(wanted: Wishes, series: Series, *, flat: bool = False) -> RunConfig:
         flat=flat,
         nonlinearity=found,
         versions=versions(),
-        machine=machine(),
+        machine=this_machine(),
     )
 
 

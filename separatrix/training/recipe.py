@@ -5,15 +5,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-import separatrix
-from separatrix.machine import installed, processor
 
 CONFIG = "config.json"
 
@@ -173,24 +168,6 @@ def read_config(folder: Path) -> RunConfig:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"])) or "the file"
         raise ValueError(f"{path} is not the configuration of a run ({where}: {first['msg']}). Use another copy, or fit again.") from None
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "separatrix": separatrix.__version__}
-    for package in ("torch", "numpy", "scipy", "numba", "safetensors"):
-        found[package] = installed(package) or "missing"  # removed after installation: the caller's news, not ours
-    return found
-
-
-def machine() -> dict[str, str | int]:
-    import torch
-
-    return {
-        "system": platform.platform(),
-        "processor": processor() or platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

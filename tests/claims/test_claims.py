@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import separatrix.claims
-from separatrix.claims import Claim, page, runner, text_of
+from separatrix.claims import Claim, page, runner, statement_of
 from separatrix.cli import app
 from separatrix.papers import Paper, literature, papers
 from separatrix.stability.number import Number
@@ -99,10 +99,15 @@ def test_what_a_claim_may_not_say(change, complaint):
 
 
 def test_the_text_is_read_without_running(tiny):
-    assert text_of(tiny / "it_breaks.py") == ("Sums of it_breaks.", "Nobody 2026.", "one line, on one core.", "two and two are below five.")
+    assert statement_of(tiny / "it_breaks.py") == (
+        "Sums of it_breaks.",
+        "Nobody 2026.",
+        "one line, on one core.",
+        "two and two are below five.",
+    )
     (tiny / "bare.py").write_text('"""A sentence.\n\nPaper    P.\nHolds    h.\n"""\n')
     with pytest.raises(ValueError, match=r"bare.py: the docstring lacks Scale\."):
-        text_of(tiny / "bare.py")
+        statement_of(tiny / "bare.py")
 
 
 @pytest.mark.parametrize("slug, verdict", [("so-it-is", "holds"), ("so-it-is-not", "does not hold here")])
@@ -219,7 +224,7 @@ def test_publishing(tiny, tmp_path):
 
 def test_every_claim_says_its_bar():
     for paper in runner.claimed().values():
-        text = text_of(runner.source(paper))
+        text = statement_of(runner.source(paper))
         assert all(text) and re.search(r"arXiv:\d{4}\.\d{5}|doi:", text.paper), paper.slug
 
 
@@ -229,6 +234,6 @@ def test_the_page_and_the_map_say_what_the_records_say():
     assert {paper.slug: paper.verdict for paper in papers() if paper.verdict} == {record["slug"]: record["verdict"] for record in records}
     for record in records:
         assert (ROOT / "docs" / "img" / "claims" / f"{record['slug']}.svg").is_file()
-        assert text_of(runner.source(runner.find([record["slug"]])[0])) == tuple(
+        assert statement_of(runner.source(runner.find([record["slug"]])[0])) == tuple(
             record[key] for key in ("sentence", "paper", "scale", "bar")
         )

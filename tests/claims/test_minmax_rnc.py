@@ -2,7 +2,7 @@
 
 import torch
 
-from separatrix.claims.minmax_rnc import ASK, MinMax, accuracies, flip_flop, largest_differences, latch
+from separatrix.claims.minmax_rnc import ASK, MinMaxLayer, accuracies, flip_flop, largest_differences, latch
 
 
 def test_the_bit_that_was_written_last():
@@ -31,4 +31,4 @@ def test_the_same_seed_says_the_same(monkeypatch):
     monkeypatch.setattr("separatrix.claims.minmax_rnc.LENGTHS", (64, 100))
     monkeypatch.setattr("separatrix.claims.minmax_rnc.COUNTS", 100)
     monkeypatch.setattr("separatrix.claims.minmax_rnc.STEPS", 3)
-    assert accuracies(MinMax, 1) == accuracies(MinMax, 1)
+    assert accuracies(MinMaxLayer, 1) == accuracies(MinMaxLayer, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from separatrix import data
-from separatrix.data.drift import below_zero, drifts, held, left_range
+from separatrix.data.drift import below_zero, drifts, held_at_limit, left_range
 from separatrix.data.series import Series
 
 T = np.arange(400.0)
@@ -47,5 +47,5 @@ def test_bounds_below_zero_of_what_never_was_are_said():
 
 def test_a_forecast_at_its_limit_is_said():
     series = Series.from_array(np.stack([T, T], axis=1), names=["calm", "wild"])
-    (said,) = held(series, np.array([[3.0, 2.0], [1.0, -7.9]]), np.zeros(2), np.full(2, 8.0))
+    (said,) = held_at_limit(series, np.array([[3.0, 2.0], [1.0, -7.9]]), np.zeros(2), np.full(2, 8.0))
     assert said.startswith("the forecast of 'wild' is held at -8, four times as far")

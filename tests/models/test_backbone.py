@@ -127,7 +127,7 @@ def test_the_door():
     with pytest.raises(ValueError, match=r"mixers\[1\] has d_model = 4 but the backbone has 8"):
         Backbone(8, [DeltaNet(8), DeltaNet(4)])
     for d_ff in (0, -3, 2.5):
-        with pytest.raises(ValueError, match=f"d_ff is {d_ff} but must be a whole number, 1 or more"):
+        with pytest.raises(ValueError, match=f"d_ff is {d_ff}, expected a whole number of at least 1"):
             Backbone(8, [DeltaNet(8)], d_ff)
     with pytest.raises(ValueError, match=r"eps is -1\.0"):
         Backbone(8, [DeltaNet(8)], eps=-1.0)

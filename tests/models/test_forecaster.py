@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from separatrix.models import Backbone, ForecastModel, Pointwise, RidgeAutoregression, Stepper
 from separatrix.recurrence import State
-from separatrix.training.networks import build
+from separatrix.training.networks import build_network
 from separatrix.training.recipe import Network
 from tests.agree import agree, distance
 
@@ -36,7 +36,7 @@ RECURRENT = [name for name in NETWORKS if name != "attention"]
 
 def network(name, dtype=torch.float64):
     settings = dict(channels=2, d_model=16, layers=1, d_ff=16, lags=3) | NETWORKS[name]
-    model = build(Network(**settings), torch.Generator().manual_seed(0))
+    model = build_network(Network(**settings), torch.Generator().manual_seed(0))
     x = 10 + 3 * torch.randn(50, 2, generator=torch.Generator().manual_seed(1))
     model.measure_scale(x)
     if model.linear is not None:

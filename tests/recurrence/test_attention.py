@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from separatrix.mixers import build_mixer
 from separatrix.recurrence import State
-from separatrix.recurrence.attention import attention_step, attention_step_plain, table, turns, turns_until_now
+from separatrix.recurrence.attention import attention_step, attention_step_plain, turns, turns_table, turns_until_now
 from tests.agree import agree
 from tests.recurrence.roads import randn
 
@@ -60,7 +60,7 @@ def test_a_table_is_for_real_numbers(elsewhere):
     with torch.no_grad():
         wanted, _ = layer(x)
         _, state = layer(x[:, :3])
-        table.cache_clear()
+        turns_table.cache_clear()
         elsewhere(layer, x[:, 3:], state)
         torch.testing.assert_close(layer(x[:, 3:], state)[0], wanted[:, 3:])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from separatrix.recurrence import hippo
 from separatrix.recurrence.basis import basis, dual, reconstruct
 from separatrix.recurrence.dense_ssm import krylov
-from separatrix.recurrence.eigenvalues import eigenvalues
+from separatrix.recurrence.eigenvalues import hippo_eigenvalues
 from separatrix.recurrence.hippo import fout, lagt, legs, legt
 from separatrix.recurrence.ptd import ptd
 from tests import golden
@@ -158,7 +158,7 @@ def off(z: complex, n: int, bits: int = 2048) -> float:
 @pytest.mark.parametrize("n", [1, 2, 5, 16, 64, 100])
 def test_eigenvalues_of_legt_are_zeros_of_exact_integers(n: int):
     """Where a Newton step in exact arithmetic moves a point by 1e-12, a zero is within n times that; and they are n, apart."""
-    z = eigenvalues(partial(legt, window=1.0), n)
+    z = hippo_eigenvalues(partial(legt, window=1.0), n)
     assert max(off(complex(x), n) for x in z) < 1e-12 * n
     assert n == 1 or (z[:, None] - z[None, :] + 9 * torch.eye(n)).abs().min() > 0.1
     torch.testing.assert_close(z.sum().real, legt(n, window=1.0).A.trace())
@@ -168,7 +168,7 @@ def test_eigenvalues_of_legt_are_zeros_of_exact_integers(n: int):
 def test_eigenvalues_are_those_of_the_matrix(measure):
     """Characteristic polynomials at random points, at a size at which rounding the matrix does no harm yet."""
     points = torch.randn(5, dtype=torch.complex128)
-    found = eigenvalues(measure, 6)
+    found = hippo_eigenvalues(measure, 6)
     want = torch.linalg.det(points[:, None, None] * torch.eye(6) - measure(6).A)
     torch.testing.assert_close((points[:, None] - found).prod(-1), want)
     assert all(a <= b for a, b in pairwise(found.imag.tolist()))
@@ -181,4 +181,4 @@ def test_eigenvalues_are_those_of_the_matrix(measure):
 def test_eigenvalues_are_the_published_ones(measure, n: int, within: float):
     """LegT's published ones are those of the matrix after it was rounded to float64: 4e-9 off at 16, of no meaning at 64."""
     want = golden.load_raw("hippo_matrices")[0][f"{measure.__name__}.N{n}.eig_A"]
-    assert (eigenvalues(measure, n)[:, None] - want[None, :]).abs().amin(0).max() / want.abs().max() < within
+    assert (hippo_eigenvalues(measure, n)[:, None] - want[None, :]).abs().amin(0).max() / want.abs().max() < within

@@ -96,7 +96,7 @@ def test_damping_converges_where_newton_alone_overflows(name: str, monkeypatch):
     assert max(solution.history) < 4
     exact, _ = FORMS["recurrent"](cell, x)
     torch.testing.assert_close(solution.states, exact, rtol=1e-8, atol=1e-8)
-    monkeypatch.setattr(newton, "bounded", lambda A, like: A)
+    monkeypatch.setattr(newton, "non_expanding", lambda A, like: A)
     with pytest.raises(NotConverged):
         newton_scan(cell, x, iterations=solution.iterations)
 

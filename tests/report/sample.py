@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from separatrix.report import Criterion, Evidence, Horizon, Made, Run, judge
+from separatrix.report import Criterion, Evidence, Made, ReportedHorizon, Run, judge
 from separatrix.report.finding import Finding
 from separatrix.report.sections.bound import Envelope, bounded
 from separatrix.report.sections.divergence import Growth, divergence, exponents
@@ -71,7 +71,7 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
     long = lorenz(4000, model_rho, path[last - 1])[:, 0]
     call = "separatrix.stability.something(model.as_system())"
     made = Made("Lorenz x, 4000 samples every 0.05", call, 4000, seed=0, dtype="float64", seconds=1.25, method="fourth order, step 0.01")
-    reach = Horizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"), 20)
+    reach = ReportedHorizon(Number(41.0, "estimated", 30.0, 55.0, "samples", "median over 20 origins"), "sample", (PERIOD, "turn"), 20)
     rivals = [
         Rival("AR(20)", autoregression(data[:last], 100), 0.1),
         Rival("seasonal naive", np.resize(data[last - 15 : last], 100), 0.0),

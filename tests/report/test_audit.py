@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from separatrix.data import Series
-from separatrix.report.audit import EVIDENCE, REPORT, audit, evidence_of
+from separatrix.report.audit import EVIDENCE, REPORT, audit, numbers_of
 from separatrix.report.measure import longrun
 from separatrix.training import Forecaster
 
@@ -148,10 +148,10 @@ def test_two_channels_with_gaps_and_gates(tmp_path):
     before = path.read_bytes()
     second = audit(tmp_path, series(both), ahead=40, steps=STEPS, column="value 1")
     assert second.name == "report-column-2.html" and "Pictures and scores are of value 1" in second.read_text()
-    numbers = json.loads(evidence_of(second).read_text())["numbers"]
+    numbers = json.loads(numbers_of(second).read_text())["numbers"]
     span = [next(n["value"] for n in numbers if n["name"] == f"{end} value") for end in ("lowest", "highest")]
     assert span != [next(n["value"] for n in evidence["numbers"] if n["name"] == f"{end} value") for end in ("lowest", "highest")]
-    assert path.read_bytes() == before and evidence_of(path).name == EVIDENCE
+    assert path.read_bytes() == before and numbers_of(path).name == EVIDENCE
     with pytest.raises(ValueError, match="column is 'y9' but the run was fitted to 'value 0', 'value 1'"):
         audit(tmp_path, series(both), column="y9")
 

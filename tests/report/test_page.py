@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from separatrix.report import Escape, Evidence, Horizon, build, judge
+from separatrix.report import Escape, Evidence, ReportedHorizon, build, judge
 from separatrix.report.finding import Finding, Made, Run
 from separatrix.report.page import LARGEST
 from separatrix.stability.number import Number
@@ -115,7 +115,11 @@ def test_a_page_without_evidence_says_so():
 
 def test_a_run_that_left_is_told_with_step_and_state():
     page = build(
-        bare(judgement=judge(500, [], escape=Escape(321, "the output left 10 times the range"), horizon=Horizon(Number(3, "measured"))))
+        bare(
+            judgement=judge(
+                500, [], escape=Escape(321, "the output left 10 times the range"), horizon=ReportedHorizon(Number(3, "measured"))
+            )
+        )
     )
     assert "after 321 free steps the output left 10 times the range" in page and 'class="runs_away"' in page
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from separatrix.report.verdict import ENOUGH, Criterion, Escape, Horizon, Outcome, Standing, judge
+from separatrix.report.verdict import ENOUGH, Criterion, Escape, Outcome, ReportedHorizon, Standing, judge
 from separatrix.stability.number import Number
 
 NAN, INF = math.nan, math.inf
-HORIZON = Horizon(Number(40, "estimated", 30, 50), "sample", (7.36, "pulse"))
+HORIZON = ReportedHorizon(Number(40, "estimated", 30, 50), "sample", (7.36, "pulse"))
 GREEN = [Standing.HOLDS, Standing.MARGINAL, Standing.WRONG, Standing.RUNS_AWAY]
 ASKED = {
     Outcome.MET: Standing.HOLDS,
@@ -96,7 +96,7 @@ def test_missing_evidence_is_said_and_is_never_green(steps, criteria, said):
     assert any(said in missing for missing in found.missing) and said in found.sentence
 
 
-@pytest.mark.parametrize("horizon", [None, Horizon(Number(NAN, "measured"))])
+@pytest.mark.parametrize("horizon", [None, ReportedHorizon(Number(NAN, "measured"))])
 def test_a_missing_horizon_is_said(horizon):
     found = judge(ENOUGH, [criterion()], horizon=horizon)
     assert found.standing is Standing.HOLDS
@@ -137,17 +137,17 @@ def test_the_weakest_kind_is_named():
      (0.2, (7.36, "pulse"), "less than one sample"), (12, (0, "cycle"), "about 12 samples"), (20000, None, "about 20,000 samples")],
 )  # fmt: skip
 def test_a_horizon_in_words(value, cycle, said):
-    assert str(Horizon(Number(value, "measured"), "sample", cycle)) == said
+    assert str(ReportedHorizon(Number(value, "measured"), "sample", cycle)) == said
 
 
 def test_one_forecast_has_no_median():
     assert "; the median forecast holds for about 40" in judge(ENOUGH, [criterion(1.0)], horizon=HORIZON).sentence
-    one = Horizon(Number(40, "measured"), "sample", origins=1)
+    one = ReportedHorizon(Number(40, "measured"), "sample", origins=1)
     assert "; the one forecast holds for about 40" in judge(ENOUGH, [criterion(1.0)], horizon=one).sentence
 
 
 def test_a_horizon_longer_than_what_was_compared_is_at_least_that():
-    assert str(Horizon(Number(100, "measured", low=100), "sample", (7.36, "pulse"))) == "at least 100 samples (14 pulses)"
+    assert str(ReportedHorizon(Number(100, "measured", low=100), "sample", (7.36, "pulse"))) == "at least 100 samples (14 pulses)"
 
 
 def test_bad_questions_are_refused():

@@ -12,7 +12,7 @@ from separatrix.files import save_tensors
 from separatrix.training import Forecaster
 from separatrix.training.calibration import ERRORS, half_widths
 from separatrix.training.folds import FOLDS, LEADS, ORIGINS, folds, out_of_fold, without
-from separatrix.training.networks import build
+from separatrix.training.networks import build_network
 
 TINY = dict(steps=6, horizon=4, lags=3, d_model=8, members=2)
 
@@ -48,7 +48,7 @@ def test_an_error_is_that_of_a_network_that_left_the_fold_out():
     hidden = folds(130, config.recipe.context)
     leads = 2 * len(hidden[0]) // 3
     count = min(len(hidden[0]) - leads + 1, ORIGINS)
-    model = build(config.network.model_copy(update=dict(members=FOLDS)), Generator().manual_seed(5)).eval()
+    model = build_network(config.network.model_copy(update=dict(members=FOLDS)), Generator().manual_seed(5)).eval()
     model.measure_scale(values)
     networks = [model.alone(i) for i in range(FOLDS)]
     found = out_of_fold(networks, values, hidden, config.recipe.context)
@@ -67,7 +67,7 @@ def test_the_linear_part_of_a_fold_leaves_it_out_too():
     rows = folds(len(x), heard)[1]
     other = x.clone()
     other[list(rows)] = 100 * torch.rand(len(rows), 1, generator=Generator().manual_seed(0), dtype=torch.float64)
-    model = build(Forecaster("gru", **TINY, linear=True).plan(Series.from_array(x.numpy())).network, Generator().manual_seed(0))
+    model = build_network(Forecaster("gru", **TINY, linear=True).plan(Series.from_array(x.numpy())).network, Generator().manual_seed(0))
     weights = [without(model.alone(0), values, rows).linear.weight for values in (x, other)]
     assert torch.equal(*weights) and bool(weights[0].any()) and not bool(model.linear.weight.any())
 

@@ -11,7 +11,7 @@ from separatrix.models.forecaster import ForecastModel
 from separatrix.training import Diverged, Forecaster, Interrupted, Part, Recipe, Rollout, read_metrics, train
 from separatrix.training.checkpoint import read_checkpoint
 from separatrix.training.loop import BAD_BATCH, CHECKPOINT, METRICS
-from separatrix.training.networks import build
+from separatrix.training.networks import build_network
 from separatrix.training.optimizer import adamw, average, set_rate
 from separatrix.training.recipe import Network
 
@@ -22,7 +22,7 @@ def network(mixer="s4d", **settings):
     words = Network(
         mixer=mixer, channels=1, d_model=8, layers=1, d_ff=8, lags=3, settings=settings or ({"d_state": 4} if mixer == "s4d" else {})
     )
-    return build(words, Generator().manual_seed(0))
+    return build_network(words, Generator().manual_seed(0))
 
 
 def wave(T=60):

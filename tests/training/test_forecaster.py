@@ -224,7 +224,7 @@ def test_channels_must_match():
 def test_steps_are_a_whole_number():
     forecaster = Forecaster("gru", **TINY).fit(signal())
     for steps in (-1, 1.5, None, "3"):
-        with pytest.raises(ValueError, match="but must be a whole number >= 0"):
+        with pytest.raises(ValueError, match="expected a whole number of at least 0"):
             forecaster.predict(steps)
     assert forecaster.predict(0).shape == (0, 2)
 

@@ -6,7 +6,7 @@ import torch
 
 from separatrix.data import Series, load
 from separatrix.training import Forecaster, nonlinearity
-from separatrix.training.nonlinearity import NONLINEAR, SHORTEST
+from separatrix.training.nonlinearity import FEWEST_ROWS, NONLINEAR
 
 T = np.arange(600.0)
 
@@ -62,7 +62,7 @@ def test_channels_are_judged_together_and_a_constant_one_does_not_count():
 
 
 def test_a_short_series_cannot_tell():
-    assert nonlinearity(logistic(SHORTEST - 1), 4, 8) == 1 > nonlinearity(logistic(SHORTEST), 4, 8)
+    assert nonlinearity(logistic(FEWEST_ROWS - 1), 4, 8) == 1 > nonlinearity(logistic(FEWEST_ROWS), 4, 8)
 
 
 def test_what_it_takes_and_what_it_refuses():
@@ -75,7 +75,7 @@ def test_what_it_takes_and_what_it_refuses():
     ):
         with pytest.raises(ValueError, match=words):
             nonlinearity(values)
-    with pytest.raises(ValueError, match="lags is 0 and horizon is 40 but both must be whole numbers of at least 1"):
+    with pytest.raises(ValueError, match="lags is 0, expected a whole number of at least 1"):
         nonlinearity(x, lags=0)
 
 

@@ -26,7 +26,7 @@ def operand(assembler: Assembler, x: Tensor | float) -> Tensor:
     return x if isinstance(x, Tensor) else assembler.number(x)
 
 
-def parts(assembler: Assembler, x: Tensor) -> tuple[Tensor, Tensor]:
+def real_and_imaginary(assembler: Assembler, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x.real, x.imag) if x.is_complex() else (x, assembler.number(0.0).expand(x.shape))
 
 
@@ -34,7 +34,7 @@ def apart(assembler: Assembler, operation: int, *operands: Tensor) -> Tensor:
     """What acts on real and imaginary parts alike."""
     if not any(x.is_complex() for x in operands):
         return assembler.pointwise(operation, *operands)
-    real, imag = zip(*(parts(assembler, x) for x in operands))
+    real, imag = zip(*(real_and_imaginary(assembler, x) for x in operands))
     return torch.complex(assembler.pointwise(operation, *real), assembler.pointwise(operation, *imag))
 
 

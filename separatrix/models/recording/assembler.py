@@ -74,7 +74,7 @@ class Assembler:
             return None
         first, last = np.searchsorted(self.starts, [float(a.min()), float(a.max())], side="right") - 1
         numbers = np.concatenate(self.constants[first : last + 1])  # of all constants only those it lies in
-        return torch.from_numpy(numbers[flat(a) - self.starts[first]]).reshape(a.shape)
+        return torch.from_numpy(numbers[address_list(a) - self.starts[first]]).reshape(a.shape)
 
     # -- instructions ------------------------------------------------------------------------------------------------------------------
 
@@ -92,14 +92,14 @@ class Assembler:
         if out.numel() == 0:
             return out
         apart = [a.broadcast_to(out.shape) for a in operands]
-        read = [flat(a) for a in apart]
+        read = [address_list(a) for a in apart]
         inner = row_length(out.shape, read)
         if inner < min(SHORT, out.numel()):
             if order := as_they_lie(apart, inner):
                 out = self.pointwise(operation, *(a.permute(order) for a in apart)).permute(np.argsort(order).tolist())
                 return self.multiplied(out, apart) if operation == machine.MULTIPLY else out
-            near = [a if row_length(out.shape, [flat(a)]) >= SHORT else self.gathered(a) for a in apart]
-            read = [flat(a) for a in near]
+            near = [a if row_length(out.shape, [address_list(a)]) >= SHORT else self.gathered(a) for a in apart]
+            read = [address_list(a) for a in near]
             inner = row_length(out.shape, read)
         rows = [a.reshape(-1, inner) for a in read]
         flags = sum(1 << p for p, a in enumerate(rows) if inner > 1 and (a[:, 0] == a[:, 1]).all())
@@ -118,7 +118,7 @@ class Assembler:
 
     def gathered(self, a: Tensor) -> Tensor:
         """A copy whose numbers lie behind one another, in order."""
-        out, read = self.reserve(a.shape), flat(a)
+        out, read = self.reserve(a.shape), address_list(a)
         if out.numel() == 0:
             return out
         inner = row_length(a.shape, [read])
@@ -135,7 +135,7 @@ class Assembler:
         """The same numbers behind one another (of a complex tensor the real parts come first) at addresses from `beyond` on."""
         if a.is_complex():
             return torch.complex(*self.settled(torch.stack([a.real, a.imag]), beyond).unbind())
-        there = flat(a)
+        there = address_list(a)
         return a if (np.diff(there) == 1).all() and (there >= beyond).all() and (there < CONSTANT).all() else self.gathered(a)
 
     def in_rows(self, a: Tensor) -> Tensor:
@@ -151,10 +151,10 @@ class Assembler:
         added = prod(a.shape[i] for i in axes)
         rows = a.permute([*kept, *axes]).reshape(prod(shape), added)
         if rows.shape[0] > 1 and added and contiguous_below(rows, inner := shape[-1]):  # sums of rows that lie as they are wanted
-            starts = flat(rows).reshape(-1, inner, added)[:, 0]
+            starts = address_list(rows).reshape(-1, inner, added)[:, 0]
             return self.emit(machine.SUM_ROWS, self.reserve(shape), len(starts), inner, starts, 0, added)
         rows = self.in_rows(rows)
-        starts = flat(rows[:, 0]) if added else np.zeros(len(rows), np.int64)
+        starts = address_list(rows[:, 0]) if added else np.zeros(len(rows), np.int64)
         return self.emit(machine.SUM, self.reserve(shape), len(rows), added, starts)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
@@ -164,10 +164,10 @@ class Assembler:
             return out
         a = self.in_rows(a)
         if b.shape[0] > 1 and bool((b.diff(dim=0) == 1).all()):
-            starts = np.concatenate([flat(a[:, :1]), flat(b[:1])])
+            starts = np.concatenate([address_list(a[:, :1]), address_list(b[:1])])
             return self.emit(machine.DOTS, out, a.shape[0], b.shape[1], starts, 0, a.shape[1])
         b = self.in_rows(b)
-        starts = np.concatenate([flat(a[:, :1]), flat(b[:, :1])])
+        starts = np.concatenate([address_list(a[:, :1]), address_list(b[:, :1])])
         return self.emit(machine.PRODUCT, out, a.shape[0], b.shape[1], starts, 0, a.shape[1])
 
     def weighted(self, a: Tensor, matrix: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class Assembler:
         padded = torch.nn.functional.pad(matrix, (0, wide - N)).numpy()
         begin, self.packed = self.packed, self.packed + padded.size
         self.panels.append(padded.reshape(K, -1, self.lanes).transpose(1, 0, 2).ravel())
-        return self.emit(machine.WEIGHTED, out, a.shape[0], N, flat(self.in_rows(a)[:, :1]), begin, K)
+        return self.emit(machine.WEIGHTED, out, a.shape[0], N, address_list(self.in_rows(a)[:, :1]), begin, K)
 
     # -- the result --------------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Assembled(NamedTuple):
     kept: list[int]
 
 
-def flat(addresses: Tensor) -> np.ndarray:
+def address_list(addresses: Tensor) -> np.ndarray:
     return addresses.numpy().astype(np.int64).ravel()
 
 
@@ -276,7 +276,7 @@ def as_they_lie(operands: Sequence[Tensor], inner: int) -> list[int] | None:
         strides = [int(a.select(i, 1).flatten()[0] - a.flatten()[0]) if n > 1 else 0 for i, n in enumerate(a.shape)]
         if all(stride > 0 for stride, n in zip(strides, a.shape) if n > 1):
             order = sorted(range(a.ndim), key=lambda i: -strides[i])
-            longer = row_length([a.shape[i] for i in order], [flat(b.permute(order)) for b in operands]) > inner
+            longer = row_length([a.shape[i] for i in order], [address_list(b.permute(order)) for b in operands]) > inner
             return order if longer and order != list(range(a.ndim)) else None
     return None
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separatrix.models.recording.arithmetic import parts
+from separatrix.models.recording.arithmetic import real_and_imaginary
 from separatrix.models.recording.assembler import Assembler
 from separatrix.models.recording.meanings import Meanings, Unsupported
 
@@ -57,7 +57,7 @@ def to_copy(assembler: Assembler, x: Tensor, *, dtype: torch.dtype | None = None
     if dtype is None or dtype is assembler.precision:  # true and false are 1 and 0 already
         return x
     if dtype is assembler.precision.to_complex():
-        return torch.complex(*parts(assembler, x))
+        return torch.complex(*real_and_imaginary(assembler, x))
     raise Unsupported(f"conversion to {dtype}")
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from separatrix.models.recording.arithmetic import LOGIC
-from separatrix.models.recording.assembler import Assembler, flat
+from separatrix.models.recording.assembler import Assembler, address_list
 from separatrix.models.recording.aten import meaning, name_of
 from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.moves import VIEWS
@@ -168,9 +168,9 @@ def dtype_of(node: fx.Node, record: fx.GraphModule) -> torch.dtype | None:
 
 def refuse_stale(place: dict[fx.Node, Any], shows: dict[fx.Node, fx.Node], changed: fx.Node, later: set[fx.Node]) -> None:
     """What changes gets a new place here, so nobody may look at the old one through another view afterwards."""
-    old = flat(place[changed].real)
+    old = address_list(place[changed].real)
     for node, memory in shows.items():
         if node is changed or memory is not shows[changed] or not later & node.users.keys():
             continue
-        if isinstance(place[node], Tensor) and np.isin(flat(place[node].real), old).any():
+        if isinstance(place[node], Tensor) and np.isin(address_list(place[node].real), old).any():
             raise Unsupported(f"{changed} is changed in place while {node} still shows it")

@@ -24,7 +24,7 @@ from separatrix.models.recording.aten import taken_apart
 from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.program import Program
 
-logger = logging.getLogger("separatrix")
+log = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
 RANDOM = "the record draws random numbers"
 TRACER = threading.RLock()  # torch's tracer patches modules for the whole process: one thread at a time
@@ -55,11 +55,11 @@ class Recorded:
                 try:
                     return Program(trace(self._call, inputs, taken_apart()), inputs)
                 except Unsupported as why:
-                    logger.debug("no program, played call by call: %s", why)
+                    log.debug("no program, played call by call: %s", why)
                     record = trace(self._call, inputs)
                     return lambda *inputs: record(*(x.contiguous() for x in inputs))
         except Exception as error:  # whatever a tracer may trip over, the function itself is still right
-            logger.debug("not recorded, runs as it is: %s", error)
+            log.debug("not recorded, runs as it is: %s", error)
             return self.function
 
     def _call(self, *inputs: Tensor) -> Any:  # a tracer counts the arguments of what it traces

@@ -24,9 +24,8 @@ from separatrix.report.sections.forecast import free_run
 from separatrix.report.sections.horizon import horizon
 from separatrix.report.stretch import LOST, Forecast, Hidden, Rival, Stretch
 from separatrix.report.subject import Subject
-from separatrix.report.verdict import Horizon
-from separatrix.stability import Horizon as MeasuredHorizon
-from separatrix.stability import Number, forecast_horizon
+from separatrix.report.verdict import ReportedHorizon
+from separatrix.stability import Horizon, Number, forecast_horizon
 from separatrix.tasks.baselines import Autoregression, seasonal
 from separatrix.training.calibration import half_widths
 
@@ -36,7 +35,7 @@ COVERAGE = 0.9  # of the interval that is drawn
 @dataclass(frozen=True)
 class Forecasts:
     findings: tuple[Finding, ...]
-    horizon: Horizon
+    horizon: ReportedHorizon
     states: list[State]  # of the model, at each origin
     nmse: Number
     best: tuple[str, float] | None  # of the baselines, by NMSE
@@ -54,13 +53,13 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
     truth = np.stack([subject.line[t : t + steps] for t in origins])
     whole = np.isfinite(truth).all(1)
     kept = [t for t, good in zip(origins, whole) if good]
-    lasting: dict[str, MeasuredHorizon] = {}
-    reach, extra = Horizon(Number(math.nan, "measured", unit=subject.unit), subject.unit, None), []
+    lasting: dict[str, Horizon] = {}
+    reach, extra = ReportedHorizon(Number(math.nan, "measured", unit=subject.unit), subject.unit, None), []
     inputs = subject.inputs + ("" if new else "; no row is new to the model, so these forecasts flatter it")
     if kept:
         guesses = {"model": ours, **{rival.name: rival.forecasts for rival in rivals}}
         lasting = _horizons(subject, {who: guess[whole] for who, guess in guesses.items()}, truth[whole], kept)
-        reach = Horizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
+        reach = ReportedHorizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
     if len(kept) > 1:
         where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
         call = "separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)"
@@ -122,7 +121,7 @@ def _run_free(model: ForecastModel, states: Sequence[State], steps: int, channel
     return run[..., channel].double().numpy()
 
 
-def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, origins: list[int]) -> dict[str, MeasuredHorizon]:
+def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, origins: list[int]) -> dict[str, Horizon]:
     """How long each forecast holds, over the same origins.    guesses, truth [origins, steps]"""
     generator = torch.Generator().manual_seed(subject.seed)
     found = {}
@@ -140,7 +139,7 @@ def _horizons(subject: Subject, guesses: dict[str, NDArray], truth: NDArray, ori
     return found
 
 
-def _over_origins(reach: Horizon, lasting: dict[str, MeasuredHorizon], made: Made) -> Finding:
+def _over_origins(reach: ReportedHorizon, lasting: dict[str, Horizon], made: Made) -> Finding:
     """The section on the horizon: median errors, and the model's quartiles."""
     error = lasting["model"].error.numpy()
     low, high = np.quantile(error, [0.25, 0.75], axis=0)

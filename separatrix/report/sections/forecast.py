@@ -12,14 +12,14 @@ from separatrix.report.finding import Finding, Made, Picture, plain, plural
 from separatrix.report.ink import DASHES, DATA, FAINT, INK, MODEL, RIVAL, draw, reading
 from separatrix.report.labels import Label, axis_names, beside, name_line, powers, room, whole_steps
 from separatrix.report.stretch import Forecast, Leaving, Rival, Stretch
-from separatrix.report.verdict import Horizon
+from separatrix.report.verdict import ReportedHorizon
 from separatrix.stability.number import Number
 
 FLATTEST = 1 / 3  # of the height that the lines of a picture keep beside a wide interval
 LEAST = 1e-12, 1e-5  # between these the picture of errors ends below: smaller ones are rounding, and the first steps would stretch it
 
 
-def free_run(stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], *, horizon: Horizon | None, made: Made) -> Finding:
+def free_run(stretch: Stretch, forecast: Forecast, rivals: Sequence[Rival], *, horizon: ReportedHorizon | None, made: Made) -> Finding:
     """One stretch, the model's forecast of it and those of the baselines; horizon: over all origins, where it could be measured"""
     n, rows, name, origin = len(stretch.truth), plural(stretch.unit), stretch.name, stretch.origin
     known, error, left = stretch.known, stretch.nmse(forecast.values), stretch.leaves(forecast.values)

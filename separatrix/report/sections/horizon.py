@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from separatrix.report.finding import Finding, Made, Picture, plain, plural, show
 from separatrix.report.ink import DASHES, INK, MODEL, RIVAL, draw, reading
 from separatrix.report.labels import Label, axis_names, beside, whole_steps
-from separatrix.report.verdict import Horizon
+from separatrix.report.verdict import ReportedHorizon
 from separatrix.stability.number import Number
 
 
 def horizon(
-    horizon: Horizon,
+    horizon: ReportedHorizon,
     curves: Mapping[str, NDArray],
     *,
     quartiles: tuple[NDArray, NDArray],
@@ -38,7 +38,7 @@ def horizon(
     """
     steps, origins = np.arange(1, len(curves["model"]) + 1), horizon.origins
     if origins is None:
-        raise ValueError("the horizon does not say from how many origins it was measured. Give Horizon(..., origins=...).")
+        raise ValueError("the horizon does not say from how many origins it was measured. Give ReportedHorizon(..., origins=...).")
     best = max(((n.value, who) for who, n in rivals.items() if np.isfinite(n.value)), default=None)
     title = f"The median forecast holds for {horizon}"
     if best is not None:
