@@ -121,7 +121,7 @@ def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor 
         from_cap = ~from_state & kept
         moved = torch.where(from_cap, _change(a), 0)
     else:
-        one = torch.nn.functional.one_hot(chosen, before.shape[-1]).bool()
+        one = _at(chosen, before.shape[-1])
         from_state = one & is_kept_below(a.detach(), before.unsqueeze(-2)) & kept.unsqueeze(-1)
         from_cap = ~from_state.any(-1) & kept
         moved = torch.where(from_cap, torch.where(one, _change(a), 0).sum(-1), 0)
@@ -130,6 +130,11 @@ def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor 
         from_state = from_state & ~_along(reset, from_state)
     linear = diagonal_scan_chunked if chosen is None else dense_scan_chunked
     return linear(from_state.to(b.dtype), moved, _change(h))[0]
+
+
+def _at(chosen: Tensor, size: int) -> Tensor:
+    """True at the chosen places. F.one_hot looks at values, which vmap hides.   [...] int -> [..., size]"""
+    return chosen.unsqueeze(-1) == torch.arange(size, device=chosen.device)
 
 
 def _change(x: Tensor) -> Tensor:
@@ -201,7 +206,7 @@ class MinMax(Transition):
 
     def spectrum(self) -> Tensor:
         passing = ~self.A.isneginf()
-        jacobian = torch.nn.functional.one_hot(passing.int().argmax(-1), self.size) * passing.any(-1, keepdim=True)
+        jacobian = _at(passing.int().argmax(-1), self.size) & passing.any(-1, keepdim=True)
         return torch.linalg.eigvals(at_least_single(jacobian.to(self.A.dtype)))
 
     def norm(self) -> Tensor:
