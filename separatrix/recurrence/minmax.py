@@ -49,6 +49,8 @@ from separatrix.recurrence.transition import Transition, at_least_single, expect
 from separatrix.recurrence.tree import tree
 from separatrix.recurrence.twins import twin
 
+SEMIRING = "the (max, min) semiring"
+
 
 def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """h_t = max(min(a_t, h_{t-1}), b_t); with a matrix, h_t[i] = max(max_j min(a_t[i, j], h_{t-1}[j]), b_t[i]).
@@ -183,6 +185,7 @@ class MinMax(Transition):
     """
 
     runs_as = "minmax_scan"
+    linear_in = SEMIRING
 
     A: Tensor
 
@@ -198,10 +201,6 @@ class MinMax(Transition):
 
     def compose(self, later: Transition) -> Transition:
         expect_same_size(self, later)
-        if not isinstance(later, MinMax | MinMaxDiagonal):
-            raise TypeError(
-                f"later is {type(later).__name__}, expected a map of the (max, min) semiring: no matrix is its product with one"
-            )
         return MinMax(product(later.dense(), self.A))
 
     def spectrum(self) -> Tensor:
@@ -228,6 +227,7 @@ class MinMaxDiagonal(Transition):
     """
 
     runs_as = "minmax_scan"
+    linear_in = SEMIRING
 
     a: Tensor
 
