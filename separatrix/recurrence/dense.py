@@ -29,7 +29,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, times
 from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
@@ -128,10 +128,10 @@ class Dense(Transition):
         return self.A.shape[-1]
 
     def apply(self, h: Tensor) -> Tensor:
-        return (self.A @ h.unsqueeze(-1)).squeeze(-1)
+        return times(self.A, h.unsqueeze(-1)).squeeze(-1)
 
     def apply_to_columns(self, S: Tensor) -> Tensor:
-        return self.A @ S
+        return times(self.A, S)
 
     def compose(self, later: Transition) -> Transition:
         expect_same_size(self, later)

@@ -33,7 +33,7 @@ from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size
+from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, times
 from separatrix.recurrence.twins import twin
 
 
@@ -63,7 +63,7 @@ class DiagonalPlusLowRank(Transition):
         return self.apply_to_columns(h.unsqueeze(-1)).squeeze(-1)
 
     def apply_to_columns(self, S: Tensor) -> Tensor:
-        return self.diagonal.unsqueeze(-1) * S + self.left @ (self.right.transpose(-1, -2) @ S)
+        return self.diagonal.unsqueeze(-1) * S + times(self.left, times(self.right.transpose(-1, -2), S))
 
     def compose(self, later: Transition) -> Transition:
         return product(self, later)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.dplr import DiagonalPlusLowRank, product
-from separatrix.recurrence.transition import Transition, at_least_single, to_complex
+from separatrix.recurrence.transition import Transition, at_least_single, times, to_complex
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Householder(Transition):
 
     def apply_to_columns(self, S: Tensor) -> Tensor:
         S = self.decay().unsqueeze(-1) * S
-        return S - self.k.unsqueeze(-1) * (self.beta[..., None, None] * (self.k.unsqueeze(-2) @ S))
+        return S - self.k.unsqueeze(-1) * (self.beta[..., None, None] * times(self.k.unsqueeze(-2), S))
 
     def compose(self, later: Transition) -> Transition:
         return product(self, later)

@@ -141,7 +141,8 @@ def span_starts(position: Tensor, levels: int) -> Tensor:
 
 def slots(position: Tensor, steps: Tensor, levels: int, dtype: torch.dtype) -> Tensor:
     """Which digit of the number `position` holds each step, one-hot.   [...], [..., n] -> [..., n, levels]"""
-    return F.one_hot((level(position.unsqueeze(-1), steps, levels) - 1).clamp(min=0), levels).to(dtype)
+    digit = (level(position.unsqueeze(-1), steps, levels) - 1).clamp(min=0)
+    return (digit.unsqueeze(-1) == torch.arange(levels, device=digit.device)).to(dtype)  # F.one_hot looks at values, which vmap hides
 
 
 def pick(level_scale: Tensor, levels: Tensor) -> Tensor:

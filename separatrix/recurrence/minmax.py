@@ -49,6 +49,8 @@ from separatrix.recurrence.transition import Transition, at_least_single, expect
 from separatrix.recurrence.tree import tree
 from separatrix.recurrence.twins import twin
 
+SEMIRING = "the (max, min) semiring"
+
 
 def minmax_scan(a: Tensor, b: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """h_t = max(min(a_t, h_{t-1}), b_t); with a matrix, h_t[i] = max(max_j min(a_t[i, j], h_{t-1}[j]), b_t[i]).
@@ -121,7 +123,7 @@ def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor 
         from_cap = ~from_state & kept
         moved = torch.where(from_cap, _change(a), 0)
     else:
-        one = torch.nn.functional.one_hot(chosen, before.shape[-1]).bool()
+        one = _at(chosen, before.shape[-1])
         from_state = one & is_kept_below(a.detach(), before.unsqueeze(-2)) & kept.unsqueeze(-1)
         from_cap = ~from_state.any(-1) & kept
         moved = torch.where(from_cap, torch.where(one, _change(a), 0).sum(-1), 0)
@@ -130,6 +132,11 @@ def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor 
         from_state = from_state & ~_along(reset, from_state)
     linear = diagonal_scan_chunked if chosen is None else dense_scan_chunked
     return linear(from_state.to(b.dtype), moved, _change(h))[0]
+
+
+def _at(chosen: Tensor, size: int) -> Tensor:
+    """True at the chosen places. F.one_hot looks at values, which vmap hides.   [...] int -> [..., size]"""
+    return chosen.unsqueeze(-1) == torch.arange(size, device=chosen.device)
 
 
 def _change(x: Tensor) -> Tensor:
@@ -178,6 +185,7 @@ class MinMax(Transition):
     """
 
     runs_as = "minmax_scan"
+    linear_in = SEMIRING
 
     A: Tensor
 
@@ -193,15 +201,11 @@ class MinMax(Transition):
 
     def compose(self, later: Transition) -> Transition:
         expect_same_size(self, later)
-        if not isinstance(later, MinMax | MinMaxDiagonal):
-            raise TypeError(
-                f"later is {type(later).__name__}, expected a map of the (max, min) semiring: no matrix is its product with one"
-            )
         return MinMax(multiply_matrices(later.dense(), self.A))
 
     def spectrum(self) -> Tensor:
         passing = ~self.A.isneginf()
-        jacobian = torch.nn.functional.one_hot(passing.int().argmax(-1), self.size) * passing.any(-1, keepdim=True)
+        jacobian = _at(passing.int().argmax(-1), self.size) & passing.any(-1, keepdim=True)
         return torch.linalg.eigvals(at_least_single(jacobian.to(self.A.dtype)))
 
     def norm(self) -> Tensor:
@@ -223,6 +227,7 @@ class MinMaxDiagonal(Transition):
     """
 
     runs_as = "minmax_scan"
+    linear_in = SEMIRING
 
     a: Tensor
 

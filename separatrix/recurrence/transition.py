@@ -24,6 +24,7 @@ class Transition(ABC):
     """The promises of every structure. `...` are the leading axes, N is the size of the state, all maps are complex where A is."""
 
     runs_as: ClassVar[str | None] = None  # the operation that `scan` turns this structure into, if there is one
+    linear_in: ClassVar[str] = "the field of real or complex numbers"  # where its sums and products are taken
 
     @property
     @abstractmethod
@@ -117,8 +118,19 @@ def start(A: Transition, drive: Tensor, initial_state: Tensor | None) -> Tensor:
 
 
 def expect_same_size(first: Transition, later: Transition) -> None:
+    """`later` moves the states that `first` leaves, with the same sums and products."""
+    if first.linear_in != later.linear_in:
+        raise TypeError(
+            f"later is {type(later).__name__}, expected a map that is linear in {first.linear_in}: there is no product of the two"
+        )
     if first.size != later.size:
         raise ValueError(f"later moves a state of {later.size}, expected the state of {first.size} that this step leaves")
+
+
+def times(A: Tensor, S: Tensor) -> Tensor:
+    """A S in the wider dtype of the two: a complex map moves real states, and a real one complex ones."""
+    dtype = torch.promote_types(A.dtype, S.dtype)
+    return A.to(dtype) @ S.to(dtype)
 
 
 def to_complex(x: Tensor) -> Tensor:

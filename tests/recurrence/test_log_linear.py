@@ -240,6 +240,13 @@ def test_derivatives_of_both_kinds():
     assert all(x.isfinite().all() for x in jvp)
 
 
+def test_gradients_under_vmap_are_those_of_a_loop():
+    q, k, v, g, scale, _ = example(9)
+    each = torch.func.grad(lambda v: log_linear_attention(q, k, v, g, scale)[0].square().sum())
+    for got, values in zip(torch.func.vmap(each)(torch.stack([v, 2 * v])), (v, 2 * v)):
+        torch.testing.assert_close(got, each(values))
+
+
 def test_more_steps_than_levels_are_refused():
     q, k, v, g, scale, _ = example(33)
     with pytest.raises(ValueError, match=r"^level_scale has 6 levels, which is enough for 32 steps, and step 33 is here"):

@@ -153,6 +153,9 @@ def test_transforms_of_torch_agree(kind: str):
     many = torch.stack([b, b + 1])
     for i, states in enumerate(torch.func.vmap(lambda x: minmax_scan(a, x, h)[0])(many)):
         assert torch.equal(states, minmax_scan(a, many[i], h)[0])
+    each = torch.func.grad(lambda x: minmax_scan(a, x, h)[0].square().sum())
+    for i, gradients in enumerate(torch.func.vmap(each)(many)):
+        assert torch.equal(gradients, each(many[i]))
     compiled = torch.compile(minmax_scan, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(a, b, h)[0], minmax_scan(a, b, h)[0])
     for T in (0, 12):

@@ -135,6 +135,20 @@ def test_vmap_is_a_loop(row: Row):
 
 
 @every_row
+def test_gradients_under_vmap_are_those_of_a_loop(row: Row):
+    """One gradient a sample, as torch.func takes them."""
+    arguments = row.example(10)
+    many = torch.stack([arguments[row.driven_by], 2 * arguments[row.driven_by]])
+
+    def loss(drive):
+        return public(row)(**(arguments | {row.driven_by: drive}))[0].abs().square().sum()
+
+    gradient = torch.func.grad(loss)
+    for got, drive in zip(torch.func.vmap(gradient)(many), many):
+        close(got, gradient(drive))
+
+
+@every_row
 def test_gradients_taken_together_are_those_taken_alone(row: Row):
     """is_grads_batched, by which torch.autograd.functional vectorizes a Jacobian."""
     arguments = {k: cast(x, torch.float32) for k, x in row.example(10).items()}

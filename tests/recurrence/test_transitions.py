@@ -17,6 +17,7 @@ from separatrix.recurrence import (
     DiagonalPlusLowRank,
     Householder,
     HouseholderProduct,
+    MinMaxDiagonal,
     NormalMinusLowRank,
     Scalar,
     Transition,
@@ -108,6 +109,20 @@ def test_apply_is_the_matrix_times_the_state(A: Transition):
 def test_apply_to_columns_is_the_matrix_times_a_matrix(A: Transition):
     S = complex_like(A, B, T, A.size, 3)
     close(A.apply_to_columns(S), A.dense() @ S)
+
+
+def test_other_dtypes_are_moved_in_the_wider_one(A: Transition):
+    """A complex map moves real states, and any map complex ones, or those of another precision."""
+    matrix, S = A.dense().to(torch.complex128), normal(B, T, A.size, 3, dtype=torch.complex128)
+    for columns in (S, S.real, S.real.float()):
+        want = matrix @ columns.to(torch.complex128)
+        for got, moved in ((A.apply_to_columns(columns), want), (A.apply(columns[..., 0]), want[..., 0])):
+            close(got.to(torch.complex128), moved)
+
+
+def test_no_matrix_is_the_product_with_a_map_of_another_algebra(A: Transition):
+    with pytest.raises(TypeError, match=r"^later is MinMaxDiagonal, expected a map that is linear in the field"):
+        A.compose(MinMaxDiagonal(normal(B, T, A.size)))
 
 
 @pytest.mark.parametrize("other", STRUCTURES)
