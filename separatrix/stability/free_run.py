@@ -119,52 +119,65 @@ def free_run(
     if steps < 100 * every:
         raise ValueError(f"steps is {steps} with every = {every}: expected at least 100 kept samples to say anything about a long run.")
     if limit is not None:
-        if not bool((torch.as_tensor(limit) > 0).all()):
-            raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
-        if not bool(torch.isfinite(torch.as_tensor(centre)).all()):
-            raise ValueError(f"centre is {centre}, expected finite numbers.")
-        with torch.no_grad():
-            width = system.observe(state).shape[-1:]
-        for name, given in (("limit", limit), ("centre", centre)):
-            if torch.as_tensor(given).shape not in ((), width):
-                raise ValueError(f"{name} is {tuple(torch.as_tensor(given).shape)}, expected a number or {tuple(width)}: what is seen.")
+        _expect_limit(system, state, limit, centre)
     if chunk is not None:
         expect_count("chunk", chunk, 1)
     steps = steps // every * every
-    batch = state.shape[:-1]
     rows = state.reshape(-1, state.shape[-1])
-    failed: list[int | None] = [None] * len(rows)
     if chunk is None:
         chunk = min(2_000, KEPT * every // max(1, rows.numel()))
     chunk = max(every, chunk // every * every)
     kept: list[Tensor] = []
-    done = 0
+    failed: list[int | None] = [None] * len(rows)
+    start, done = rows, 0
     while done < steps:
         now = min(chunk, steps - done)
         states = trajectory(system, rows, now, every=every)
         with torch.no_grad():
             seen = system.observe(states)
-        beyond = ~torch.isfinite(seen).all(-1) | ~torch.isfinite(states).all(-1)
-        if limit is not None:
-            beyond |= ((seen - torch.as_tensor(centre).to(seen)).abs() > torch.as_tensor(limit).to(seen)).any(-1)
-        rows = states[:, -1]
+        beyond = _beyond(states, seen, limit, centre)
         for r in beyond.any(-1).nonzero()[:, 0].tolist():
             if failed[r] is None:
                 failed[r] = done + (int(beyond[r].nonzero()[0, 0]) + 1) * every
+        rows = states[:, -1]
         gone = torch.tensor([step is not None for step in failed])
         if bool(gone.any()):
             since = torch.tensor([done + now + every if step is None else step for step in failed])
             after = (done + every * torch.arange(1, seen.shape[1] + 1))[None] >= since[:, None]
             seen = seen.masked_fill(after[..., None].to(seen.device), torch.nan)
             # Rows that left idle on from where they started: NaN must not slow down or stop the others.
-            rows = torch.where(gone[:, None].to(rows.device), state.reshape(rows.shape), rows)
+            rows = torch.where(gone[:, None].to(rows.device), start, rows)
         kept.append(seen.cpu())
         done += now
         if progress is not None:
             progress(done, steps)
-        if bool(gone.all()):
+        if None not in failed:
             break
-    observed = torch.cat(kept, dim=1)
+    return _summary(torch.cat(kept, dim=1), rows, failed, state.shape[:-1], steps, every)
+
+
+def _expect_limit(system: System, state: Tensor, limit: Tensor | float, centre: Tensor | float) -> None:
+    if not bool((torch.as_tensor(limit) > 0).all()):
+        raise ValueError(f"limit is {limit}, expected a positive distance, or None.")
+    if not bool(torch.isfinite(torch.as_tensor(centre)).all()):
+        raise ValueError(f"centre is {centre}, expected finite numbers.")
+    with torch.no_grad():
+        width = system.observe(state).shape[-1:]
+    for name, given in (("limit", limit), ("centre", centre)):
+        if torch.as_tensor(given).shape not in ((), width):
+            raise ValueError(f"{name} is {tuple(torch.as_tensor(given).shape)}, expected a number or {tuple(width)}: what is seen.")
+
+
+def _beyond(states: Tensor, seen: Tensor, limit: Tensor | float | None, centre: Tensor | float) -> Tensor:
+    """Where a run is not finite, or farther from the centre than allowed.    [R, M]"""
+    beyond = ~torch.isfinite(seen).all(-1) | ~torch.isfinite(states).all(-1)
+    if limit is not None:
+        beyond |= ((seen - torch.as_tensor(centre).to(seen)).abs() > torch.as_tensor(limit).to(seen)).any(-1)
+    return beyond
+
+
+def _summary(observed: Tensor, rows: Tensor, failed: list[int | None], batch: torch.Size, steps: int, every: int) -> FreeRun:
+    """What became of runs that were seen so.    observed [R, M, m], rows [R, n] at the end"""
     fates = [_fate(y, step) for y, step in zip(observed, failed)]
     stayed = observed[[step is None for step in failed]].flatten(0, 1) if None in failed else observed[torch.isfinite(observed).all(-1)]
     how = f"over {steps:,} steps of {_runs(len(failed))}"
