@@ -23,6 +23,7 @@ from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition
 
 
@@ -166,10 +167,9 @@ def cell_scan_recurrent(cell, x, initial_state=None, reset=None) -> tuple[Tensor
     """Equation (1), read aloud."""
     out = x.dtype
     cell, x, h = enter(cell, x, initial_state)
-    clears = None if reset is None else reset.unsqueeze(-1).unbind(1)
     steps = []
     for t, drive in enumerate(x.unbind(1)):
-        h = cell.step(h if clears is None else h.masked_fill(clears[t], 0), drive)
+        h = cell.step(cleared(h, reset, t), drive)
         steps.append(h)
     return along_time(steps, x.new_zeros(x.shape[0], 0, cell.size)).to(out), h
 

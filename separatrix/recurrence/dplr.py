@@ -27,12 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.attention_matrix import by_attention_matrix
-from separatrix.recurrence.checks import along_time, cleared, expect_numbers, expect_real, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape, working_dtype
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, filled
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size
 from separatrix.recurrence.twins import twin
 
@@ -141,9 +142,7 @@ def prepare(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(r, w, k, v, a, b, S) in working precision; what `a` reads at a reset is nothing."""
     dtype = working_dtype(r, log_decay, k, v, a, b, initial_state)
-    a, b = a.to(dtype), b.to(dtype)
-    if reset is not None:
-        a = a.masked_fill(reset[:, :, None, None], 0)
+    a, b = filled(a.to(dtype), reset, 0), b.to(dtype)
     r, k, v, _, w, S = enter(r, k, v.to(dtype), None, log_decay, scale, initial_state, reset)
     return r, w, k, v, a, b, S
 
