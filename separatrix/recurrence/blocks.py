@@ -18,7 +18,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import Diagonal
-from separatrix.recurrence.dplr import product
+from separatrix.recurrence.diagonal_plus_low_rank import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.resets import cleared

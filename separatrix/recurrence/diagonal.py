@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
-from separatrix.recurrence.dplr import product
+from separatrix.recurrence.diagonal_plus_low_rank import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.resets import cleared, filled, parted

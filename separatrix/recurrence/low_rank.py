@@ -23,7 +23,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.diagonal_plus_low_rank import DiagonalPlusLowRank
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.plan import form, run
