@@ -10,10 +10,11 @@ from separatrix.recurrence.delta_product import delta_product
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dense_ssm import dense_ssm
 from separatrix.recurrence.diagonal import Diagonal, Scalar, diagonal_scan
+from separatrix.recurrence.diagonal_plus_low_rank import DiagonalPlusLowRank
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm
 from separatrix.recurrence.dictionary import dictionary_scan, dictionary_transition
 from separatrix.recurrence.directions import cross_merge, cross_scan, four_directions
-from separatrix.recurrence.dplr import DiagonalPlusLowRank, dplr
+from separatrix.recurrence.dplr import dplr
 from separatrix.recurrence.forcing import Forced, ForcedRun, forced_scan, forcing
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.kaczmarz import kaczmarz_step

@@ -16,20 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    expect_axes,
-    expect_numbers,
-    expect_real,
-    expect_reset,
-    expect_shape,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import Diagonal
-from separatrix.recurrence.dplr import product
+from separatrix.recurrence.diagonal_plus_low_rank import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition, at_least_single, scan, start
 from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin

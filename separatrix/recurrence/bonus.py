@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.heads import enter
+from separatrix.recurrence.resets import filled
 
 Attention = Callable[..., tuple[Tensor, Tensor]]
 
@@ -33,13 +34,11 @@ def with_bonus(attention: Attention) -> Attention:
             return attention(q, k, v, log_decay, scale, initial_state, reset)
         shifted = torch.cat([q[:, 1:], q[:, :1]], dim=1)
         if reset is not None:  # or what is masked below would have a gradient: 0 times the state before
-            shifted = shifted.masked_fill(torch.cat([reset[:, 1:], reset[:, :1]], dim=1)[:, :, None, None], 0)
+            shifted = filled(shifted, torch.cat([reset[:, 1:], reset[:, :1]], dim=1), 0)
         query, key, value, _, _, S = enter(q, k, v, None, None, scale, initial_state, None)
         early, final = attention(shifted, k, value, log_decay, scale, initial_state, reset)
         first = (query[:, :1].transpose(1, 2) @ S).transpose(1, 2)
-        held = torch.cat([first, early[:, :-1]], dim=1)
-        if reset is not None:
-            held = held.masked_fill(reset[:, :, None, None], 0)
+        held = filled(torch.cat([first, early[:, :-1]], dim=1), reset, 0)
         own = (query * bonus.to(query.dtype) * key).sum(-1, keepdim=True)
         return (held + own * value).to(v.dtype), final
 

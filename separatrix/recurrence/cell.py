@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers
 from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition
 
 
@@ -47,13 +48,12 @@ Kernel = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 class Cell(ABC):
     """The promises of every cell: a frozen dataclass of tensors (and of cells). `...` are any leading axes, [batch] or [batch, time]."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls) -> None:
         """A subclass with a step of its own is another cell: what its parent says of kernels and Jacobians does not hold for it."""
-        super().__init_subclass__(**kwargs)
+        super().__init_subclass__()
         if "step" in vars(cls):
-            for name in ("operands", "kernel", "linearize"):
-                if name not in vars(cls) and hasattr(cls, name):
-                    setattr(cls, name, getattr(Cell, name, None))
+            for name in {"operands", "kernel", "linearize"} - vars(cls).keys():
+                setattr(cls, name, getattr(Cell, name))
 
     @property
     @abstractmethod
@@ -85,6 +85,20 @@ class Cell(ABC):
 
         return run_kernel
 
+    def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
+        """f(h, x) [..., N] and df/dh, a Transition with the same leading axes: what both need is computed once.
+
+        Here a dense one, by automatic differentiation, for a cell that does not know its own.
+        """
+        flat_h, flat_x = h.reshape(-1, self.size), x.reshape(-1, self.width)
+
+        def twice(state: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
+            value = self.step(state, drive)
+            return value, value
+
+        jacobian, value = torch.func.vmap(torch.func.jacrev(twice, has_aux=True))(flat_h, flat_x)
+        return value.reshape(h.shape), Dense(jacobian.reshape(*h.shape, self.size))
+
     def tensors(self) -> list[Tensor]:
         """Its parameters, those of a cell inside it too, in the order of their fields."""
         parts = [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]  # all are dataclasses
@@ -103,15 +117,6 @@ class Cell(ABC):
         return replace(self, **changed)  # type: ignore[type-var]
 
 
-@runtime_checkable
-class Linearizes(Protocol):
-    """A cell that knows the structure of its own Jacobian."""
-
-    def linearize(self, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
-        """f(h, x) [..., N] and df/dh, a Transition with the same leading axes; what both need is computed once."""
-        ...
-
-
 def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
     """f(h, x) and df/dh: the cell's own, or a dense one from automatic differentiation.
 
@@ -121,16 +126,7 @@ def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
     expect_numbers("h", h, x=x)
     expect_shape("h", h, (*h.shape[:-1], cell.size), "..., state")
     expect_shape("x", x, (*h.shape[:-1], cell.width), "..., width")
-    if isinstance(cell, Linearizes):
-        return cell.linearize(h, x)
-    flat_h, flat_x = h.reshape(-1, cell.size), x.reshape(-1, cell.width)
-
-    def twice(state: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        value = cell.step(state, drive)
-        return value, value
-
-    jacobian, value = torch.func.vmap(torch.func.jacrev(twice, has_aux=True))(flat_h, flat_x)
-    return value.reshape(h.shape), Dense(jacobian.reshape(*h.shape, cell.size))
+    return cell.linearize(h, x)
 
 
 def cell_scan(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -166,10 +162,9 @@ def cell_scan_recurrent(cell, x, initial_state=None, reset=None) -> tuple[Tensor
     """Equation (1), read aloud."""
     out = x.dtype
     cell, x, h = enter(cell, x, initial_state)
-    clears = None if reset is None else reset.unsqueeze(-1).unbind(1)
     steps = []
     for t, drive in enumerate(x.unbind(1)):
-        h = cell.step(h if clears is None else h.masked_fill(clears[t], 0), drive)
+        h = cell.step(cleared(h, reset, t), drive)
         steps.append(h)
     return along_time(steps, x.new_zeros(x.shape[0], 0, cell.size)).to(out), h
 

@@ -175,8 +175,3 @@ def along_time(steps: list[Tensor], empty: Tensor) -> Tensor:
     if len(steps) == 1:
         return steps[0].unsqueeze(1).clone()  # half of what stack takes
     return torch.stack(steps, dim=1) if steps else empty
-
-
-def cleared(S: Tensor, reset: Tensor | None, t: int) -> Tensor:
-    """The state before step t, zeros where it is reset. Written, not multiplied: 0 times a NaN is a NaN.   S [B, ...]"""
-    return S if reset is None else S.masked_fill(reset[:, t].reshape(-1, *[1] * (S.ndim - 1)), 0)

@@ -30,7 +30,6 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_axes,
     expect_count,
     expect_numbers,
@@ -44,6 +43,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.dense import Dense, dense_scan
 from separatrix.recurrence.dense_ssm import in_chunks
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 
 CHUNK = 64

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -31,6 +30,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.fused import operators, real_single
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, sequences
 from separatrix.recurrence.twins import twin
 
 
@@ -87,9 +87,9 @@ def long_convolution_dense(kernel, u, initial_state=None, reset=None) -> tuple[T
     matrix = toeplitz(kernel, before + time)[:, before:].unsqueeze(0)
     if reset is None:
         return (matrix @ x.mT.unsqueeze(-1)).squeeze(-1).mT.to(u.dtype), latest(x, before)
-    document = torch.cat([reset.new_zeros(reset.shape[0], before, dtype=torch.long), reset.cumsum(1)], dim=1)
-    same = (document[:, before:, None] == document[:, None, :]).unsqueeze(1)
-    kept = x.masked_fill((document != document[:, -1:]).unsqueeze(-1), 0)
+    sequence = sequences(reset, before)
+    same = (sequence[:, before:, None] == sequence[:, None, :]).unsqueeze(1)
+    kept = x.masked_fill((sequence != sequence[:, -1:]).unsqueeze(-1), 0)
     return (matrix.where(same, 0) * x.mT.unsqueeze(-2).where(same, 0)).sum(-1).mT.to(u.dtype), latest(kept, before)
 
 

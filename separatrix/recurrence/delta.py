@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.attention_matrix import by_attention_matrix
-from separatrix.recurrence.checks import along_time, cleared, expect_tensor
+from separatrix.recurrence.checks import along_time, expect_tensor
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 
 
 def delta_rule(

@@ -19,12 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, cleared, expect_axes, expect_numbers, expect_shape
+from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_shape
 from separatrix.recurrence.delta import delta_rule_chunked, delta_rule_dense
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
 
 MOST_FACTORS = 16

@@ -17,18 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    complex_of,
-    expect_numbers,
-    expect_reset,
-    expect_shape,
-    expect_tensor,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, times
 from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin

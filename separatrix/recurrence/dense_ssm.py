@@ -16,19 +16,11 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.autocast import outside_autocast
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    expect_axes,
-    expect_numbers,
-    expect_real,
-    expect_reset,
-    expect_shape,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.dense import dense_scan
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 
 
 def dense_ssm(

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
-from separatrix.recurrence.dplr import product
+from separatrix.recurrence.diagonal_plus_low_rank import product
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, filled, parted
 from separatrix.recurrence.transition import Transition, scan, start, to_complex
 from separatrix.recurrence.tree import NUMBERS, tree
 from separatrix.recurrence.twins import twin
@@ -51,10 +52,9 @@ def diagonal_scan_recurrent(a, x, initial_state=None, reset=None) -> tuple[Tenso
     """Equation (1), read aloud."""
     a, x, h, dtype = enter(a, x, initial_state)
     multipliers, inputs = a.expand(*a.shape[:1], x.shape[1], *a.shape[2:]).unbind(1), x.unbind(1)
-    clears = None if reset is None else with_axes_of(reset, x).unbind(1)
     steps = []
     for t in range(len(inputs)):
-        h = h if clears is None else h.masked_fill(clears[t], 0)
+        h = cleared(h, reset, t)
         h = multipliers[t] * h + inputs[t]
         steps.append(h)
     return along_time(steps, x).to(dtype), h
@@ -79,7 +79,7 @@ def diagonal_scan_dense(a, x, initial_state=None, reset=None) -> tuple[Tensor, T
         return x.to(dtype), h
     matrix = diagonal_matrix(a.expand(a.shape[0], x.shape[1], *a.shape[2:]))
     terms = matrix * torch.cat([h.unsqueeze(1), x], dim=1).unsqueeze(1)
-    states = (terms if reset is None else terms.masked_fill(with_axes_of(parted(reset), x), 0)).sum(2)
+    states = filled(terms, None if reset is None else parted(reset), 0).sum(2)
     return states.to(dtype), states[:, -1].clone()
 
 
@@ -107,20 +107,6 @@ def diagonal_matrix(a: Tensor) -> Tensor:
         row = torch.cat([a[:, t : t + 1] * row, one], dim=1)
         rows.append(torch.cat([row, row.new_zeros(row.shape[0], time - 1 - t, *row.shape[2:])], dim=1))
     return torch.stack(rows, dim=1)
-
-
-def with_axes_of(reset: Tensor, x: Tensor) -> Tensor:
-    """reset [B, T] with the axes of x.
-
-    A state is cleared by selection: multiplied by zero, a NaN would stay one.
-    """
-    return reset[(...,) + (None,) * (x.ndim - 2)]
-
-
-def parted(reset: Tensor) -> Tensor:
-    """Whether a reset lies between step t and the initial state (column 0) or input s (column s + 1).   [B, T] -> [B, T, T + 1]"""
-    document = reset.cumsum(1)
-    return document.unsqueeze(2) != torch.cat([torch.zeros_like(document[:, :1]), document], dim=1).unsqueeze(1)
 
 
 def enter(a: Tensor, x: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:

@@ -28,6 +28,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.convolution import toeplitz
 from separatrix.recurrence.fused import double, operators, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
 
 
@@ -62,10 +63,9 @@ def diagonal_ssm_recurrent(u, a, c, skip=None, initial_state=None, reset=None) -
     """Equations (1) and (2), read aloud."""
     dtype, (u, a, c, h) = u.dtype, enter(u, a, c, initial_state)
     steps = u.unsqueeze(-1).unbind(1)
-    clears = None if reset is None else reset[..., None, None].unbind(1)
     reads = []
     for t in range(len(steps)):
-        h = h if clears is None else h.masked_fill(clears[t], 0)
+        h = cleared(h, reset, t)
         h = a * h + steps[t]
         reads.append(2 * (c * h).sum(-1).real)
     return leave(along_time(reads, u), u, skip, dtype), h

@@ -22,7 +22,6 @@ from torch import Tensor
 from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_axes,
     expect_numbers,
     expect_real,
@@ -34,6 +33,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
 
 P = 1.2  # the paper's

@@ -1,103 +1,32 @@
-"""Diagonal plus low rank: the widest structure that still applies in O(N R), and the recurrence of a matrix state under it.
+"""Diagonal plus rank one, chosen by the input at every step, as the transition of a matrix state.
 
-    A = diag(d) + L Rᵀ          d [N], L, R [N, r]; plain transpose, conjugate R yourself where the paper has R*   (1)
-
-S4's HiPPO matrices, RWKV-7 (diag(w) + b aᵀ) and products of Householder matrices are of this kind; the product of two has the sum of
-their ranks. `dplr` runs the ones of rank one, which the input chooses at every step:
-
-    S_t = diag(exp w_t) S_{t-1} + b_t (a_tᵀ S_{t-1}) + k_t v_tᵀ         w_t <= 0                                   (2)
+    S_t = diag(exp w_t) S_{t-1} + b_t (a_tᵀ S_{t-1}) + k_t v_tᵀ         w_t <= 0                                   (1)
     o_t = scale S_tᵀ r_t                                                scale = 1 unless given
 
 a reads the state before its decay. RWKV-7 has a = -κ, b = κ ⊙ η with |κ| = 1 and 0 < η < 1; a = -exp(g) k, b = β k is the gated delta rule.
-With u_t = S_{t-1}ᵀ a_t, (2) is linear attention with two keys and two values, and inside a chunk all u come out of one triangular solve,
+With u_t = S_{t-1}ᵀ a_t, (1) is linear attention with two keys and two values, and inside a chunk all u come out of one triangular solve,
 linear in the state S before the chunk (M and D as in `decay`, of step t - 1 because a reads what was before step t):
 
-    (I - M_ab[t-1, s]) U = M_ak[t-1, s] V + (A D[t-1, 0]) S             s < t                                      (3)
+    (I - M_ab[t-1, s]) U = M_ak[t-1, s] V + (A D[t-1, 0]) S             s < t                                      (2)
 
-Paper    Gu et al. 2021 (S4), arXiv:2111.00396; Peng et al. 2025 (RWKV-7), arXiv:2503.14456, whose states are [value, key].
-Cost     O(K V) a step for (2), O(C (K + V) + K V) of it in products for (3).
+Paper    Peng et al. 2025 (RWKV-7), arXiv:2503.14456, whose states are [value, key].
+Cost     O(K V) a step for (1), O(C (K + V) + K V) of it in products for (2).
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.attention_matrix import by_attention_matrix
-from separatrix.recurrence.checks import along_time, cleared, expect_numbers, expect_real, expect_shape, working_dtype
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape, working_dtype
 from separatrix.recurrence.decay import join, scores, since_start, split, until_end
-from separatrix.recurrence.dense import Dense
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, state_or_rest
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
-from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, times
+from separatrix.recurrence.resets import cleared, filled
 from separatrix.recurrence.twins import twin
-
-
-@dataclass(frozen=True)
-class DiagonalPlusLowRank(Transition):
-    """diag(diagonal) + left rightᵀ.   diagonal [..., N], left, right [..., N, R]
-
-    Paper    Gu et al. 2021 (S4), arXiv:2111.00396; Peng et al. 2025 (RWKV-7), arXiv:2503.14456.
-    """
-
-    runs_as = "low_rank_scan"
-
-    diagonal: Tensor
-    left: Tensor
-    right: Tensor
-
-    @classmethod
-    def of_rank_one(cls, log_decay: Tensor, a: Tensor, b: Tensor) -> DiagonalPlusLowRank:
-        """diag(exp w) + b aᵀ, what `dplr` does to its state.   log_decay, a, b [..., N]"""
-        return cls(log_decay.exp(), b.unsqueeze(-1), a.unsqueeze(-1))
-
-    @property
-    def size(self) -> int:
-        return self.diagonal.shape[-1]
-
-    def apply(self, h: Tensor) -> Tensor:
-        return self.apply_to_columns(h.unsqueeze(-1)).squeeze(-1)
-
-    def apply_to_columns(self, S: Tensor) -> Tensor:
-        return self.diagonal.unsqueeze(-1) * S + times(self.left, times(self.right.transpose(-1, -2), S))
-
-    def compose(self, later: Transition) -> Transition:
-        return product(self, later)
-
-    def spectrum(self) -> Tensor:
-        return torch.linalg.eigvals(at_least_single(self.dense()))
-
-    def norm(self) -> Tensor:
-        return torch.linalg.matrix_norm(at_least_single(self.dense()), ord=2)
-
-    def dense(self) -> Tensor:
-        return torch.diag_embed(self.diagonal) + self.left @ self.right.transpose(-1, -2)
-
-    def low_rank(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.diagonal, self.left, self.right
-
-
-def product(first: Transition, later: Transition) -> Transition:
-    """later · first, diagonal plus low rank as long as that is smaller than a matrix.
-
-    (D₂ + L₂R₂ᵀ)(D₁ + L₁R₁ᵀ) = D₂D₁ + (D₂L₁ + L₂(R₂ᵀL₁)) R₁ᵀ + L₂ (D₁R₂)ᵀ
-    """
-    expect_same_size(first, later)
-    one, two = first.low_rank(), later.low_rank()
-    if one is None or two is None or one[1].shape[-1] + two[1].shape[-1] >= first.size:
-        return Dense(first.dense()).compose(later)
-    leading = torch.broadcast_shapes(*(x.shape[:axes] for parts in (one, two) for x, axes in zip(parts, (-1, -2, -2))))
-    dtype = torch.promote_types(one[0].dtype, two[0].dtype)
-    (d1, L1, R1), (d2, L2, R2) = (
-        [x.to(dtype).expand(*leading, *x.shape[axes:]) for x, axes in zip(parts, (-1, -2, -2))] for parts in (one, two)
-    )
-    left = torch.cat([d2.unsqueeze(-1) * L1 + L2 @ (R2.transpose(-1, -2) @ L1), L2], dim=-1)
-    right = torch.cat([R1, d1.unsqueeze(-1) * R2], dim=-1)
-    return DiagonalPlusLowRank(d2 * d1, left, right)
 
 
 def dplr(
@@ -141,16 +70,14 @@ def prepare(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(r, w, k, v, a, b, S) in working precision; what `a` reads at a reset is nothing."""
     dtype = working_dtype(r, log_decay, k, v, a, b, initial_state)
-    a, b = a.to(dtype), b.to(dtype)
-    if reset is not None:
-        a = a.masked_fill(reset[:, :, None, None], 0)
+    a, b = filled(a.to(dtype), reset, 0), b.to(dtype)
     r, k, v, _, w, S = enter(r, k, v.to(dtype), None, log_decay, scale, initial_state, reset)
     return r, w, k, v, a, b, S
 
 
 @form
 def dplr_recurrent(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
-    """Equation (2), read aloud."""
+    """Equation (1), read aloud."""
     dtype = v.dtype
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, None)
     rows, columns = ([x.unsqueeze(axis).unbind(1) for x in parts] for axis, parts in ((-2, (a, r, v)), (-1, (b, k))))
@@ -167,7 +94,7 @@ def dplr_recurrent(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, rese
 @twin("dplr")
 @form(mixes=True)
 def dplr_chunked(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None, chunk=64) -> tuple[Tensor, Tensor]:
-    """Equation (3) for all chunks at once, then a few products per chunk to carry the state."""
+    """Equation (2) for all chunks at once, then a few products per chunk to carry the state."""
     dtype, time, width = v.dtype, v.shape[1], v.shape[3]
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
     if time == 0:

@@ -20,6 +20,7 @@ from torch import Tensor
 from separatrix.recurrence.cell import Cell, Operands, cell_scan, expect_cell, linearize
 from separatrix.recurrence.checks import expect_axes, expect_count, expect_fraction, expect_number, expect_real, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import Diagonal
+from separatrix.recurrence.resets import filled
 from separatrix.recurrence.transition import Transition
 
 
@@ -129,6 +130,4 @@ def forced_scan(
     states, final = cell_scan(forced, x, initial_state, reset)
     first = targets.new_zeros(batch, cell.size) if initial_state is None else initial_state
     before = torch.cat([first.to(states.dtype).unsqueeze(1), states], dim=1)[:, :time]
-    if reset is not None:
-        before = before.masked_fill(reset.unsqueeze(-1), 0)
-    return ForcedRun(states, final, forced.pull(before, x)[0])
+    return ForcedRun(states, final, forced.pull(filled(before, reset, 0), x)[0])

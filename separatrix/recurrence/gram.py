@@ -18,6 +18,7 @@ from torch import Tensor
 from separatrix.recurrence.decay import between, join, since_start, split, until_end
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.linear_attention import linear_attention_chunked
+from separatrix.recurrence.resets import filled
 from separatrix.recurrence.solvers import LinearMap, Solver, implicit
 from separatrix.recurrence.twins import twin
 
@@ -63,7 +64,7 @@ def gram_solve_chunked(
 ) -> tuple[Tensor, Tensor]:
     """The compiled operator in plain torch: x and the last P.   ridge [H, K] or [B, T, H]"""
     w, g = beta.unsqueeze(-1) * k, torch.zeros_like(beta) if log_decay is None else log_decay
-    g = g if reset is None else g.masked_fill(reset.unsqueeze(-1), -torch.inf)
+    g = filled(g, reset, -torch.inf)
     x = implicit(gram_apply, gram_solve, q, ridge if ridge.ndim == 2 else ridge.unsqueeze(-1), k, w, g.unsqueeze(-1), P)
     return x, linear_attention_chunked(k, k, w, g, 1.0, P)[1]
 

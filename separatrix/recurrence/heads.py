@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import (
     expect_some,
     working_dtype,
 )
+from separatrix.recurrence.resets import filled
 
 
 class Heads(NamedTuple):
@@ -60,7 +61,7 @@ def enter(
         log_decay = log_decay if log_decay.ndim == 4 else log_decay.unsqueeze(-1)
     if reset is not None:
         log_decay = v.new_zeros(*v.shape[:3], 1) if log_decay is None else log_decay
-        log_decay = log_decay.masked_fill(reset[:, :, None, None], -torch.inf)
+        log_decay = filled(log_decay, reset, -torch.inf)
     state = v.new_zeros(batch, value_heads, key, value) if initial_state is None else initial_state.to(dtype)
     return Heads(q, k, v, None if beta is None else beta.to(dtype).unsqueeze(-1), log_decay, state)
 

@@ -27,8 +27,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
-
 
 class Measure(NamedTuple):
     """x' = A x + B u with A + P Pᵀ normal.   A [N, N], B [N], P [N, r], float64"""
@@ -117,12 +115,6 @@ def diagonalise(normal: Tensor) -> tuple[Tensor, Tensor]:
     skew = (normal - normal.T) / 2
     frequency, V = torch.linalg.eigh(skew * -1j)
     return torch.complex(normal.diagonal().mean().expand_as(frequency), frequency), V
-
-
-def transition(system: NormalPlusLowRank) -> DiagonalPlusLowRank:
-    """A of the full system of size N in its diagonal basis, each pair completed by its conjugate: S4's state matrix."""
-    P = torch.cat([system.P, system.P.conj()])
-    return DiagonalPlusLowRank(torch.cat([system.W, system.W.conj()]), -P, P.conj())
 
 
 def _in_time(measure: Measure, scale: float, name: str) -> Measure:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.dplr import DiagonalPlusLowRank, product
+from separatrix.recurrence.diagonal_plus_low_rank import DiagonalPlusLowRank, product
 from separatrix.recurrence.transition import Transition, at_least_single, times, to_complex
 
 

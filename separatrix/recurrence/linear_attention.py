@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.bonus import with_bonus
-from separatrix.recurrence.checks import along_time, cleared, expect_numbers, expect_real, expect_shape
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_shape
 from separatrix.recurrence.decay import between, join, scores, since_start, split, until_end
 from separatrix.recurrence.fused import keys_in_cache, matrix_state
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 
 CHUNK = 64
 

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_axes,
     expect_numbers,
     expect_parts,
@@ -37,6 +36,7 @@ from separatrix.recurrence.decay import between, join, scores, since_start, spli
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
 
 CHUNK = 64

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_at_least_zero,
     expect_axes,
     expect_numbers,
@@ -38,6 +37,7 @@ from separatrix.recurrence.delta import delta_rule_chunked, delta_rule_dense
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import float32, keys_in_cache, operators, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
 
 CHUNK = 64

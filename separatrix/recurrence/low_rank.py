@@ -21,21 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    complex_of,
-    expect_numbers,
-    expect_reset,
-    expect_shape,
-    expect_tensor,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.diagonal_plus_low_rank import DiagonalPlusLowRank
 from separatrix.recurrence.fused import operators, real
 from separatrix.recurrence.householder import Householder, HouseholderProduct
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, filled
 from separatrix.recurrence.transition import scan, start
 from separatrix.recurrence.twins import twin
 
@@ -157,9 +149,7 @@ def enter(
         out = working = complex_of(working)
     d, L, R, x = (y.to(working) for y in (d, L, R, x))
     d, L, R = d.expand(x.shape), L.expand(*x.shape, L.shape[-1]), R.expand(*x.shape, R.shape[-1])
-    if reset is not None:
-        flags = reset.reshape(*reset.shape, *[1] * (x.ndim - 2))
-        d, R = d.masked_fill(flags, 0), R.masked_fill(flags.unsqueeze(-1), 0)
+    d, R = filled(d, reset, 0), filled(R, reset, 0)
     h = x.new_zeros(x.shape[0], *x.shape[2:]) if initial_state is None else initial_state.to(working)
     return d, L, R, x, h, out
 

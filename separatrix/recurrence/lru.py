@@ -29,6 +29,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.diagonal import diagonal_scan
+from separatrix.recurrence.resets import filled
 
 
 def lru_gain(log_modulus: Tensor) -> Tensor:
@@ -79,7 +80,5 @@ def rg_lru(
     gain = gain_of(log_a)
     if initial_state is None and x.shape[1]:
         gain = torch.cat([torch.ones_like(gain[:, :1]), gain[:, 1:]], dim=1)
-    if reset is not None:
-        gain = gain.masked_fill(reset.unsqueeze(-1), 1)
-    h, final = diagonal_scan(log_a.exp(), gain * i * x, initial_state, reset)
+    h, final = diagonal_scan(log_a.exp(), filled(gain, reset, 1) * i * x, initial_state, reset)
     return h.to(dtype), final

@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.checks import along_time, expect_number, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
-from separatrix.recurrence.diagonal import diagonal_scan, with_axes_of
+from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import double, operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
@@ -147,10 +148,9 @@ def log_scan(log_a: Tensor, log_x: Tensor, initial_state: Tensor | None = None, 
 def log_scan_recurrent(log_a, log_x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (3), read aloud."""
     log_a, log_x, h, dtype = _enter(log_a, log_x, initial_state)
-    clears = None if reset is None else with_axes_of(reset, log_x).unbind(1)
     steps = []
     for t, (a, x) in enumerate(zip(log_a.unbind(1), log_x.unbind(1))):
-        h = h if clears is None else h.masked_fill(clears[t], -torch.inf)
+        h = cleared(h, reset, t, rest=-torch.inf)
         h = log_add(a + h, x)
         steps.append(h)
     return along_time(steps, log_x).to(dtype), h

@@ -30,20 +30,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    expect_numbers,
-    expect_real,
-    expect_reset,
-    expect_shape,
-    expect_tensor,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, expect_numbers, expect_real, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.dense import WORTH_A_PRODUCT, dense_scan_chunked
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import beside, cleared, filled
 from separatrix.recurrence.semiring import DIAGONAL, MATRICES, apply_matrix, is_kept, is_kept_below, least, multiply_matrices
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start, to_complex
 from separatrix.recurrence.tree import tree
@@ -104,7 +96,7 @@ def minmax_scan_chunked(a, b, initial_state=None, reset=None) -> tuple[Tensor, T
     cap, floor, first = a.detach(), b.detach(), h.detach()
     if reset is not None:
         rest, _ = least(cap, torch.zeros_like(floor))
-        floor = torch.where(_along(reset, floor), torch.maximum(rest, floor), floor)
+        floor = torch.where(beside(reset, floor), torch.maximum(rest, floor), floor)
     states = tree(DIAGONAL if a.ndim == b.ndim else MATRICES, cap, floor, first, reset)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
         before = torch.cat([first.unsqueeze(1), states[:, :-1]], dim=1)
@@ -114,8 +106,7 @@ def minmax_scan_chunked(a, b, initial_state=None, reset=None) -> tuple[Tensor, T
 
 def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor | None) -> Tensor:
     """Zeros that vary as the states do: a linear recurrence whose multipliers are 1 where a state is the one before it."""
-    if reset is not None:
-        before = before.masked_fill(_along(reset, before), 0)
+    before = filled(before, reset, 0)
     low, chosen = least(a.detach(), before)
     kept = is_kept(low, b.detach())
     if chosen is None:
@@ -129,7 +120,7 @@ def _derivatives(a: Tensor, b: Tensor, h: Tensor, before: Tensor, reset: Tensor 
         moved = torch.where(from_cap, torch.where(one, _change(a), 0).sum(-1), 0)
     moved = moved + torch.where(kept, 0, _change(b))
     if reset is not None:
-        from_state = from_state & ~_along(reset, from_state)
+        from_state = from_state & ~beside(reset, from_state)
     linear = diagonal_scan_chunked if chosen is None else dense_scan_chunked
     return linear(from_state.to(b.dtype), moved, _change(h))[0]
 
@@ -156,11 +147,6 @@ def minmax_scan_fused(a, b, initial_state=None, reset=None) -> tuple[Tensor, Ten
         return b.to(dtype), h
     states, final = operators().minmax_scan(a, b, h, reset)
     return states.to(dtype), final
-
-
-def _along(reset: Tensor, x: Tensor) -> Tensor:
-    """The flags with as many axes as x."""
-    return reset.reshape(*reset.shape, *[1] * (x.ndim - reset.ndim))
 
 
 def enter(a: Tensor, b: Tensor, initial_state: Tensor | None) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:

@@ -38,6 +38,7 @@ from separatrix.recurrence.cell import Cell, cell_scan_recurrent, enter, expect_
 from separatrix.recurrence.checks import expect_count, expect_number, expect_real, expect_shape
 from separatrix.recurrence.diagonal import Diagonal
 from separatrix.recurrence.plan import form
+from separatrix.recurrence.resets import filled
 from separatrix.recurrence.transition import Transition, scan
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def is_batched(part: Tensor) -> bool:
 def before(states: Tensor, start: Tensor, reset: Tensor | None) -> Tensor:
     """h_{t-1} at every step, cleared where it is reset.   states [B, T, N], start [B, N] -> [B, T, N]"""
     h = torch.cat([start.unsqueeze(1), states[:, :-1]], dim=1) if states.shape[1] else states
-    return h if reset is None else h.masked_fill(reset.unsqueeze(-1), 0)
+    return filled(h, reset, 0)
 
 
 def solve(cell, x, start, reset, guess, approximate, tolerance, iterations) -> Solution:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.dense import Dense, dense_scan
-from separatrix.recurrence.dplr import DiagonalPlusLowRank
+from separatrix.recurrence.diagonal_plus_low_rank import DiagonalPlusLowRank
 from separatrix.recurrence.hippo import NormalPlusLowRank
 from separatrix.recurrence.low_rank import low_rank_scan
 from separatrix.recurrence.transition import Transition, expect_same_size, scan, start, to_complex

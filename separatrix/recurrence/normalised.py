@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import NotANumber, expect_numbers, expect_part
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.heads import expect_heads
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.resets import beside, cleared, filled
 
 
 class Average(NamedTuple):
@@ -66,8 +67,8 @@ def normalised_attention(
         expect_numbers("q", q, z=z)
         expect_real(z=z)
         expect_shape("z", z, (batch, heads, key), "batch, heads, key")
-    if reset is not None and k.shape[1] and S is not None and z is not None:
-        S, z = S.masked_fill(reset[:, 0, None, None, None], 0), z.masked_fill(reset[:, 0, None, None], -torch.inf)
+    if k.shape[1] and S is not None and z is not None:
+        S, z = cleared(S, reset, 0), cleared(z, reset, 0, rest=-torch.inf)
     for name, x in (("k", k), ("z", z)):
         if x is not None and readable(x) and not (largest := x.detach().amax().item()) < torch.inf:
             raise (NotANumber if math.isnan(largest) else ValueError)(f"{name} must be < inf, got max {largest}")
@@ -79,9 +80,8 @@ def normalised_attention(
         return v, Average(S, z)
     sums = log_sums(k, z, reset)
     written = sums.masked_fill(sums.isneginf(), 0)
-    log_decay = torch.cat([z.unsqueeze(1), sums[:, :-1]], dim=1) - written
-    if reset is not None:  # what it would be there is a difference to another sequence
-        log_decay = log_decay.masked_fill(reset[:, :, None, None], 0)
+    # at a reset it would be a difference to another sequence
+    log_decay = filled(torch.cat([z.unsqueeze(1), sums[:, :-1]], dim=1) - written, reset, 0)
     o, S = linear_attention(q, (k - written).exp(), v_, log_decay.clamp(max=0), scale, S, reset)
     return o.to(v.dtype), Average(S, sums[:, -1].clone())
 
@@ -89,9 +89,7 @@ def normalised_attention(
 def log_sums(k: Tensor, z: Tensor, reset: Tensor | None = None) -> Tensor:
     """Equation (1).   k [B, T, ...], z [B, ...] before the first step, reset [B, T] -> [B, T, ...]"""
     top = running_maximum(k.detach(), z.detach(), reset)
-    gap = torch.cat([z.unsqueeze(1), top[:, :-1]], dim=1) - top
-    if reset is not None:
-        gap = gap.masked_fill(reset.reshape(*reset.shape, *[1] * (k.ndim - 2)), 0)
+    gap = filled(torch.cat([z.unsqueeze(1), top[:, :-1]], dim=1) - top, reset, 0)
     sums, _ = diagonal_scan(gap.exp(), (k - top).exp(), torch.ones_like(z), reset)
     # a logarithm of 0 would have a derivative
     return torch.where(sums > 0, top + sums.clamp(min=torch.finfo(sums.dtype).tiny).log(), -torch.inf)
@@ -105,6 +103,6 @@ def running_maximum(k: Tensor, z: Tensor, reset: Tensor | None) -> Tensor:
         return torch.cat([first, k], dim=1).cummax(1).values[:, 1:]
     # every stretch is lifted above the one before it
     height = torch.maximum(k.amax(), first.amax()).double() - lowest + 1
-    lift = (reset.cumsum(1) * height).reshape(*reset.shape, *[1] * (k.ndim - 2))
+    lift = beside(reset.cumsum(1) * height, k)
     lifted = torch.cat([first.double(), k + lift], dim=1)
     return (lifted.cummax(1).values[:, 1:] - lift).to(k.dtype)

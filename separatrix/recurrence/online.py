@@ -20,7 +20,6 @@ from separatrix.recurrence.autocast import outside_autocast
 from separatrix.recurrence.basis import legendre
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_axes,
     expect_count,
     expect_numbers,
@@ -33,6 +32,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.discretize import Discretization, bilinear_matrix, zoh_matrix
 from separatrix.recurrence.hippo import legs_on
+from separatrix.recurrence.resets import cleared
 
 Online = tuple[Tensor, Tensor]  # c [B, D, N], and how many samples it has heard [B] int64
 

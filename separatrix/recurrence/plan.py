@@ -28,7 +28,8 @@ from torch.autograd import forward_ad
 
 from separatrix.recurrence import cuda
 from separatrix.recurrence.autocast import full_precision
-from separatrix.recurrence.checks import cleared, readable
+from separatrix.recurrence.checks import readable
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.autocast import outside_autocast
-from separatrix.recurrence.checks import cleared, expect_axes, expect_numbers, readable
+from separatrix.recurrence.checks import expect_axes, expect_numbers, readable
 from separatrix.recurrence.decay import between
 from separatrix.recurrence.diagonal import diagonal_scan_fused
 from separatrix.recurrence.fused import double, float32, operators, state_or_rest
@@ -48,6 +48,7 @@ from separatrix.recurrence.heads import enter, expect_heads
 from separatrix.recurrence.linear_attention import linear_attention_chunked, linear_attention_dense, linear_attention_fused
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.regression import ADAPTIVE, AdaptiveRidge, Ridge, expect_gram, expect_solver, matrices_of
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.solvers import Chebyshev, ConjugateGradient, Solver, implicit
 from separatrix.recurrence.state import State
 

@@ -22,19 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import (
-    along_time,
-    cleared,
-    complex_of,
-    expect_numbers,
-    expect_reset,
-    expect_shape,
-    expect_tensor,
-    working_dtype,
-)
+from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import beside, cleared
 from separatrix.recurrence.twins import twin
 
 
@@ -153,7 +145,7 @@ def enter(
     a = a.reshape(*[1] * (x.ndim + 1 - a.ndim), *a.shape).expand(*[-1] * 3, 2, 2, *[-1] * len(rest))
     if reset is not None:
         into_time = torch.tensor([True, False], device=x.device).reshape(2, *[1] * (len(rest) + 1))
-        a = a.masked_fill(reset.reshape(B, T, *[1] * (len(rest) + 3)) & into_time, 0)
+        a = a.masked_fill(beside(reset, a) & into_time, 0)
     x = x.to(working)
     before = x.new_zeros(B, V, 2, *rest) if initial_state is None else initial_state.to(working)
     edge = x.new_zeros(B, T, 2, *rest) if edge is None else edge.to(working)

@@ -29,9 +29,10 @@ from separatrix.recurrence.checks import (
     readable,
     working_dtype,
 )
-from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked, parted
+from separatrix.recurrence.diagonal import diagonal_matrix, diagonal_scan_chunked
 from separatrix.recurrence.fused import float32, operators, real_single, state_or_rest, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, filled, parted
 from separatrix.recurrence.twins import twin
 
 
@@ -92,10 +93,9 @@ def selective_scan_recurrent(
     dtype, (u, delta, A, B, C, h) = u.dtype, enter(u, delta, A, B, C, delta_bias, delta_softplus, initial_state)
     steps, writes = delta.unsqueeze(-1).unbind(1), (delta * u).unsqueeze(-1).unbind(1)
     inputs, outputs = B.unsqueeze(-2).unbind(1), C.unsqueeze(-1).unbind(1)
-    clears = None if reset is None else reset[..., None, None].unbind(1)
     reads = []
     for t in range(len(steps)):
-        h = h if clears is None else h.masked_fill(clears[t], 0)
+        h = cleared(h, reset, t)
         h = (steps[t] * A).exp() * h + writes[t] * inputs[t]
         reads.append((h @ outputs[t]).squeeze(-1))
     return leave(along_time(reads, u.to(h.dtype)), u, D, z, dtype), h
@@ -135,7 +135,7 @@ def selective_scan_dense(
         y = (attention @ u.to(attention.dtype).transpose(1, 2).unsqueeze(-1)).squeeze(-1).transpose(1, 2)
         y = y + torch.einsum("btn,btdn,bdn->btd", C, passed[:, :, 0], h)
         return leave(y, u, D, z, dtype), (passed[:, -1] * x).sum(1)
-    states = (passed * x.unsqueeze(1)).masked_fill(parted(reset)[..., None, None], 0).sum(2)
+    states = filled(passed * x.unsqueeze(1), parted(reset), 0).sum(2)
     return leave((states @ C.unsqueeze(-1)).squeeze(-1), u, D, z, dtype), states[:, -1].clone()
 
 

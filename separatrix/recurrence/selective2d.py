@@ -21,7 +21,6 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import (
     along_time,
-    cleared,
     expect_at_least_zero,
     expect_axes,
     expect_numbers,
@@ -32,6 +31,7 @@ from separatrix.recurrence.checks import (
 )
 from separatrix.recurrence.fused import operators, real_single, will_differentiate
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.scan2d import scan2d_chunked
 from separatrix.recurrence.twins import twin
 

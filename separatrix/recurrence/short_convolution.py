@@ -19,6 +19,7 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.fused import float32, operators, real_single
 from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.resets import cleared, sequences
 from separatrix.recurrence.twins import twin
 
 
@@ -60,8 +61,7 @@ def short_convolution_recurrent(u, weight, bias=None, silu=False, initial_state=
     dtype, (u, weight, bias, h) = u.dtype, enter(u, weight, bias, initial_state)
     taps, reads = weight.T, []
     for t in range(u.shape[1]):
-        h = h if reset is None else h.masked_fill(reset[:, t, None, None], 0)
-        window = torch.cat([h, u[:, t : t + 1]], dim=1)
+        window = torch.cat([cleared(h, reset, t), u[:, t : t + 1]], dim=1)
         reads.append((taps * window).sum(1))
         h = window[:, 1:]  # a view, which keeps one row more alive
     return leave(along_time(reads, u), bias, silu).to(dtype), h
@@ -72,17 +72,17 @@ def short_convolution_recurrent(u, weight, bias=None, silu=False, initial_state=
 def short_convolution_chunked(u, weight, bias=None, silu=False, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """All steps are one chunk: a multiply-add of a shifted view for every tap."""
     dtype, (u, weight, bias, h) = u.dtype, enter(u, weight, bias, initial_state)
-    (batch, T, _), K = u.shape, weight.shape[1]
+    T, K = u.shape[1], weight.shape[1]
     seen, y = torch.cat([h, u], dim=1), torch.zeros_like(u)
-    document = None if reset is None else torch.cat([reset.new_zeros(batch, K - 1, dtype=torch.long), reset.cumsum(1)], dim=1)
+    sequence = None if reset is None else sequences(reset, K - 1)
     for i in range(K):
         past = seen[:, i : i + T]
-        if document is not None:
-            past = past.masked_fill((document[:, i : i + T] != document[:, K - 1 :])[..., None], 0)
+        if sequence is not None:
+            past = past.masked_fill((sequence[:, i : i + T] != sequence[:, K - 1 :])[..., None], 0)
         y = torch.addcmul(y, past, weight[:, i])
     kept = seen[:, T:]
-    if document is not None and T:
-        kept = kept.masked_fill((document[:, T:] != document[:, -1:])[..., None], 0)
+    if sequence is not None and T:
+        kept = kept.masked_fill((sequence[:, T:] != sequence[:, -1:])[..., None], 0)
     return leave(y, bias, silu).to(dtype), kept.clone()  # a view would keep the whole sequence alive inside a small state
 
 

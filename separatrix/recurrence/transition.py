@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from separatrix.recurrence.checks import along_time, cleared, expect_number, expect_reset, expect_shape
+from separatrix.recurrence.checks import along_time, expect_number, expect_reset, expect_shape
+from separatrix.recurrence.resets import cleared
 
 
 class Transition(ABC):

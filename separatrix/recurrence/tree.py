@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.resets import filled
+
 BinaryOperation = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -31,7 +33,7 @@ class Semiring(NamedTuple):
 
     def cleared(self, x: Tensor, where: Tensor | None) -> Tensor:
         """where [B, T] bool"""
-        return x if where is None else x.masked_fill(where.reshape(*where.shape, *[1] * (x.ndim - 2)), self.zero)
+        return filled(x, where, self.zero)
 
 
 NUMBERS = Semiring(torch.mul, torch.mul, torch.add, 0.0)
