@@ -127,12 +127,12 @@ def companion_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     spectrum = torch.fft.rfft(c, 2 * N)
     seen_a, seen_b = (torch.fft.irfft(spectrum * torch.fft.rfft(v, 2 * N).conj(), 2 * N)[..., :N] for v in (a, b))
     r = growth_rate(a, length)
-    shrunk, grown = powers_of(1 / r, N), powers_of(r, length)
+    shrunk, grown = geometric(1 / r, N), geometric(r, length)
     fed_back = multiply(multiply(seen_a * shrunk, feedback(a, r, length), length), b.flip(-1) * shrunk, length) * grown
     return (_to(seen_b, length) + F.pad(fed_back, (1, 0))[..., :length])[..., :taps].to(out)
 
 
-def powers_of(r: Tensor, length: int) -> Tensor:
+def geometric(r: Tensor, length: int) -> Tensor:
     """r^0, r^1, ...   [..., 1] -> [..., length]"""
     return r ** torch.arange(length, dtype=r.dtype, device=r.device)
 
@@ -149,7 +149,7 @@ def growth_rate(a: Tensor, length: int) -> Tensor:
 
 def feedback(a: Tensor, r: Tensor, length: int) -> Tensor:
     """1 / Q at x / r, the response of the number that is fed back to a unit in it.   a [..., N], r [..., 1] -> [..., length]"""
-    Q = _to(F.pad(-a.flip(-1), (1, 0), value=1) * powers_of(1 / r, a.shape[-1] + 1), length)
+    Q = _to(F.pad(-a.flip(-1), (1, 0), value=1) * geometric(1 / r, a.shape[-1] + 1), length)
     G = torch.ones_like(Q[..., :1])
     while G.shape[-1] < length:
         n = min(2 * G.shape[-1], length)
@@ -177,8 +177,8 @@ def companion_state(a: Tensor, b: Tensor, u: Tensor) -> Tensor:
         return (u.sum(1).unsqueeze(-1) * b).to(out)
     drive = u.transpose(1, 2)  # [B, H, T]
     r = growth_rate(a, time)
-    arrived = multiply(drive * powers_of(1 / r, time), b.flip(-1) * powers_of(1 / r, N), time)
-    last = multiply(arrived, feedback(a, r, time), time) * powers_of(r, time)  # h_t[N] for all t
+    arrived = multiply(drive * geometric(1 / r, time), b.flip(-1) * geometric(1 / r, N), time)
+    last = multiply(arrived, feedback(a, r, time), time) * geometric(r, time)  # h_t[N] for all t
     before = F.pad(last, (1, 0))[..., :-1]
 
     def shifted_in(v: Tensor, s: Tensor) -> Tensor:

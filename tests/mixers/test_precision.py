@@ -62,7 +62,7 @@ def test_a_layer_in_bfloat16_runs_and_learns(case):
     half, state = layer(x[:, :5])
     rest, _ = layer(x[:, 5:], state)
     assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(torch.cat([half, rest], 1), y, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(torch.cat([half, rest], 1), y, rtol=0.05, atol=0.05)  # bfloat16 rounds at 0.004, and the pieces elsewhere
     y.float().square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 

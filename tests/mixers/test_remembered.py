@@ -51,7 +51,7 @@ def test_what_is_held_is_worked_out_once_and_shares_a_gradient(name):
     assert torch.equal(apart, together) and torch.equal(together, again)
     parameters = list(layer.parameters())
     for one, other in zip(*(torch.autograd.grad(y.square().sum(), parameters) for y in (apart, together + 0 * again))):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)  # float64: the same terms, summed in another order
     with torch.no_grad():
         layer.D.add_(1)
         assert not torch.equal(steps(), apart)

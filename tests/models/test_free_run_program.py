@@ -36,6 +36,7 @@ def test_a_trajectory_is_the_network_step_by_step(name):
     for state in (system.start, torch.stack([system.start, 0.9 * system.start])):
         for heard in (None, inputs):
             wanted = by_the_network(system, state, 12, heard)
+            # float64: sums in another order, twelve steps on
             torch.testing.assert_close(trajectory(system, state, 12, inputs=heard), wanted, rtol=1e-10, atol=1e-12)
             torch.testing.assert_close(trajectory(system, state, 12, every=5, inputs=heard), wanted[..., [4, 9], :], rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(system.step(state), wanted_first(system, state), rtol=1e-10, atol=1e-12)
@@ -59,7 +60,7 @@ def test_tangents_are_those_of_the_network(name):
         found = push_tangents(system, system.start, frame, 9, every=3, inputs=inputs)
         wanted = push_tangents_by_steps(system, system.start, frame, 9, 3, inputs)
         for part in ("state", "frame", "log_growth"):
-            torch.testing.assert_close(getattr(found, part), getattr(wanted, part), rtol=1e-8, atol=1e-9)
+            torch.testing.assert_close(getattr(found, part), getattr(wanted, part), rtol=1e-8, atol=1e-9)  # and three QRs
         assert found.failed is None
     assert all(isinstance(played, Program) for played in system._carried.records.values())
 

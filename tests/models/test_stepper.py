@@ -11,7 +11,7 @@ from separatrix.models import Backbone, Stepper
 from separatrix.models.recording import Program
 from separatrix.recurrence import State
 
-DTYPES = {torch.float32: 2e-5, torch.float64: 1e-12}
+DTYPES = {torch.float32: 2e-5, torch.float64: 1e-12}  # sums over D and time, in another order
 D = 64
 
 

@@ -70,7 +70,7 @@ def pick(row: Row, arguments: Arguments, i: int) -> Arguments:
 
 
 def close(got: Tensor, want: Tensor) -> None:
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)  # float64: one form in two ways
 
 
 def differentiable_in(arguments: Arguments) -> tuple[list[str], list[Tensor]]:

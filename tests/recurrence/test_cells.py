@@ -84,7 +84,7 @@ def test_a_linearisation_by_kernel_is_the_one_by_torch(name: str, N: int):
     with torch.no_grad():
         value, A = linearize(narrow, h.float(), x.float())
         exact, B = linearize(cell, h, x)
-    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(value.double(), exact, rtol=1e-5, atol=1e-6)  # float32, number by number: no sum is longer than a cell's
     torch.testing.assert_close(A.dense().double(), B.dense(), rtol=1e-5, atol=1e-5)
     state = h.float().requires_grad_()
     assert linearize(narrow, state, x.float())[1].dense().requires_grad  # what is differentiated goes through torch
@@ -145,7 +145,7 @@ def test_bfloat16_in_bfloat16_out_and_a_float32_state(name: str, form: str):
     states, final = FORMS[form](single, x, h)
     assert states.dtype is torch.bfloat16 and final.dtype is torch.float32
     wide, _ = FORMS["recurrent"](single, x.float(), h.float())
-    torch.testing.assert_close(states.float(), wide, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(states.float(), wide, rtol=1e-2, atol=1e-2)  # the last rounding, to bfloat16: at most 0.004
 
 
 @every_cell

@@ -76,7 +76,7 @@ def test_a_kernel_is_called_in_its_own_letters(packages, name: str):
     got, want = spelled(**arguments), OPERATIONS[row.operation]["recurrent"](**arguments)
     for one, other in zip(got, want):
         assert one.dtype == other.dtype
-        torch.testing.assert_close(one.float(), other.float(), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(one.float(), other.float(), rtol=0.02, atol=0.02)  # bfloat16 rounds at 0.004, each form elsewhere
 
 
 def on_a_gpu(operation: str, dtype: torch.dtype) -> tuple:

@@ -1,8 +1,12 @@
 """Tiles against the matrix products they stand for."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from numba import njit
+from torch import Tensor
 
 from separatrix.recurrence.kernels.lanes import fill, load
 from separatrix.recurrence.kernels.tile import (
@@ -20,8 +24,16 @@ from separatrix.recurrence.kernels.tile import (
     unpack,
 )
 from separatrix.recurrence.kernels.transpose import transpose, transpose_squares, transposed
+from tests.agree import agree
+from tests.recurrence.roads import randn
 
+agree = partial(agree, factor=2)
 zero = np.float32(0)
+
+
+def flat(x: Tensor) -> np.ndarray:
+    """What a kernel sees of x, in place where x is stored row by row."""
+    return x.contiguous().numpy().reshape(-1)
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -49,29 +61,40 @@ def solution(rows, M, at, row, step, b, first, following):
 
 @pytest.mark.parametrize("n", [0, 1, 7])
 def test_a_tile_is_a_product_whatever_the_layout_of_the_left_matrix(n: int):
-    A, B, into = numbers(ROWS, 9), numbers(9, LANES), np.empty((ROWS, LANES), np.float32)
-    for stored, at, row, step, left in ((A, 0, 9, 1, A), (A.T.copy(), 0, 1, ROWS, A), (A, (ROWS - 1) * 9, -9, 1, A[::-1])):
-        product(stored.reshape(-1), at, row, step, B.reshape(-1), n, into.reshape(-1))
-        np.testing.assert_allclose(into, left[:, :n] @ B[:n], rtol=1e-5, atol=1e-5)
+    straight, turned, from_below = lambda A: A, lambda A: A.T, lambda A: A.flip(0)
+    for stored, at, row, step, left in (
+        (straight, 0, 9, 1, straight), (turned, 0, 1, ROWS, straight), (straight, (ROWS - 1) * 9, -9, 1, from_below)
+    ):  # fmt: skip
+
+        def fast(A: Tensor, B: Tensor, stored=stored, at=at, row=row, step=step) -> Tensor:
+            into = torch.empty(ROWS, LANES)
+            product(flat(stored(A)), at, row, step, flat(B), n, flat(into))
+            return into
+
+        agree(fast, lambda A, B, left=left: left(A)[:, :n] @ B[:n], (randn(ROWS, 9), randn(9, LANES)), torch.float32)
 
 
 def test_rows_take_their_factors():
     rows, a, x, into = numbers(ROWS, LANES), numbers(ROWS), numbers(ROWS, LANES)[::-1].copy(), np.empty((ROWS, LANES), np.float32)
     weighted(rows.reshape(-1), a, x.reshape(-1), into.reshape(-1))
-    np.testing.assert_allclose(into, a[:, None] * rows * x, rtol=1e-6)
+    np.testing.assert_allclose(into, a[:, None] * rows * x, rtol=1e-6)  # two products, rounded in either order
 
 
 def test_a_triangle_is_solved_from_either_end():
-    M, b = numbers(ROWS, ROWS), numbers(ROWS)
     for backward in (False, True):
-        x = numbers(ROWS, LANES)
-        order = slice(None, None, -1 if backward else 1)
-        lower = np.tril((M.T if backward else M)[order, order] * b[order], -1)
-        want = np.linalg.solve(np.eye(ROWS) - lower, x)
-        end, sign = (ROWS - 1, -1) if backward else (0, 1)
-        row, step = (sign, sign * ROWS) if backward else (ROWS, 1)
-        solution(x.reshape(-1), M.reshape(-1), end * ROWS + end, row, step, b, end, sign)
-        np.testing.assert_allclose(x, want, rtol=1e-4, atol=1e-4)
+
+        def slow(M: Tensor, b: Tensor, x: Tensor, backward=backward) -> Tensor:
+            lower = ((M.T.flip(0, 1) * b.flip(0)) if backward else M * b).tril(-1)
+            return torch.linalg.solve(torch.eye(ROWS, dtype=M.dtype) - lower, x)
+
+        def fast(M: Tensor, b: Tensor, x: Tensor, backward=backward) -> Tensor:
+            x = x.clone()
+            end, sign = (ROWS - 1, -1) if backward else (0, 1)
+            row, step = (sign, sign * ROWS) if backward else (ROWS, 1)
+            solution(flat(x), flat(M), end * ROWS + end, row, step, flat(b), end, sign)
+            return x
+
+        agree(fast, slow, (randn(ROWS, ROWS), randn(ROWS), randn(ROWS, LANES)), torch.float32)
 
 
 @njit
@@ -81,12 +104,15 @@ def walk(before, decay, keys, factors, into):
 
 
 def test_rows_follow_each_other():
-    before, decay, keys, factors, into = (numbers(*shape) for shape in ((LANES,), (ROWS,), (ROWS, LANES), (ROWS + 1,), (ROWS, LANES)))
-    walk(before, decay, keys.reshape(-1), factors, into.reshape(-1))
-    row = before
-    for s in range(ROWS):
-        row = decay[s] * row + factors[s + 1] * keys[s]
-        np.testing.assert_allclose(into[s], row, rtol=1e-4, atol=1e-5)
+    def slow(row: Tensor, decay: Tensor, keys: Tensor, factors: Tensor) -> Tensor:
+        return torch.stack([row := decay[s] * row + factors[s + 1] * keys[s] for s in range(ROWS)])
+
+    def fast(*inputs: Tensor) -> Tensor:
+        into = torch.empty(ROWS, LANES)
+        walk(*map(flat, inputs), flat(into))
+        return into
+
+    agree(fast, slow, (randn(LANES), randn(ROWS), randn(ROWS, LANES), randn(ROWS + 1)), torch.float32)
 
 
 @pytest.mark.parametrize("n", [4, 8, 16])

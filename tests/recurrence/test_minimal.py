@@ -173,6 +173,7 @@ def test_the_kernel_is_seen_by_those_who_look():
         return list(torch.autograd.grad(sum(x.square().sum() for x in first), leaves))
 
     for got, exact in zip(second("fused", torch.float32), second("chunked", torch.float64)):
+        # float32; a ruler of nudged logarithms, of which these are exponentials, would allow more
         torch.testing.assert_close(got, exact, rtol=1e-4, atol=1e-5, check_dtype=False)
     reset = torch.zeros(1, 9, dtype=torch.bool)
     reset[:, 4] = True
@@ -215,7 +216,7 @@ def test_not_even_a_nan_passes_a_reset(form: str):
 def test_the_gain_keeps_every_digit_of_a_slow_mode():
     rate = torch.logspace(-30, 2, 200, dtype=torch.float64)
     exact = lru_gain(-rate)
-    assert torch.allclose(lru_gain(-rate.float()).double(), exact, rtol=3e-7)
+    assert torch.allclose(lru_gain(-rate.float()).double(), exact, rtol=3e-7)  # two and a half roundings
     slow = rate[rate < 1e-9]
     assert torch.allclose(lru_gain(-slow), (2 * slow).sqrt(), rtol=1e-9)
     still = torch.zeros(1, requires_grad=True)

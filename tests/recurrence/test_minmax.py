@@ -140,6 +140,7 @@ def test_the_reference_numbers(kind: str, form: str, dtype: torch.dtype):
         for (key, leaf), grad in zip(leaves.items(), grads):
             want = case.gradients[part].get(key, torch.zeros_like(leaf))
             got = torch.zeros_like(leaf) if grad is None else grad
+            # sums of weights: a few roundings
             torch.testing.assert_close(got.double(), want.double(), rtol=1e-6 if dtype is torch.float32 else 1e-12, atol=1e-6)
 
 

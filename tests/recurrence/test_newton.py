@@ -64,6 +64,7 @@ def test_what_did_not_converge_is_said_with_the_residual_of_every_step():
     exact, _ = FORMS["recurrent"](cell, x, h)
     front = int(off.any(0).nonzero()[0])
     assert front >= 1
+    # the residual is at most 1e-10, and the states part from there
     torch.testing.assert_close(solution.states[:, :front], exact[:, :front], rtol=1e-6, atol=1e-6)
 
 
@@ -95,7 +96,7 @@ def test_damping_converges_where_newton_alone_overflows(name: str, monkeypatch):
     solution = newton_scan(cell, x)
     assert max(solution.history) < 4
     exact, _ = FORMS["recurrent"](cell, x)
-    torch.testing.assert_close(solution.states, exact, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(solution.states, exact, rtol=1e-8, atol=1e-8)  # what a residual of some roundings comes to
     monkeypatch.setattr(newton, "non_expanding", lambda A, like: A)
     with pytest.raises(NotConverged):
         newton_scan(cell, x, iterations=solution.iterations)

@@ -42,7 +42,7 @@ def test_the_convolutions_go_on_where_they_stopped(alternating: bool):
     u = torch.randn(2, 40, 2, dtype=torch.float64)
 
     def close(got: Tensor, want: Tensor) -> None:
-        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)  # float64, in another order
 
     run = partial(spectral_convolution, filters=phi, alternating=alternating)
     whole, final = run(u)

@@ -4,6 +4,7 @@ For each row of roads.py.
 """
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from separatrix.recurrence import OPERATIONS, Elman, dictionary_transition, legs_online, newton_scan, ridge_solve
 from separatrix.recurrence.s4 import cauchy_kernel, s4_kernel
-from tests.agree import cast, is_number
+from tests.agree import agree, cast, is_number
 from tests.recurrence.forms import ALL, close, differentiable_in, every_row, named, public
 from tests.recurrence.roads import ROWS, Row, randn
 
@@ -69,32 +70,32 @@ def test_second_derivatives(name: str, form: str):
 def test_second_derivatives_of_one_argument_alone(row: Row):
     """Through the kernel: what the state holds may not depend on it."""
     arguments = row.example(5)
+    why = "the second derivative of (exp z - 1) / z is a difference where z is small"
+    slack = dict(factor=50, because=why) if row is ROWS["two dimensions, selective"] else {}
     for name in (key for key, x in arguments.items() if is_number(x)):
 
-        def derivatives(dtype: torch.dtype, name: str = name) -> tuple[Tensor, Tensor]:
-            given_ = {key: cast(x, dtype) for key, x in arguments.items()}
-            leaf = given_[name].requires_grad_()
-            y, _ = public(row)(**given_)
+        def derivatives(*values: Any, name: str = name) -> tuple[Tensor, Tensor]:
+            given = {key: x.detach() if isinstance(x, Tensor) else x for key, x in zip(arguments, values)}
+            leaf = given[name].requires_grad_()
+            y, _ = public(row)(**given)
             (first,) = torch.autograd.grad(y.abs().square().sum(), leaf, create_graph=True)
             (second,) = torch.autograd.grad(first.abs().square().sum(), leaf, allow_unused=True, materialize_grads=True)
-            return first, second
+            return first.detach(), second
 
-        for got, want in zip(derivatives(torch.float32), derivatives(torch.float64)):
-            torch.testing.assert_close(got.to(want.dtype), want, rtol=1e-3, atol=1e-3 * max(1, float(want.detach().abs().max())))
+        agree(derivatives, derivatives, tuple(arguments.values()), torch.float32, nudges=4, **slack)
 
 
 def test_a_second_derivative_counts_each_way_once():
     """Inputs of a compiled operator that are one tensor, or computed from each other: each gets the gradient of its own place."""
     start = randn(1, 9, 2, 4)
 
-    def derivatives(form: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        x = start.to(dtype).requires_grad_()
+    def derivatives(form: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.detach().requires_grad_()
         o, _ = OPERATIONS["linear_attention"][form](x, x, x.tanh())
         (first,) = torch.autograd.grad(o.square().sum(), x, create_graph=True)
-        return first, torch.autograd.grad(first.square().sum(), x)[0]
+        return first.detach(), torch.autograd.grad(first.square().sum(), x)[0]
 
-    for got, want in zip(derivatives("fused", torch.float32), derivatives("recurrent", torch.float64)):
-        torch.testing.assert_close(got.double() / want.norm(), want / want.norm(), rtol=0, atol=1e-5)
+    agree(partial(derivatives, "fused"), partial(derivatives, "recurrent"), (start,), torch.float32)
 
 
 @every_row

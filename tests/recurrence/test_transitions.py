@@ -94,7 +94,7 @@ def A(request) -> Transition:
 
 
 def close(got: Tensor, want: Tensor) -> None:
-    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)  # float64: products of a few small matrices
 
 
 def complex_like(A: Transition, *shape: int) -> Tensor:

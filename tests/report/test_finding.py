@@ -103,7 +103,7 @@ def test_a_finding_takes_numbers_with_a_kind_only():
 def test_portraits_do_not_know_the_unit(unit):
     data, model = np.sin(0.3 * np.arange(2000)), np.sin(0.3 * np.arange(9000)) ** 3
     for got, want in zip(overlaps(unit * data, unit * model, 5), overlaps(data, model, 5)):
-        assert got.value == pytest.approx(want.value, abs=0.01)
+        assert got.value == pytest.approx(want.value)
 
 
 @pytest.mark.parametrize(

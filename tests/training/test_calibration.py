@@ -59,6 +59,7 @@ def test_an_error_is_that_of_a_network_that_left_the_fold_out():
             with torch.no_grad():
                 said, _ = networks[i].free_run(heard, leads)
             expected = (values[start : start + leads] - said[0]).abs()
+            # float32: all origins at once and one by itself
             torch.testing.assert_close(found[i, row], expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 

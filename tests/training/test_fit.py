@@ -209,7 +209,7 @@ def test_the_average_follows_and_forgets_its_start():
     nn.init.constant_(model.weight, 1.0)
     for step in range(200):
         average(mean, model, 0.9, step)
-    assert float(mean["weight"]) == pytest.approx(1.0, abs=1e-6)
+    assert float(mean["weight"]) == pytest.approx(1.0, abs=1e-6)  # 0.9^200 of the start is left, 3e-9, and float32 rounds
 
 
 def test_a_weight_in_two_places_is_averaged_in_both():

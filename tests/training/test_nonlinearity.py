@@ -33,7 +33,7 @@ def test_noise_is_linear(weights, seed):
 
 @pytest.mark.parametrize("x", [T, np.exp(T / 70), np.sin(T / 4), np.exp(-T / 200) * np.sin(T / 5)], ids=["line", "growth", "sine", "decay"])
 def test_laws_that_are_linear_are_found_linear_without_noise(x):
-    assert nonlinearity(x[:, None], 16, 40) == pytest.approx(1, abs=1e-3)
+    assert nonlinearity(x[:, None], 16, 40) == pytest.approx(1, abs=1e-3)  # SMALL beside errors that are none
 
 
 @pytest.mark.parametrize("noise, most", [(0.0, 0.65), (0.1, 0.8)])
@@ -48,7 +48,7 @@ def test_it_does_not_depend_on_units_and_sees_through_gaps():
     x = load("laser").values[:600]
     whole = nonlinearity(x, 16, 40)
     for unit, offset in ((1e-200, 0), (1e200, 0), (3.0, -1000.0)):
-        assert nonlinearity(unit * (x + offset), 16, 40) == pytest.approx(whole, rel=1e-6)
+        assert nonlinearity(unit * (x + offset), 16, 40) == pytest.approx(whole, rel=1e-6)  # another unit rounds elsewhere
     holed = x.copy()
     holed[100:110] = holed[::50] = np.nan
     assert nonlinearity(holed, 16, 40) < NONLINEAR
@@ -57,6 +57,7 @@ def test_it_does_not_depend_on_units_and_sees_through_gaps():
 def test_channels_are_judged_together_and_a_constant_one_does_not_count():
     x, still = load("laser").values[:600], np.ones((600, 1))
     alone = nonlinearity(x, 16, 40)
+    # it adds its SMALL to every error
     assert nonlinearity(np.c_[x, still], 16, 40) == pytest.approx(alone, abs=1e-3) and nonlinearity(still, 16, 40) == 1
     assert alone < nonlinearity(np.c_[x, autoregression(0)], 16, 40)
 

@@ -72,6 +72,7 @@ def error_after(rows, fitted, shares, leads):
 def test_it_sees_through_gaps_and_units():
     x = season()
     whole = orders(x, 16, 40)
+    # a unit changes roundings, and a share by as much
     assert orders(1e-200 * (x + 5), 16, 40) == pytest.approx(whole, abs=1e-6) == orders(1e200 * x, 16, 40)
     holed = x.copy()
     holed[100:104] = holed[::90] = np.nan
