@@ -199,6 +199,13 @@ def test_a_linear_part_shows_its_eigenvalues(tmp_path):
     assert largest == pytest.approx(np.abs(np.roots([1, *-A[::-1]])).max(), rel=1e-6) and "eigenvalues" not in evidence["absent"]
 
 
+@pytest.mark.parametrize(("mixer", "says"), [("deltanet", "choose their transitions"), ("s4d", "do not depend on the data")])
+def test_what_depends_on_the_data_is_told_from_what_does_not(tmp_path, mixer, says):
+    """A reflection has the norm 1 whatever it reflects, and is another one at every step."""
+    path, *_ = run(tmp_path, series(), 400, mixer, linear=False)
+    assert says in path.read_text()
+
+
 def test_a_forecast_of_noise_may_settle(tmp_path):
     noise = np.random.default_rng(1).normal(size=500)
     _, evidence, _ = run(tmp_path / "noise", series(noise), 400)

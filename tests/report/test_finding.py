@@ -151,6 +151,19 @@ def test_memory_is_in_the_unit_of_its_caption():
     assert "memory, days" in found.picture.panels[1].svg and "half turns a day" in found.picture.panels[1].svg
 
 
+def test_one_layer_outside_the_circle_does_not_vanish_among_others():
+    inside, outside = np.full((9_000, 9), 0.5 + 0j), np.array([[0.5 + 0j, 1.01]])
+
+    def title(*layers: Layer) -> str:
+        return eigenvalues(layers, numbers={}, unit="day", made=Made("data", "a()")).title
+
+    assert title(Layer("one", outside, False)) == "50.00% of the eigenvalues lie outside the unit circle"
+    named = "50.00% of the eigenvalues of one layer lie outside the unit circle (two)"
+    assert title(Layer("one", inside, True), Layer("two", outside, False)) == named
+    rare = np.concatenate([np.full(99_999, 0.5), [1.01]])[None]
+    assert title(Layer("one", rare, True)) == "Less than 0.01% of the visited eigenvalues lie outside the unit circle"
+
+
 @pytest.mark.parametrize(("slowest", "says"), [(40.0, "in 40 (a)"), (6.9e8, "in 6.90 × 10⁸ (a)"), (math.inf, "never (a)")])
 def test_the_slowest_mode_is_not_cut_where_its_picture_is(slowest, says):
     made = Made("data", "a()")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from numpy.typing import NDArray
 
+from separatrix.recurrence import Transition
 from separatrix.report.finding import Finding, Made, plural
 from separatrix.report.sections.eigenvalues import Layer, eigenvalues
 from separatrix.report.sections.memory import memory
@@ -41,8 +42,7 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
             found, remembered = eigenvalues_along(transition), memory_horizon(transition)
             place = re.sub(r"(\d+)", r" \1", visit.name).replace(".", ", ")
             name = f"{place}, {type(visit.mixer).__name__}"
-            step = transition.norm()
-            shown.append(Layer(name, found.values.numpy(), bool((step != step[:, :1]).any())))
+            shown.append(Layer(name, found.values.numpy(), moves(transition)))
             spans.append(remembered.half_life.numpy())
             numbers |= {
                 f"largest modulus, {name}": found.largest,
@@ -74,6 +74,11 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
             cycle=subject.cycle,
         ),
     ]
+
+
+def moves(transition: Transition) -> bool:
+    """Whether it differs between steps. Its numbers say so; its norm need not: that of a reflection is 1, whatever is reflected."""
+    return any(bool((x != x[:, :1]).any()) for x in transition.tensors().values())
 
 
 def responses(subject: Subject, rows: int = 300) -> Finding:

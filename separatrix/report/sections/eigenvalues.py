@@ -39,11 +39,15 @@ def eigenvalues(layers: Sequence[Layer], *, numbers: Mapping[str, Number], unit:
     """All layers in one complex plane."""
     values = np.concatenate([layer.values.ravel() for layer in layers])
     modulus, steps = np.abs(values), _memory(values)
-    outside = float(np.mean(modulus > 1 + 1e-6))
+    # of the layer with the largest share: a layer that is visited once would vanish among the visits of others
+    outside, loudest = max(((float(np.mean(np.abs(layer.values) > 1 + 1e-6)), layer) for layer in layers), key=lambda pair: pair[0])
     longest = float(np.max(steps))
     visited = "visited " if any(layer.input_dependent for layer in layers) else ""
     if outside > 0:
-        title = f"{outside:.2%} of the {visited}eigenvalues lie outside the unit circle"
+        share = f"{outside:.2%}" if outside >= 5e-5 else "Less than 0.01%"
+        those = "visited eigenvalues" if loudest.input_dependent else "eigenvalues"
+        of, named = ("", "") if len(layers) == 1 else (" of one layer", f" ({loudest.name})")
+        title = f"{share} of the {those}{of} lie outside the unit circle{named}"
     elif np.isinf(longest):
         title = f"No {visited}eigenvalue lies outside the unit circle; the longest memory does not fade"
     else:
