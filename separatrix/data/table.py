@@ -34,6 +34,7 @@ PARQUET = (".parquet", ".pq")
 DECIMAL_COMMA, DECIMAL_POINT = (re.compile(rf"[+-]?\d+{mark}\d+([eE][+-]?\d+)?") for mark in (",", r"\."))
 THOUSANDS, WHOLE = re.compile(r"[+-]?[1-9]\d{0,2}[,.]\d{3}"), re.compile(r"[+-]?[1-9]\d{0,2}")
 DIGITS = re.compile(r"(1[6-9]|20)\d{6}(\d\d)*")  # year, month, day and what may follow, in this and the last centuries
+END = "\0"  # a line that no table has
 WITH_COMMA = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?")
 
 
@@ -87,9 +88,11 @@ def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
     counted = re.sub(r"(?<=\d),(?=\d)", "", first) if {*";\t"} & {*first} else first
     delimiter = max(",;\t", key=counted.count)
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(text), delimiter=delimiter)]
+        rows = [[cell.strip() for cell in row] for row in csv.reader(StringIO(f"{text}\n{END}"), delimiter=delimiter)]
     except csv.Error as error:
         raise ValueError(f"{source} is not a CSV file ({error}). Save it as comma-separated text.") from None
+    if rows.pop() != [END]:  # it was read as a part of a cell
+        raise ValueError(f"{source}: row {len(rows) + 1} opens a quotation mark that nothing closes. Close it, or take it away.")
     # An empty line parts rows; where a row is one cell, it is an empty cell.
     rows = [row or [""] for row in rows if row or len(rows[0]) == 1]
     if delimiter != ",":
@@ -214,10 +217,13 @@ def _on_grid(clock: str, cells: list[str], values: NDArray[np.float64]) -> tuple
 def _is_clock(name: str, cells: list[str]) -> bool:
     """Time stamps under any name, or numbers that grow under a name that says time."""
     by_name = name.lower() in CLOCKS
-    if any(is_time(cells[0]) for is_time in STAMPS) and (by_name or _number(cells[0]) is None):
-        return any(all(map(is_time, cells)) for is_time in STAMPS)
-    if len(cells) > 2 and all(map(DIGITS.fullmatch, cells)) and all(a < b for a, b in pairwise(cells)):  # 20240131, 20240201, ...
-        return all(map(STAMPS[0], cells))
+    dated = any(is_time(cells[0]) for is_time in STAMPS) and (by_name or _number(cells[0]) is None)
+    digits = len(cells) > 2 and all(map(DIGITS.fullmatch, cells)) and all(a < b for a, b in pairwise(cells))  # 20240131, 20240201, ...
+    if dated or digits:
+        if any(all(map(is_time, cells)) for is_time in STAMPS):
+            return True
+        if 2 * max(sum(map(is_time, cells)) for is_time in STAMPS) > len(cells):
+            return False  # one that is no time is a mistake; where most are none they count seconds, as 1700000000 does
     if not by_name or not all(_is_value(cell) for cell in cells):
         return False
     readings = np.array([float(cell) for cell in cells])

@@ -128,6 +128,12 @@ def test_a_numeric_clock(write):
     assert data.read_csv(write("t,x\n0,1\n0.5,2\n"), "t").names == ("t",)
 
 
+@pytest.mark.parametrize("first", [1_700_000_000, 1_701_010_100, 1_700_000_000_000, 1_700_000_000_000_000])  # the second could be a date
+def test_a_clock_that_counts_seconds_since_1970(write, first):
+    series = data.read_csv(write("time,x\n" + "".join(f"{first + 60 * i},{i}\n" for i in (0, 1, 2, 4))))
+    assert series.names == ("x",) and series.step == 60.0 and same(series.values, [[0], [1], [2], [nan], [4]])
+
+
 def test_irregular_and_repeated_times_are_said(write):
     series = data.read_csv(write("time,x\n0,1\n1,2\n1.3,3\n"))
     assert series.remarks == ("The times are irregular: rows are taken as equally spaced.",) and len(series) == 3
@@ -187,8 +193,9 @@ def test_columns_of_words_are_left_out_and_named(write):
         ("date,x\n12/1/2024,1\n13/1/2024,1\n14/1/2024,1\n1/15/2024,1\n", None, "column 'date' is not a time in data row 4: '1/15/2024'"),
         ("date,x\n1/31/2024,1\n1/30/2024,1\n", None, "column 'date': time goes backwards at data row 2"),
         ("date,h,x\n2024-01-01,0,1\n2024-01-01,1,2\n2024-01-01,2,3\n2024-01-02,0,4\n", None, "'date': 2 of 4 times repeat"),
+        ('a,note\n1,"new\n2,old\n3,old\n', None, "row 2 opens a quotation mark that nothing closes"),
         (b"a\n\xff\xfe\n", None, "is not UTF-8 text"),
-        (b'a\n"1\x00\n', None, "column 'a'|not a CSV|no column of numbers"),
+        (b'a\n"1\x00"\n', None, "column 'a'|not a CSV|no column of numbers"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(write, text, column, complaint):

@@ -120,6 +120,15 @@ def test_an_edit_of_a_file_that_a_kernel_imports_makes_its_code_old(tmp_path, mo
     kept.stamp.cache_clear()
 
 
+@pytest.mark.parametrize("features, width", [("", "32"), ("+avx2,+fma", "32"), ("+avx2,+fma,+avx512f", "64")])
+def test_kernels_have_the_lanes_of_what_numba_compiles_for(features, width):
+    """Numba finds machine code by these features, not by the machine: another processor that reads it must count lanes in the same way."""
+    env = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "PYTHONPATH": str(Path(kept.__file__).parents[3])}
+    code = "from separatrix.recurrence.kernels.lanes import WIDTH; print(WIDTH)"
+    told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+    assert told.strip() == width
+
+
 def test_every_kernel_uses_this_njit():
     for path in kept.KERNELS.glob("*.py"):
         assert path.name == "kept.py" or "from numba import njit" not in path.read_text(encoding="utf-8")

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import operator
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, models, overload, register_model
 
 from separatrix.recurrence.kernels.kept import njit
@@ -39,8 +39,9 @@ from separatrix.recurrence.kernels.vectors import (
     suffix,
 )
 
-# Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling.
-WIDTH = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+# Four zmm registers with AVX-512 (32 registers: room for five such values); without it half as many lanes, to avoid spilling. Asked of
+# what Numba compiles for, which NUMBA_CPU_FEATURES may set: machine code on disk is found by that, and must have the lanes that we count.
+WIDTH = 64 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else 32
 
 ZERO = np.float32(0)
 
