@@ -136,7 +136,6 @@ def test_rows_of_a_batch_do_not_meet(case):
 
 
 @every_case
-@pytest.mark.filterwarnings("ignore:The tensor attributes self.cells._flat_weights")  # torch.nn.LSTM's own
 @torch.no_grad()
 def test_an_exported_layer_goes_on_from_a_state(case, tmp_path):
     layer, x = case.build(), torch.randn(2, 7, D)
@@ -148,15 +147,29 @@ def test_an_exported_layer_goes_on_from_a_state(case, tmp_path):
 
 
 @every_case
-@pytest.mark.filterwarnings("ignore:The tensor attributes self.cells._flat_weights")
 def test_an_exported_layer_takes_any_length(case):
-    if case.name == "lstm" or "window" in case.settings:
-        pytest.skip("torch exports its own LSTM step by step, and a window parts the lengths below it from those above")
+    if "window" in case.settings:
+        pytest.skip("a window parts the lengths below it from those above")
     layer = case.build()
     exported = torch.export.export(layer, (torch.randn(2, 21, D),), dynamic_shapes={"x": {1: torch.export.Dim.AUTO}}).module()
     for T in (2, 65, 130):
         x = torch.randn(2, T, D)
         assert distance(exported(x)[0].detach(), layer(x)[0].detach()) < 1e-5
+
+
+@every_case
+def test_a_layer_compiles_as_one_graph(case):
+    torch.compiler.reset()
+    layer = case.build()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    for T, reset in ((9, False), (6, True)):
+        x, starts = torch.randn(2, T, D, requires_grad=True), torch.rand(2, T) < 0.3 if reset else None
+        results = []
+        for call in (compiled, layer):
+            y, state = call(x, None, starts)
+            results.append((y, state.vector(), *torch.autograd.grad(y.square().sum(), (x, *layer.parameters()), allow_unused=True)))
+        for got, want in zip(*results):
+            assert (got is None) == (want is None) and (got is None or distance(got.detach(), want.detach()) < 1e-5)
 
 
 @every_case
