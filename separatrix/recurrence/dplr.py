@@ -36,9 +36,9 @@ def dplr(
     v: Tensor,
     a: Tensor,
     b: Tensor,
-    scale: float = 1.0,
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """S_t = diag(exp w_t) S_{t-1} + b_t (a_tᵀ S_{t-1}) + k_t v_tᵀ,  o_t = scale S_tᵀ r_t.
 

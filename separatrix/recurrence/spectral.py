@@ -88,7 +88,7 @@ def _leading(factor, length: int, count: int, *options) -> tuple[Tensor, Tensor]
         raise ValueError(f"count is {count}, expected between 1 and the length {length}")
     sigma, phi = _eigenpairs(factor, length, *options)
     if count > len(sigma):
-        raise ValueError(f"count is {count}, expected at most {len(sigma)}: the eigenvalues after that are zero to rounding")
+        raise ValueError(f"count is {count}, expected at most {len(sigma)} at length {length}: what follows is lost to rounding")
     return torch.from_numpy(sigma[:count].copy()), torch.from_numpy(phi[:, :count].copy())
 
 
@@ -97,9 +97,11 @@ def _eigenpairs(factor, length: int, *options) -> tuple[np.ndarray, np.ndarray]:
     from scipy.linalg import svd  # here: whoever runs another recurrence does not wait for scipy
 
     # gesvd, not the divide and conquer that is everybody's default: it loses two digits of the 24th vector at length 256
-    phi, s, _ = svd(factor(length, *options), full_matrices=length <= 64, lapack_driver="gesvd")
+    phi, s, _ = svd(factor(length, *options), full_matrices=False, lapack_driver="gesvd")
+    known = s > 10 * np.finfo(s.dtype).eps * s[0]  # of the others not one digit is right
+    s, phi = s[known], phi[:, known]
     largest = np.abs(phi).argmax(axis=0)
-    return np.pad(s, (0, phi.shape[1] - len(s))) ** 2, phi * np.sign(phi[largest, np.arange(phi.shape[1])])
+    return s**2, phi * np.sign(phi[largest, np.arange(phi.shape[1])])
 
 
 def _hankel(length: int) -> np.ndarray:

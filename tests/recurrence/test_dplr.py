@@ -32,7 +32,7 @@ def test_no_size_is_special(T: int, K: int, V: int):
 
 def test_without_a_rank_one_part_it_is_linear_attention():
     r, w, k, v, a, b, _, state = example(40, 5, 4)
-    for got, want in zip(dplr(r, w, k, v, 0 * a, b, 0.5, state), linear_attention(r, k, v, w, 0.5, state)):
+    for got, want in zip(dplr(r, w, k, v, 0 * a, b, state, scale=0.5), linear_attention(r, k, v, w, 0.5, state)):
         torch.testing.assert_close(got, want)
 
 
@@ -40,7 +40,7 @@ def test_the_gated_delta_rule_is_one_of_its_rules():
     q, g, k, v, _, _, _, state = example(40, 5, 4)
     k, beta = normalize(k, dim=-1), 2 * torch.rand(2, 40, 1, dtype=torch.float64)
     write = k * beta.unsqueeze(-1)
-    for got, want in zip(dplr(q, g, write, v, -g.exp() * k, write, 0.5, state), delta_rule(q, k, v, beta, g, 0.5, state)):
+    for got, want in zip(dplr(q, g, write, v, -g.exp() * k, write, state, scale=0.5), delta_rule(q, k, v, beta, g, 0.5, state)):
         torch.testing.assert_close(got, want)
 
 
