@@ -1,9 +1,9 @@
 """LSTM and GRU, the baselines: recurrences that are not linear in their state.
 
 The kernels are torch's, but for what `cell_scan` does better on a CPU: a GRU while its weights stay in the cache, and both where a graph is
-made of a call, since torch's would be written out step by step there. A layer adds what every mixer promises: batch first, a state that is a
-value, resets inside the sequence (for torch's kernels it is cut where any row resets), and float32 under autocast. Parameters are named as
-in torch.nn. There is no `transition`: the Jacobian of a gated cell depends on the state it is at.
+made of a call, since torch's would be written out step by step there. A layer adds what every mixer promises: batch first, a state that is
+a value, resets inside the sequence (for torch's kernels it is cut where any row resets), and float32 under autocast. Parameters are named
+as in torch.nn. There is no `transition`: the Jacobian of a gated cell depends on the state it is at.
 
 Paper    Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735 (LSTM); Cho et al. 2014, arXiv:1406.1078 (GRU).
 Cost     O(T D²), one step after another; the state is [batch, d_model], twice for the LSTM.
