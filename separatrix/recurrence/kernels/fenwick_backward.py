@@ -126,16 +126,22 @@ def make_digits(s, c, sizes, P, n, j):
             s.f[(j + 1) * L + m] = 1
 
 
-@compiled
-def back_inside(s, c, sizes, P, n):
-    """(1) among the steps of the chunk: where all their gradients begin."""
-    _, lanes, L, width, wide = sizes
+@njit(cache=True, nogil=True)
+def back_to_scores(s, c, sizes):
+    """C = G uᵀ, as yet without D and W, and what it says of the decays between."""
+    _, lanes, _, _, wide = sizes
     transpose_squares(s.u, 0, wide, CHUNK, wide, s.turned_u, CHUNK)
     scores(s.G, wide, s.turned_u, lanes, CHUNK, 1, s.C)
     s.among[:] = 0
     s.reading[:] = 0
     s.writing[:] = 0
     crossing(s.among, c.M, s.C, 1, 1)
+
+
+@compiled
+def back_inside(s, c, sizes, P, n):
+    """(1) among the steps of the chunk: where all their gradients begin."""
+    _, _, L, width, wide = sizes
     weigh(c.N, s.C)
     levels_inside(s.dscale, L, c.N, P, n)
     weigh(s.C, c.D)

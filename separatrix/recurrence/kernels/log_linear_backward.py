@@ -20,6 +20,7 @@ from separatrix.recurrence.kernels.fenwick import (
 from separatrix.recurrence.kernels.fenwick_backward import (
     back_inside,
     back_to_reads,
+    back_to_scores,
     back_to_writers,
     drop_digits,
     make_digits,
@@ -92,6 +93,7 @@ def backward(
                 enter_queries(c, width, P, n, q, (t * G + group) * K, G * K, K, scale, levels, H * L, L)
                 pack(v, values, H * V, n, lanes, ONE, s.u, CHUNK, wide)
                 pack(grad_o, values, H * V, n, lanes, ONE, s.G, CHUNK, wide)
+                back_to_scores(s, c, sizes)
                 back_inside(s, c, sizes, P, n)
                 if stop == T:
                     enter_final(s, c, sizes, P, n, j, grad_final, bh * L, V, left)
