@@ -110,7 +110,7 @@ def show(number: Number, unit: bool = True) -> str:
 
 
 def plain(value: float) -> str:
-    """Three digits, whole numbers whole, thousands apart, very large and very small ones as powers of ten."""
+    """Three digits, near 1 as many as tell it from 1; whole numbers whole, thousands apart, very large and small ones as powers of ten."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
     if value == int(value) and abs(value) < 1e7:
@@ -118,7 +118,10 @@ def plain(value: float) -> str:
     if abs(value) >= 1e6 or abs(value) < 1e-4:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace("-", "−")
-    text = _round(value, max(0, 2 - math.floor(math.log10(abs(value)))))
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    if 0 < (apart := abs(abs(value) - 1)) < 0.005:  # on which side of 1 a modulus lies is what is asked of it
+        digits = min(8, 1 - math.floor(math.log10(apart)))
+    text = _round(value, digits)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

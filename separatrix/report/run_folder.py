@@ -59,12 +59,10 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
         "how the other defaults were chosen": CHOSEN,
         "rows": f"the fit read rows 0 to {config.data.rows - 1:,} and no later one",
     }
-    layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
-    ensemble = "" if network.members == 1 else f"{network.members} networks that hear their mean, each "
     flat = {f"{part}.{key}": value for part in ("network", "recipe", "data") for key, value in getattr(config, part).model_dump().items()}
     return Run(
         name=series.name,
-        model=f"{ensemble}{network.mixer}, {layers}, width {network.d_model}",
+        model=_model(config),
         data=f"{series.name}, {len(series):,} rows",
         command=command or "separatrix audit RUN",
         data_sha256=series.sha256 or config.data.sha256,
@@ -76,6 +74,21 @@ def recipe(config: RunConfig, series: Series, command: str) -> Run:
         versions=config.versions,
         choices=told,
     )
+
+
+def _model(config: RunConfig) -> str:
+    """What forecasts, in one line: on many a series the networks named in the command say the least of it."""
+    network = config.network
+    layers = f"{network.layers} layer{'s' if network.layers > 1 else ''}"
+    each = f"{network.mixer}, {layers}, width {network.d_model}"
+    if network.members > 1:
+        each = f"{network.members} networks that hear their mean, each {each}"
+    if not network.linear:
+        return each
+    share = 1.0 if config.correction is None else config.correction
+    if share == 0:
+        return f"a linear autoregression; nothing is kept of {each}"
+    return f"a linear autoregression and {'' if share == 1 else f'{share:.0%} of '}the corrections of {each}"
 
 
 def trained(folder: Path, config: RunConfig) -> list[Finding]:

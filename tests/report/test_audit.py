@@ -195,6 +195,7 @@ def test_growth_without_end_is_stopped_by_the_clip_and_said_so(tmp_path, sign, w
 def test_a_linear_part_shows_its_eigenvalues(tmp_path):
     path, evidence, _ = run(tmp_path, series(), 400, "gru", linear=True)
     largest = next(n["value"] for n in evidence["numbers"] if n["name"] == "largest modulus, linear, RidgeAutoregression")
+    assert "corrections of 2 networks that hear their mean, each gru, 1 layer" in path.read_text()
     A = Forecaster.load(path.parent).model.linear.weight[0].double().numpy()
     assert largest == pytest.approx(np.abs(np.roots([1, *-A[::-1]])).max(), rel=1e-6) and "eigenvalues" not in evidence["absent"]
 

@@ -38,6 +38,10 @@ from separatrix.stability.number import Number
         (Number(0.0, "measured"), "0"),
         (Number(1.0, "estimated", 1.0, 1.0), "1"),
         (Number(-7.25, "measured"), "−7.25"),
+        (Number(1.00043, "measured"), "1.00043"),
+        (Number(0.99962, "measured"), "0.99962"),
+        (Number(1.004, "measured"), "1.004"),
+        (Number(1.0 + 1e-12, "measured"), "1"),
     ],
 )
 def test_digits_follow_the_interval(number, text):
