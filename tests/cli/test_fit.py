@@ -321,6 +321,15 @@ def test_a_full_disk_keeps_the_checkpoint_and_says_how_to_go_on(here, monkeypatc
     assert len((here / "r" / "metrics.jsonl").read_text().splitlines()) == 120
 
 
+def test_a_fit_that_diverges_at_once_keeps_the_batch_that_it_names(here, monkeypatch):
+    from separatrix.training import loop
+
+    monkeypatch.setattr(loop, "_pull", lambda *_: loop.Pull(float("nan"), float("nan"), {}))
+    result = run("fit", "lynx", *SHORT, "--no-report", "--out", "r")
+    assert result.exit_code == 1 and "the batch is in r/bad-batch.safetensors" in result.stderr
+    assert (here / "r" / "bad-batch.safetensors").is_file()
+
+
 def test_two_fits_that_begin_together_have_a_folder_each(here):
     from separatrix.cli.fit import _new_folder
 
