@@ -187,7 +187,7 @@ def _resume(where: Path) -> str:
 
 @contextmanager
 def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
-    """The folder of a new run: `wanted`, or runs/name with the first free number. It goes again if the run ends without a checkpoint."""
+    """The folder of a new run: `wanted`, or runs/name with the first free number. It goes again if the run ends with nothing to keep."""
     from separatrix.training.loop import CHECKPOINT
 
     if wanted is None:
@@ -202,6 +202,8 @@ def _new_folder(wanted: Path | None, name: str) -> Iterator[Path]:
             raise ValueError(f"{where} is there already and not an empty folder. Choose another --out{go_on}")
     try:
         yield where
+    except FloatingPointError:
+        raise  # it names the batch that is kept there
     except BaseException:
         if not (where / CHECKPOINT).is_file():
             for file in where.iterdir():

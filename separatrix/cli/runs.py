@@ -184,6 +184,7 @@ def forecast(
     from separatrix.data import Task
     from separatrix.data.clock import time_of
     from separatrix.data.drift import below_zero, held_at_limit, left_range
+    from separatrix.data.task import TASK
     from separatrix.files import write_text
     from separatrix.training import Forecaster
 
@@ -191,6 +192,12 @@ def forecast(
         raise ValueError(f"--steps is {steps} but a forecast has at least one row.")
     task = Task.load(run)
     forecaster, series = Forecaster.load(run), _again(task)
+    fitted = forecaster.config
+    if fitted is not None and task.fitted(series).fingerprint != fitted.data.sha256:
+        raise ValueError(
+            f"{run} is a run on {fitted.data.name!r}, whose {fitted.data.rows:,} fitted rows are not those that its {TASK} names. "
+            f"Use another copy, or fit again."
+        )
     if table is not None:
         _spare(table, run, ".csv", "--csv")
     end = len(series) if start is None else start

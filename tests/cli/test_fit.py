@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,11 +328,30 @@ def test_a_full_disk_keeps_the_checkpoint_and_says_how_to_go_on(here, monkeypatc
     assert len((here / "r" / "metrics.jsonl").read_text().splitlines()) == 120
 
 
+def test_a_fit_that_diverges_at_once_keeps_the_batch_that_it_names(here, monkeypatch):
+    from separatrix.training import loop
+
+    monkeypatch.setattr(loop, "_pull", lambda *_: loop.Pull(float("nan"), float("nan"), {}))
+    result = run("fit", "lynx", *SHORT, "--no-report", "--out", "r")
+    assert result.exit_code == 1 and "the batch is in r/bad-batch.safetensors" in result.stderr
+    assert (here / "r" / "bad-batch.safetensors").is_file()
+
+
 def test_two_fits_that_begin_together_have_a_folder_each(here):
     from separatrix.cli.fit import _new_folder
 
     with _new_folder(None, "a-s4d") as one, _new_folder(None, "a-s4d") as other:
         assert {one.name, other.name} == {"a-s4d", "a-s4d-2"}
+
+
+def test_a_task_of_another_run_is_refused(fitted, tmp_path):
+    from separatrix.data import Task
+
+    where = shutil.copytree(fitted, tmp_path / "r")
+    Task.of("nile", None, 10)[0].save(where)
+    result = run("forecast", where, "--steps", 3)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert "is a run on 'lynx', whose 104 fitted rows are not those that its task.json names" in result.stderr
 
 
 def test_help_names_the_models():

@@ -92,3 +92,14 @@ def test_what_the_terminal_cannot_write_does_not_cost_the_answer():
     command = [sys.executable, "-m", "separatrix", "data", "nino"]
     result = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert result.returncode == 0 and "El Ni?o cycle" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    "encoding, said", [("ascii", "^5, 8.01 x 10^-9 at 3 ?"), ("cp1252", "^5, 8.01 × 10^-9 at 3 °"), ("utf-8", "⁵, 8.01 × 10⁻⁹ at 3 °")]
+)
+def test_a_number_keeps_its_exponent_where_it_cannot_be_raised(encoding, said):
+    code = "import sys; from separatrix.cli.app import app, main; from separatrix.cli.screen import out\n"
+    code += "app.command('say')(lambda: out().print('⁵, 8.01 × 10⁻⁹ at 3 °'))\nsys.argv = ['separatrix', 'say']\nmain()"
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=env)
+    assert ended.stdout.decode(encoding).strip() == said

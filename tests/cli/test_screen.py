@@ -53,6 +53,26 @@ def test_where_bad_input_was_found_on_request(monkeypatch):
     assert isinstance(command_that(ValueError("x")).exception, ValueError)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no call back from a wait")
+def test_an_interrupt_that_a_foreign_call_swallows_comes_again():
+    """Of the time that kernels compile, much is LLVM's; a Ctrl-C in it is raised in the call back to Python, where ctypes drops it."""
+    code = """
+import ctypes, signal, sys, time
+from separatrix.cli import app, main, screen
+foreign = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
+@app.command()
+@screen.polite
+def work():
+    foreign()
+    time.sleep(30)
+sys.argv = ["separatrix", "work"]
+main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(screen.__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "stopped\n")
+
+
 def test_warnings_wait_until_the_bar_is_done(capsys):
     logger = logging.getLogger("separatrix")
     with screen.progress("training") as advance:
