@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from separatrix.models.forecaster import ForecastModel
 from separatrix.models.recording import Iterated, Unsupported
 from separatrix.recurrence import State
-from separatrix.recurrence.plan import transformed
+from separatrix.recurrence.plan import interpreted, transformed
 
 log = logging.getLogger("separatrix")
 
@@ -70,6 +70,7 @@ class Played:
             or torch.is_autocast_enabled("cpu")
             or torch.compiler.is_compiling()
             or transformed()
+            or interpreted()
         ):
             return None
         modules = tuple((module, module.training) for module in self.model.modules())

@@ -16,9 +16,10 @@ that has not happened yet.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -167,7 +168,7 @@ def objection(operation: str, inputs: tuple) -> str | None:
     for x in inputs:
         if isinstance(x, Tensor) and not x.is_cpu:
             return "the kernels are for the CPU"
-    return OPERATIONS[operation]["fused"].refusal(inputs) or transformed()
+    return OPERATIONS[operation]["fused"].refusal(inputs) or transformed() or interpreted()
 
 
 def transformed() -> str | None:
@@ -175,6 +176,12 @@ def transformed() -> str | None:
     if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         return "forward derivatives and torch.func go through plain torch"
     return None
+
+
+@cache
+def interpreted() -> str | None:
+    """Why no kernel is compiled in this process, or None."""
+    return None if os.environ.get("NUMBA_DISABLE_JIT", "") in ("", "0") else "NUMBA_DISABLE_JIT is set"
 
 
 def recorded(inputs: tuple) -> bool:
@@ -186,7 +193,7 @@ def recorded(inputs: tuple) -> bool:
 
 def single(inputs: tuple[Tensor, ...]) -> bool:
     """Whether a kernel may read these itself: float32 numbers on the CPU that no transform hides."""
-    return all(readable(x) and x.dtype is torch.float32 for x in inputs) and transformed() is None
+    return all(readable(x) and x.dtype is torch.float32 for x in inputs) and (transformed() or interpreted()) is None
 
 
 def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -> str:

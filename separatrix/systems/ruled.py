@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from separatrix.recurrence.checks import expect_positive
+from separatrix.recurrence.plan import interpreted
 from separatrix.systems.compiled import WORKSPACE, H, Rule, push_rows, run_rows, step_rows
 from separatrix.systems.system import Pushed, push_forward, push_tangents_by_steps, trajectory_by_steps
 
@@ -92,7 +93,7 @@ class Ruled:
 
     def trajectory(self, state: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Tensor:
         """The states after every `every`-th step.    [..., n] -> [..., steps // every, n]"""
-        if inputs is not None or not self.compiled or state.dtype != torch.float64:
+        if inputs is not None or not self.compiled or interpreted() or state.dtype != torch.float64:
             return trajectory_by_steps(self, state, steps, every, inputs)
         rows = state.detach().cpu().reshape(-1, self.dimension).clone().numpy()
         out = np.empty((rows.shape[0], steps // every, self.dimension))
@@ -101,7 +102,7 @@ class Ruled:
 
     def push_tangents(self, state: Tensor, frame: Tensor, steps: int, every: int = 1, inputs: Tensor | None = None) -> Pushed:
         """Carry a frame [k, n] along, orthonormalising it after every `every` steps."""
-        if inputs is not None or not self.compiled or state.dtype != torch.float64:
+        if inputs is not None or not self.compiled or interpreted() or state.dtype != torch.float64:
             return push_tangents_by_steps(self, state, frame, steps, every, inputs)
         s = state.detach().cpu().clone().numpy()
         rows = np.array(frame.detach().cpu().numpy(), dtype=np.float64, order="C")

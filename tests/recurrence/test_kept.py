@@ -129,6 +129,29 @@ def test_kernels_have_the_lanes_of_what_numba_compiles_for(features, width):
     assert told.strip() == width
 
 
+def test_where_nothing_is_compiled_layers_run_in_torch():
+    code = """
+import torch
+from separatrix.mixers import Mamba
+from separatrix.models import Stepper
+from separatrix.recurrence import plan
+from separatrix.stability import lyapunov_spectrum
+from separatrix.systems import henon
+torch.manual_seed(0)
+layer, x = Mamba(8), torch.randn(1, 5, 8, requires_grad=True)
+y, _ = layer(x)
+y.sum().backward()
+fast = Stepper(layer)
+_, state = fast(x[:, :4])
+torch.testing.assert_close(fast(x[:, 4:], state)[0], y[:, 4:].detach())
+assert lyapunov_spectrum(henon, steps=500).exponents[0] > 0
+print(plan("delta_rule", 9))
+"""
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(kept.__file__).parents[3])}
+    told = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True).stdout
+    assert told.startswith("delta_rule, chunked") and "NUMBA_DISABLE_JIT is set" in told
+
+
 def test_every_kernel_uses_this_njit():
     for path in kept.KERNELS.glob("*.py"):
         assert path.name == "kept.py" or "from numba import njit" not in path.read_text(encoding="utf-8")

@@ -24,6 +24,7 @@ from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.moves import VIEWS
 from separatrix.recurrence.kernels.program import play
 from separatrix.recurrence.operators.pages import blank
+from separatrix.recurrence.plan import interpreted
 
 ALONE = (0, 0, 0)  # no team of threads
 
@@ -53,6 +54,8 @@ class Program:
     """
 
     def __init__(self, record: fx.GraphModule, inputs: Sequence[Tensor]):
+        if why := interpreted():
+            raise Unsupported(why)
         precisions = {x.real.dtype for x in inputs}
         if not all(x.is_cpu for x in inputs) or precisions not in ({torch.float32}, {torch.float64}):
             raise Unsupported("a program takes tensors on the CPU, all in float32 or all in float64")
