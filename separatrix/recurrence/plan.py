@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -35,6 +35,10 @@ from separatrix.recurrence.transition import Transition
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Refusal = Callable[..., str | None]
+
+
+# Numba reads it once, too.
+INTERPRETED = None if os.environ.get("NUMBA_DISABLE_JIT", "") in ("", "0") else "NUMBA_DISABLE_JIT is set"
 
 
 @dataclass(frozen=True)
@@ -178,10 +182,9 @@ def transformed() -> str | None:
     return None
 
 
-@cache
 def interpreted() -> str | None:
     """Why no kernel is compiled in this process, or None."""
-    return None if os.environ.get("NUMBA_DISABLE_JIT", "") in ("", "0") else "NUMBA_DISABLE_JIT is set"
+    return INTERPRETED
 
 
 def recorded(inputs: tuple) -> bool:
