@@ -54,7 +54,7 @@ def dplr(
     expect_shape("v", v, (*r.shape[:3], v.shape[3]), "batch, time, heads, value")
     expect_shape("a", a, r.shape, "batch, time, heads, key")
     expect_shape("b", b, r.shape, "batch, time, heads, key")
-    return run("dplr", r.shape[1], r, log_decay, k, v, a, b, initial_state, reset, scale)
+    return run("dplr", r.shape[1], r, log_decay, k, v, a, b, scale, initial_state, reset)
 
 
 def prepare(
@@ -76,7 +76,7 @@ def prepare(
 
 
 @form
-def dplr_recurrent(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale=1.0) -> tuple[Tensor, Tensor]:
+def dplr_recurrent(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Equation (1), read aloud."""
     dtype = v.dtype
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, None)
@@ -93,7 +93,7 @@ def dplr_recurrent(r, log_decay, k, v, a, b, initial_state=None, reset=None, sca
 
 @twin("dplr")
 @form(mixes=True)
-def dplr_chunked(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale=1.0, chunk=64) -> tuple[Tensor, Tensor]:
+def dplr_chunked(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None, chunk=64) -> tuple[Tensor, Tensor]:
     """Equation (2) for all chunks at once, then a few products per chunk to carry the state."""
     dtype, time, width = v.dtype, v.shape[1], v.shape[3]
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
@@ -124,7 +124,7 @@ def dplr_chunked(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale
 
 
 @form(mixes=True)
-def dplr_dense(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale=1.0) -> tuple[Tensor, Tensor]:
+def dplr_dense(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The attention matrix, with A_tᵀ q = exp(w_t) ⊙ q + (b_t·q) a_t."""
     dtype = v.dtype
     r, w, k, v, a, b, S = prepare(r, log_decay, k, v, a, b, scale, initial_state, reset)
@@ -138,7 +138,7 @@ def dplr_dense(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale=1
 
 
 @form(refuses=keys_in_cache, pays_from=1)
-def dplr_fused(r, log_decay, k, v, a, b, initial_state=None, reset=None, scale=1.0) -> tuple[Tensor, Tensor]:
+def dplr_fused(r, log_decay, k, v, a, b, scale=1.0, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """The kernel knows decays per key only: one a head is spread over its keys, none is a decay of 1."""
     if log_decay is None:
         log_decay = r.new_zeros(r.shape)

@@ -14,7 +14,7 @@ def example(T: int, K: int, V: int, B: int = 2, H: int = 1) -> tuple:
     kappa = normalize(randn(B, T, H, K), dim=-1)
     gate = torch.rand(B, T, H, K, dtype=torch.float64)
     state = randn(B, H, K, V)
-    return randn(B, T, H, K), decay(B, T, H, K), randn(B, T, H, K) / K**0.5, randn(B, T, H, V), -kappa, kappa * gate, state
+    return randn(B, T, H, K), decay(B, T, H, K), randn(B, T, H, K) / K**0.5, randn(B, T, H, V), -kappa, kappa * gate, 1.0, state
 
 
 @pytest.mark.parametrize("K, V", [(1, 1), (31, 70), (65, 33)])
@@ -31,13 +31,13 @@ def test_no_size_is_special(T: int, K: int, V: int):
 
 
 def test_without_a_rank_one_part_it_is_linear_attention():
-    r, w, k, v, a, b, state = example(40, 5, 4)
+    r, w, k, v, a, b, _, state = example(40, 5, 4)
     for got, want in zip(dplr(r, w, k, v, 0 * a, b, state, scale=0.5), linear_attention(r, k, v, w, 0.5, state)):
         torch.testing.assert_close(got, want)
 
 
 def test_the_gated_delta_rule_is_one_of_its_rules():
-    q, g, k, v, _, _, state = example(40, 5, 4)
+    q, g, k, v, _, _, _, state = example(40, 5, 4)
     k, beta = normalize(k, dim=-1), 2 * torch.rand(2, 40, 1, dtype=torch.float64)
     write = k * beta.unsqueeze(-1)
     for got, want in zip(dplr(q, g, write, v, -g.exp() * k, write, state, scale=0.5), delta_rule(q, k, v, beta, g, 0.5, state)):
@@ -46,10 +46,11 @@ def test_the_gated_delta_rule_is_one_of_its_rules():
 
 def test_the_gradient_of_a_strong_decay_keeps_its_digits():
     """It is one product, not the difference of two running sums: that would be all rounding where a step forgets by exp(-30)."""
-    r, w, k, v, a, b, state = example(200, 8, 8)
+    r, w, k, v, a, b, scale, state = example(200, 8, 8)
     w = torch.where(w < -5, -30.0, w / 100)
-    values = (r, w, k, v, a, b, state)
-    wide, single = [x.clone().requires_grad_() for x in values], [x.float().requires_grad_() for x in values]
+    values = (r, w, k, v, a, b, scale, state)
+    wide = [x.clone().requires_grad_() if isinstance(x, torch.Tensor) else x for x in values]
+    single = [x.float().requires_grad_() if isinstance(x, torch.Tensor) else x for x in values]
     (want,) = torch.autograd.grad(dplr_recurrent(*wide)[0].square().sum(), wide[1])
     (got,) = torch.autograd.grad(dplr_fused(*single)[0].square().sum(), single[1])
     strong = w == -30

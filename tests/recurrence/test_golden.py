@@ -58,7 +58,7 @@ def deltanet(rule, q, k, v, beta, g=None, S0=None) -> Pair:
 
 
 def rwkv7(rule, r, w, k, v, a, b, S0=None) -> Pair:
-    return rule(r, w, k, v, a, b, S0)
+    return rule(r, w, k, v, a, b, 1.0, S0)
 
 
 def kaczmarz(rule, q, k, v, eta, g, S0=None) -> Pair:
