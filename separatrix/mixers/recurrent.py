@@ -27,6 +27,8 @@ from separatrix.recurrence.checks import expect_count
 # Weights of more numbers than this leave the cache between steps; then torch's products over the whole batch are as good as our kernel.
 CACHED = 2**18
 
+WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
 Carried = tuple[Tensor, ...]  # h, or h and c, each [B, D]
 
 
@@ -39,14 +41,14 @@ class GatedCells(nn.Module, ABC):
     def __init__(self, d_model: int, gates: int, generator: Generator | None):
         super().__init__()
         self.size = d_model
-        for name, shape in (("weight_{}_l0", (gates * d_model, d_model)), ("bias_{}_l0", (gates * d_model,))):
-            for source in ("ih", "hh"):
-                values = torch.empty(shape).uniform_(-(d_model**-0.5), d_model**-0.5, generator=generator)
-                self.register_parameter(name.format(source), nn.Parameter(values))
+        for name in WEIGHTS:
+            shape = (gates * d_model, d_model) if name.startswith("weight") else (gates * d_model,)
+            values = torch.empty(shape).uniform_(-(d_model**-0.5), d_model**-0.5, generator=generator)
+            self.register_parameter(name, nn.Parameter(values))
 
     @property
     def weights(self) -> list[Tensor]:
-        return list(self.parameters())
+        return [getattr(self, name) for name in WEIGHTS]  # by name: one may be parametrized
 
     @abstractmethod
     def scan(self, x: Tensor, carried: Carried, reset: Tensor | None) -> tuple[Tensor, Carried]:
