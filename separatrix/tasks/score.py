@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from separatrix.data import Series
 from separatrix.tasks.rivals import parameters
@@ -37,15 +37,23 @@ class Fits:
     news: News | None = None
     done: int = 0
 
+    def follow(self, what: str, fit: Iterator[Step]) -> tuple[Any, float]:
+        """One fit to its end: what it returns, and the seconds that it took."""
+        began = time.perf_counter()
+        while True:
+            try:
+                step = next(fit)
+            except StopIteration as end:
+                self.done += 1
+                return end.value, time.perf_counter() - began
+            if self.news is not None:
+                self.news((self.done + step.done) / self.count, what, step)
+
     def score(self, name: str, forecasters: Sequence[Forecaster], rows: Series, nmse: Callable[[Forecaster], float]) -> Score:
         """Fit `rows` with every forecaster, one a seed, and score each."""
         scores, seconds = [], []
         for forecaster in forecasters:
-            began = time.perf_counter()
-            for step in forecaster.fitting(rows):
-                if self.news is not None:
-                    self.news((self.done + step.done) / self.count, f"{rows.name}: {name}, seed {forecaster.random_state}", step)
-            self.done += 1
-            seconds.append(time.perf_counter() - began)
+            _, took = self.follow(f"{rows.name}: {name}, seed {forecaster.random_state}", forecaster.fitting(rows))
+            seconds.append(took)
             scores.append(nmse(forecaster))
         return Score(rows.name, name, tuple(scores), parameters(forecasters[-1].model), median(seconds))

@@ -23,7 +23,7 @@ def test_every_method_is_scored():
 
 def test_what_is_refused():
     for words, complaint in [
-        (("chess",), "no task is called 'chess'. There are: laser, noise."),
+        (("chess",), "no task is called 'chess'. There are: laser, noise, settings."),
         (("laser", "--models", "s4d,s9"), "the mixers are s4d"),
         (("laser", "--seeds", "0"), "--seeds is 0"),
     ]:
