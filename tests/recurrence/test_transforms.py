@@ -200,3 +200,12 @@ def test_what_is_exported_with_one_chunk_takes_many(name: str):
     program = torch.export.export(Layer(), (short,), dynamic_shapes=(shapes,))
     for got, want in zip(program.module()(long), operation(**long)):
         torch.testing.assert_close(got, want)
+
+
+def test_one_program_is_compiled_for_all_lengths():
+    torch._dynamo.reset()
+    row = ROWS["attention, one decay"]
+    compiled = torch.compile(public(row), backend="aot_eager", fullgraph=True, dynamic=True)
+    compiled(**{key: cast(x, torch.float32) for key, x in row.example(9).items()})
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(**{key: cast(x, torch.float32) for key, x in row.example(150).items()})
