@@ -12,6 +12,11 @@ One operation has several forms, all the same function of the same arguments:
 A form is a plain function named `<operation>_<form>` that takes the operation's arguments; their types and shapes stand there. `@form`
 enters it in OPERATIONS, with what there is to know of it. `choose` picks one for a call and says why; `plan` says it in words for a call
 that has not happened yet.
+
+A fused form is one operator to torch, so `torch.export` with a dynamic time axis writes down a program for every length, one step
+included. The loops of the others, over steps, chunks or a tree, are Python's: torch unrolls them for the length at hand, and refuses a
+dynamic one. So do complex and double precision inputs of operations whose kernels take neither, and those without a kernel (`dense_ssm`,
+`companion_ssm`).
 """
 
 from __future__ import annotations
