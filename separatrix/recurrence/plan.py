@@ -15,8 +15,8 @@ that has not happened yet.
 
 A fused form is one operator to torch, so `torch.export` with a dynamic time axis writes down a program for every length, one step
 included. The loops of the others, over steps, chunks or a tree, are Python's: torch unrolls them for the length at hand, and refuses a
-dynamic one. So do complex and double precision inputs of operations whose kernels take neither, and those without a kernel (`dense_ssm`,
-`companion_ssm`).
+dynamic one. That is what happens to complex and double precision inputs where the kernel takes neither, and to operations without one
+(`dense_ssm`, `companion_ssm`). A long convolution from rest is written down for lengths on one side of its number of taps.
 """
 
 from __future__ import annotations
