@@ -22,10 +22,23 @@ class RecurrenceParameter(nn.Parameter):
     """A parameter that sets how the state moves (A, dt, a decay): optimizers leave it out of weight decay.
 
     Decay would pull log-parametrised rates towards rate 1, whatever the data say. The mark belongs to the class, because an
-    attribute of one parameter is lost in `copy.deepcopy`.
+    attribute of one parameter is lost in `copy.deepcopy`. Where torch makes a new nn.Parameter it is lost all the same: on the way to the
+    meta device and back, and in `load_state_dict(assign=True)`.
     """
 
     _no_weight_decay = True
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _marked, super().__reduce_ex__(protocol)  # a pickle of nn.Parameter says no class
+
+
+def _marked(rebuild: Callable[..., nn.Parameter], parts: tuple[Any, ...]) -> nn.Parameter:
+    parameter = rebuild(*parts)
+    parameter.__class__ = RecurrenceParameter
+    return parameter
+
+
+torch.serialization.add_safe_globals([_marked])  # as State: what torch.save wrote can be loaded
 
 
 def linear(d_in: int, d_out: int, *, bias: bool = False, generator: Generator | None = None) -> nn.Linear:

@@ -108,9 +108,9 @@ def in_stretches(
     if u.numel() == 0 or (reset is not None and not readable(reset)):
         return long_convolution_dense(kernel, u, initial_state, reset)
     kernel, x, state = enter(kernel, u, initial_state)
-    cuts = {0, u.shape[1]} if reset is None else {0, u.shape[1], *(int(t) for t in reset.any(0).nonzero())}
+    cuts = [0, u.shape[1]] if reset is None else sorted({0, u.shape[1], *(int(t) for t in reset.any(0).nonzero())})
     outputs = []
-    for start, stop in pairwise(sorted(cuts)):
+    for start, stop in pairwise(cuts):
         seen = x[:, start:stop] if state is None else torch.cat([cleared(state, reset, start), x[:, start:stop]], dim=1)
         outputs.append(convolve(kernel, seen, 0 if state is None else state.shape[1]))
         state = latest(seen, kernel.shape[1] - 1)

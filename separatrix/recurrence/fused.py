@@ -30,8 +30,12 @@ def state_or_rest(initial_state: Tensor | None, *shape: int) -> Tensor:
 
 
 def will_differentiate(*inputs: Tensor | None) -> bool:
-    """Whether the forward should leave something behind for a backward."""
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    """Whether the forward should leave something behind for a backward.
+
+    Not in an exported program, which mostly predicts, and whose backward can do without: how many states are left behind depends on the
+    length, and torch.export would take a count of none or one for a constant, and with it all lengths of that count.
+    """
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs) and not torch.compiler.is_exporting()
 
 
 def double(*inputs: Tensor | tuple | None) -> str | None:

@@ -12,6 +12,11 @@ One operation has several forms, all the same function of the same arguments:
 A form is a plain function named `<operation>_<form>` that takes the operation's arguments; their types and shapes stand there. `@form`
 enters it in OPERATIONS, with what there is to know of it. `choose` picks one for a call and says why; `plan` says it in words for a call
 that has not happened yet.
+
+A fused form is one operator to torch, so `torch.export` with a dynamic time axis writes down a program for every length, one step
+included. The loops of the others, over steps, chunks or a tree, are Python's: torch unrolls them for the length at hand, and refuses a
+dynamic one. That is what happens to complex and double precision inputs where the kernel takes neither, and to operations without one
+(`dense_ssm`, `companion_ssm`). A long convolution from rest is written down for lengths on one side of its number of taps.
 """
 
 from __future__ import annotations
@@ -136,25 +141,26 @@ def choose(operation: str, inputs: tuple, time: int) -> tuple[str, str]:
         if time == 1 and steps_fused(operation) and not recorded(inputs) and objection(operation, inputs) is None:
             return "fused", "one step as one compiled kernel, while nothing records it"
         return "recurrent", "one step is its own definition"
-    refusal = ""
+    # a number that is printed is a constant to Dynamo: it would compile once for every length
+    steps, refusal = "the steps" if torch.compiler.is_compiling() else f"{time} steps", ""
     if any(isinstance(x, Tensor) and x.device.type == "cuda" for x in inputs):
         why = cuda.refusal(operation, inputs)
         if why is None:
-            return "cuda", f"{time} steps by the kernels of {cuda.FORMS[operation][0]}"
+            return "cuda", f"{steps} by the kernels of {cuda.FORMS[operation][0]}"
         refusal = f"; no GPU kernel: {why}"
     elif "fused" in forms:
         why = objection(operation, inputs)
         if why is None:
-            return "fused", f"{time} steps as one compiled kernel, the state in the cache"
+            return "fused", f"{steps} as one compiled kernel, the state in the cache"
         refusal = f"; not fused: {why}"
     if "chunked" in forms:
         if why := forms["chunked"].refusal(inputs):
             return "recurrent", f"one step after another: {why}{refusal}"
-        return "chunked", f"{time} steps as products inside chunks and a short scan between them{refusal}"
+        return "chunked", f"{steps} as products inside chunks and a short scan between them{refusal}"
     if "newton" in forms:
         why = forms["newton"].refusal(inputs) or transformed()
         if why is None:
-            return "newton", f"{time} steps at once, a handful of times{refusal}"
+            return "newton", f"{steps} at once, a handful of times{refusal}"
         refusal += f"; not newton: {why}"
     if "fft" in forms:
         return "fft", "a convolution is a product of spectra"

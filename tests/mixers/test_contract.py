@@ -151,8 +151,8 @@ def test_an_exported_layer_takes_any_length(case):
     if "window" in case.settings:
         pytest.skip("a window parts the lengths below it from those above")
     layer = case.build()
-    exported = torch.export.export(layer, (torch.randn(2, 21, D),), dynamic_shapes={"x": {1: torch.export.Dim.AUTO}}).module()
-    for T in (2, 65, 130):
+    exported = torch.export.export(layer, (torch.randn(2, 21, D),), dynamic_shapes={"x": {1: torch.export.Dim("T", max=2**20)}}).module()
+    for T in (1, 65, 130):
         x = torch.randn(2, T, D)
         assert distance(exported(x)[0].detach(), layer(x)[0].detach()) < 1e-5
 

@@ -4,11 +4,14 @@ import inspect
 import math
 import re
 from copy import deepcopy
+from functools import partial
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from separatrix.mixers import (
     LRU,
@@ -138,7 +141,29 @@ def test_a_short_convolution_is_torchs():
     torch.testing.assert_close(layer(x)[0], F.silu(want))
 
 
-def test_marks_survive_a_deep_copy():
-    layer = deepcopy(Mamba(8))
-    marked = {name for name, p in layer.named_parameters() if getattr(p, "_no_weight_decay", False)}
+def saved_and_loaded(x, **how):
+    file = BytesIO()
+    torch.save(x, file)
+    file.seek(0)
+    return torch.load(file, **how)
+
+
+ROADS = {
+    "copied": deepcopy,
+    "saved": partial(saved_and_loaded, weights_only=False),
+    "converted": nn.Module.double,
+    "emptied": partial(nn.Module.to_empty, device="cpu"),
+}
+
+
+@pytest.mark.parametrize("road", ROADS.values(), ids=ROADS.keys())
+def test_marks_survive(road):
+    marked = {name for name, p in road(Mamba(8)).named_parameters() if getattr(p, "_no_weight_decay", False)}
     assert marked == {"A_log", "D", "dt_proj.bias"}
+
+
+def test_a_marked_parameter_is_loaded_as_data():
+    before = Mamba(8).D.requires_grad_(False)
+    before.note = "an attribute of its own"
+    after = saved_and_loaded({"D": before})["D"]
+    assert type(after) is type(before) and torch.equal(after, before) and not after.requires_grad and after.note == before.note

@@ -34,6 +34,7 @@ def rows_of(table: list) -> pytest.MarkDecorator:
 
 
 every_form = rows_of(FINEST)
+every_kernel = rows_of([row for row in ALL if row[1:] == ("fused", torch.float32)])
 every_row = pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS.items()])
 cancelling = partial(agree, factor=30, because="with an adaptive ridge o is blind to the scale of P and R: its gradient is what cancels")
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
@@ -57,6 +58,19 @@ def public(row: Row) -> Callable:
 def ruler(row: Row) -> Callable:
     """What the gradients of this row are measured with."""
     return cancelling if row is ROWS["ridge, adaptive"] else agree
+
+
+def exported(function: Callable, tensors: Arguments, timed: tuple[str, ...]) -> Callable:
+    """The function of these tensors by name as torch.export writes it down, for any length of the timed ones."""
+
+    class Layer(torch.nn.Module):
+        def forward(self, tensors):
+            return function(**tensors)
+
+    length = torch.export.Dim("T", max=2**20)
+    shapes = {name: {1: length} if name in timed else None for name in tensors}
+    program = torch.export.export(Layer(), (tensors,), dynamic_shapes=(shapes,)).module()
+    return lambda **tensors: program(tensors)
 
 
 def cut(row: Row, arguments: Arguments, start: int, stop: int) -> Arguments:

@@ -10,6 +10,7 @@ from torch import Tensor
 from separatrix.recurrence import OPERATIONS, Fenwick, linear_attention, log_linear_attention
 from separatrix.recurrence.plan import choose
 from tests.agree import agree, cast, gradient
+from tests.recurrence.forms import exported
 from tests.recurrence.roads import BATCH, decay, randn
 
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
@@ -221,6 +222,18 @@ def test_the_kernel_is_seen_by_those_who_look():
         return torch.cat([x.flatten() for x in torch.autograd.grad(sum(x.square().sum() for x in first), leaves)])
 
     agree(partial(second, "fused"), partial(second, "chunked"), tuple(x.double() for x in values), torch.float32)
+
+
+def test_an_exported_program_takes_any_length():
+    names = ("q", "k", "v", "g", "scale", "S")
+
+    def inputs(T: int) -> dict[str, Tensor]:
+        return {name: cast(x, torch.float32).requires_grad_() for name, x in zip(names, example(T))}
+
+    program = exported(partial(tensors, log_linear_attention), inputs(9), names[:5])
+    for T in (1, 150):
+        given = inputs(T)
+        assert all(map(torch.equal, program(**given), tensors(FORMS["fused"], **given)))
 
 
 def test_one_step_is_one_kernel_while_nothing_records_it():

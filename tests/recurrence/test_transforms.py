@@ -12,9 +12,9 @@ from torch import Tensor
 
 from separatrix.recurrence import OPERATIONS, Elman, dictionary_transition, legs_online, newton_scan, ridge_solve
 from separatrix.recurrence.s4 import cauchy_kernel, s4_kernel
-from tests.agree import agree, cast, is_number
-from tests.recurrence.forms import ALL, close, differentiable_in, every_row, named, public
-from tests.recurrence.roads import ROWS, Row, randn
+from tests.agree import agree, cast, is_number, weighted_sum
+from tests.recurrence.forms import ALL, close, differentiable_in, every_kernel, every_row, exported, named, public
+from tests.recurrence.roads import ROWS, Arguments, Row, randn
 
 
 @every_row
@@ -185,18 +185,28 @@ def test_an_exported_program_is_the_function(row: Row):
         torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("name", ["diagonal state space", "selective", "two dimensions, selective", "longhorn", "longhorn, diagonal"])
-def test_what_is_exported_with_one_chunk_takes_many(name: str):
-    """Where a gradient will be asked for, that is, and the forward leaves a state behind for every chunk."""
-    row, length = ROWS[name], torch.export.Dim("T", min=2, max=200)
-    short, long = ({k: cast(x, torch.float32).requires_grad_() for k, x in row.example(T).items() if is_number(x)} for T in (9, 150))
-    operation = partial(public(row), **{k: x for k, x in row.example(9).items() if not is_number(x)})
+@every_kernel
+def test_an_exported_kernel_takes_any_length(name: str, form: str, dtype: torch.dtype):
+    """One step too; and its gradients are the same, though the forward leaves no states behind for them."""
+    row = ROWS[name]
+    rest = {key: x for key, x in row.example(9).items() if not is_number(x)}
 
-    class Layer(torch.nn.Module):
-        def forward(self, tensors):
-            return operation(**tensors)
+    def tensors(T: int) -> Arguments:
+        return {key: cast(x, dtype).requires_grad_() for key, x in row.example(T).items() if is_number(x)}
 
-    shapes = {k: {1: length} if k in row.timed else None for k in short}
-    program = torch.export.export(Layer(), (short,), dynamic_shapes=(shapes,))
-    for got, want in zip(program.module()(long), operation(**long)):
-        torch.testing.assert_close(got, want)
+    program = exported(partial(public(row), **rest), tensors(9), row.timed)
+    for T in (1, 150):
+        given, results = tensors(T), []
+        for road in (program, partial(named(row, form), **rest)):
+            outputs = road(**given)
+            results.append((*outputs, *torch.autograd.grad(weighted_sum(outputs), list(given.values()))))
+        assert all(map(torch.equal, *results))
+
+
+def test_one_program_is_compiled_for_all_lengths():
+    torch._dynamo.reset()
+    row = ROWS["attention, one decay"]
+    compiled = torch.compile(public(row), backend="aot_eager", fullgraph=True, dynamic=True)
+    compiled(**{key: cast(x, torch.float32) for key, x in row.example(9).items()})
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(**{key: cast(x, torch.float32) for key, x in row.example(150).items()})

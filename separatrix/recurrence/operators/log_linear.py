@@ -116,10 +116,8 @@ def _(grad_o, grad_final, q, k, v, log_decay, level_scale, state, steps, marks, 
 
 @log_linear.register_gradient(keep=(2, 3), absent=True)
 def _(wanted, inputs, kept, grad_o, grad_final, *_):
-    *inputs, was_kept = inputs
+    *inputs, _ = inputs
     _, _, v, log_decay, _, state, _ = inputs
-    if not was_kept:  # nobody had said that a gradient would be asked for
-        _, _, *kept = log_linear(*inputs, True)
     grad_o, grad_final = torch.zeros_like(v) if grad_o is None else grad_o, v.new_empty(0) if grad_final is None else grad_final
     *found, grad_decay, grad_scale, grad_state = log_linear_backward(grad_o, grad_final, *inputs, *kept)
     return *found, None if log_decay is None else grad_decay, grad_scale, None if state is None else grad_state, None, None

@@ -150,11 +150,9 @@ def _(grad_o, grad_final, q, k, v, beta, log_decay, skip, bonus, scale, state, r
 
 @matrix_state.register_gradient(keep=(2, 3), absent=True)
 def _(wanted, inputs, kept, grad_o, grad_final, *_):
-    *inputs, was_kept = inputs
+    *inputs, _ = inputs
     v, tensors, state = inputs[2], inputs[:7], inputs[8]
     grad_o = v.new_zeros(*v.shape[:2], *v.shape[3:]) if grad_o is None else grad_o
-    if not was_kept:  # nobody had said that a gradient would be asked for
-        _, _, *kept = matrix_state(*inputs, True)
     *grads, grad_state = matrix_state_backward(grad_o, grad_final, *inputs, *kept)
     grads = [None if x is None else grad for x, grad in zip(tensors, grads)]
     return *grads, None, None if state is None else grad_state, None, None, None

@@ -52,7 +52,7 @@ class Operator:
 
         wanted   which inputs need one,
         inputs   of the call,
-        kept     the outputs whose places are in `keep`,
+        kept     the outputs whose places are in `keep`, computed now if the call had not been told to keep them,
         *grads   of the outputs; None where nobody sent one if `absent`, else zeros.
 
         What is to be differentiated again goes through the operator's twin instead.
@@ -72,7 +72,11 @@ class Operator:
                 inputs = tuple(plain if tensor is None else tensor for tensor, plain in zip(saved, ctx.plain))
                 if torch.is_grad_enabled():
                     return self.through_twin(inputs, grads)
-                return compute(ctx.needs_input_grad, inputs, saved[count:], *grads)
+                kept = saved[count:]
+                if self.keeps and not inputs[-1]:  # nobody had said that a gradient would be asked for
+                    outputs = self(*inputs[:-1], True)
+                    kept = tuple(outputs[i] for i in keep)
+                return compute(ctx.needs_input_grad, inputs, kept, *grads)
 
             self._record(gradient, save)
             return compute
