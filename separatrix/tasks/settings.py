@@ -30,7 +30,7 @@ from separatrix.training.networks import build_network
 
 MODELS = ("s4d",)
 SKETCH = {"horizon": 40, "lags": 16, "steps": 1600}
-VALUES = {"horizon": (24, 40, 60), "lags": (8, 16, 24), "steps": (800, 1600, 2400)}
+VALUES = {"horizon": (24, 40, 60), "lags": (8, 16, 24), "steps": (800, 1600, 2400, 3200)}
 
 
 class Trial(NamedTuple):

@@ -58,7 +58,7 @@ class Forecaster:
     horizon       free-running steps in the loss; None: 40, less where the series is short.
     lags          rows in the delay window; None: 16, less where the series is short, more where a linear autoregression needs them
                   (`order.py`).
-    steps         optimizer steps; None: 1,600, or 400 where the networks only correct a linear autoregression.
+    steps         optimizer steps; None: 2,400, or 400 where the networks only correct a linear autoregression.
     d_model       width of the network.
     layers        mixers, one after another.
     members       networks in the ensemble, each with its own weights and windows. They are fitted side by side on as many threads as torch

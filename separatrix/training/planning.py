@@ -18,7 +18,7 @@ from separatrix.training.nonlinearity import NONLINEAR, nonlinearity
 from separatrix.training.order import orders
 from separatrix.training.recipe import Data, Network, Recipe, RunConfig
 
-STEPS = 1600  # optimizer steps
+STEPS = 2400  # optimizer steps, by `tasks/settings.py`
 
 # What differs from a mixer's own defaults when a series of a thousand points is all there is: few modes, which forget within the context
 # that a window gives them (2 to 40 steps), so that a state which has heard all of the series is one the fit has met.
