@@ -1,6 +1,7 @@
 """fit, forecast, audit: a run folder from its first line, and nothing half-written when it cannot be."""
 
 import csv
+import gzip
 import html
 import json
 import re
@@ -66,6 +67,13 @@ def test_a_file_with_gaps_and_another_model(here):
     assert "missing times became rows of gaps" in result.stderr
     assert json.loads(Path("runs/my-gru/config.json").read_text())["network"]["mask"] is True
     assert run("fit", "my.csv", "--column", "temp", "--model", "gru", *SHORT).stdout == "model: runs/my-gru-2\n"
+
+
+def test_a_packed_file_is_a_file(here):
+    Path("my.csv.gz").write_bytes(gzip.compress(Path("my.csv").read_bytes()))
+    assert run("fit", "my.csv.gz", "--column", "temp", "--horizon", 6, *SHORT).stdout == "model: runs/my-s4d\n"
+    forecast = run("forecast", "runs/my-s4d", "--steps", 3)
+    assert forecast.exit_code == 0 and forecast.stdout.startswith("row,time,temp\n129,2024-05-09,"), forecast.stderr
 
 
 def test_several_columns_in_the_order_they_were_asked_for(here):
@@ -154,11 +162,13 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("laser", "--resume", "nowhere", "--members", "9"), "leave out --members"),
         (("bad.csv",), "column 'x' is infinite in data row 2"),
         (("empty.csv",), "is empty"),
+        (("torn.csv.gz",), "torn.csv.gz is damaged or no .gz file"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
     (here / "bad.csv").write_text("x\n1\ninf\n")
     (here / "empty.csv").write_text("")
+    (here / "torn.csv.gz").write_bytes(gzip.compress(b"x\n1\n")[:-4])
     before = sorted(here.rglob("*"))
     result = run("fit", *words, *(() if {"--steps", "--resume"} & set(words) else SHORT[:2]))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
