@@ -26,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
+INTERRUPTED = 130
 NARROWEST = 72  # columns of a table; a terminal that has fewer breaks its lines, where we would cut its numbers
 
 AsJson = typer.Option("--json", help="Print JSON.")
@@ -93,10 +94,10 @@ def polite(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(1) from None
         except Stopped as stop:
             _tell(str(stop))
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
             _tell("stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
 
     return run
 

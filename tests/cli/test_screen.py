@@ -73,6 +73,26 @@ main()
     assert (ended.returncode, ended.stderr) == (130, "stopped\n")
 
 
+def test_an_interrupt_waits_for_no_thread():
+    """A member of an ensemble may be compiling a kernel, half a minute in which nothing stops it."""
+    code = """
+import signal, sys, threading, time
+from separatrix.cli import app, main, screen
+from separatrix.training.crew import crew
+@app.command()
+@screen.polite
+def work():
+    threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    with crew(2) as hands:
+        hands.each(lambda i: time.sleep(300))
+sys.argv = ["separatrix", "work"]
+main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(screen.__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "stopped\n")
+
+
 def test_warnings_wait_until_the_bar_is_done(capsys):
     logger = logging.getLogger("separatrix")
     with screen.progress("training") as advance:
