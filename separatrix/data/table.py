@@ -185,7 +185,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
         parted = " Its cells must be parted by commas, semicolons or tabs." if len(columns) == 1 else ""
         raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.{parted}")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
-    remarks += doubts(chosen, values, asked)
+    remarks += doubts({c: columns[c] for c in chosen}, values, asked)
     grid, start = Grid(values, 1.0, "step", (), None), ""
     if clock is not None:
         try:

@@ -395,6 +395,22 @@ def test_a_jump_longer_than_the_series_is_refused_with_its_rows(write):
         data.read_csv(write(rows_of([*dates[:10], "2120-01-21"])))
 
 
+def test_digits_that_are_lost_are_said(write, tmp_path):
+    exact = [2**53 + 2 * i for i in range(4)]
+    assert data.read_csv(write("a\n" + "\n".join(map(str, exact)))).remarks == ()
+    numbers = [2**53 + 1, 2**53 + 2, -(2**60) - 1, 7]
+    table = write("id,x\n" + "".join(f"{number},{x}\n" for number, x in zip(numbers, (1, 5, 2, 4))))
+    said = (
+        "'id' has 2 whole numbers too long to be kept to the last digit: 9007199254740993 was read as 9007199254740992. If the last digits "
+        "matter, subtract what all have in common; if they are a label, leave the column out.",
+    )
+    assert data.read_csv(table).remarks == said and data.read_csv(table, "x").remarks == ()
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.read_csv(table).to_parquet(tmp_path / "mine.parquet")
+    assert data.read_file(tmp_path / "mine.parquet").remarks == said
+
+
 def test_codes_for_missing_and_numbers_of_rows_are_said_and_kept(write):
     flow = [*(10 + np.sin(np.arange(20))), -999, -999]
     series = data.read_csv(write("date,flow\n" + "".join(f"2024-01-{1 + i:02},{x}\n" for i, x in enumerate(flow))))
