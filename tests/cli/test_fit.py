@@ -4,6 +4,7 @@ import csv
 import gzip
 import html
 import json
+import os
 import re
 import shlex
 import shutil
@@ -162,6 +163,7 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("laser", "--resume", "nowhere", "--members", "9"), "leave out --members"),
         (("bad.csv",), "column 'x' is infinite in data row 2"),
         (("empty.csv",), "is empty"),
+        (("-",), "- can be read only once"),
         (("torn.csv.gz",), "torn.csv.gz is damaged or no .gz file"),
     ],
 )
@@ -174,6 +176,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     assert result.stderr.startswith("separatrix: ") and complaint in result.stderr
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no /dev/stdin")
+def test_a_pipe_is_refused_before_it_is_read(here):
+    ended = subprocess.run([*SEPARATRIX, "fit", "/dev/stdin", *SHORT], input="x\n1\n", capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "") and sorted(here.iterdir()) == [here / "my.csv"]
+    assert ended.stderr == (
+        "separatrix: /dev/stdin can be read only once, but a run reads its series again when it is measured or goes on. "
+        "Save it first, as in cat > my.csv, and give that file.\n"
+    )
 
 
 @pytest.mark.parametrize(
