@@ -32,6 +32,7 @@ def command_that(raises):
     [
         (ValueError("log_decay must be <= 0,\n  got 0.31. Negate it."), 2, "separatrix: log_decay must be <= 0, got 0.31. Negate it.\n"),
         (TypeError("x is a list"), 2, "separatrix: x is a list\n"),
+        (ImportError("numba does not load: pip install -U numba"), 2, "separatrix: numba does not load: pip install -U numba\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "separatrix: /x: permission denied. Choose another place, or mend this one.\n"),
         (screen.Stopped("kept: runs/a\ngo on: separatrix fit laser --resume runs/a"), 130,
          "kept: runs/a\ngo on: separatrix fit laser --resume runs/a\n"),
