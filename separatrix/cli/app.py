@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -19,6 +20,7 @@ from separatrix.cli.fit import fit
 from separatrix.cli.lists import data, papers
 from separatrix.cli.reproduce import reproduce
 from separatrix.cli.runs import audit, forecast
+from separatrix.cli.screen import INTERRUPTED
 
 # Kill, a container's stop, a closed terminal: each is a Ctrl-C, and keeps what a Ctrl-C keeps.
 INTERRUPTS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -51,7 +53,15 @@ def main() -> None:
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # under nohup it is ignored, and stays so
             signal.signal(number, signal.default_int_handler)
     sys.unraisablehook = _stop_all_the_same
-    app(prog_name="separatrix")
+    try:
+        app(prog_name="separatrix")
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        for file in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                file.flush()
+        os._exit(INTERRUPTED)  # Python would wait for every thread, and one may be compiling a kernel
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

@@ -26,7 +26,9 @@ REPORT = 0.25  # of the time that the fit takes
 LONGEST_LOSS = 60  # rows of free run in the loss; gradients through a longer chaotic run teach nothing
 
 Source = typer.Argument(
-    metavar="NAME_OR_FILE", help="A shipped series (see `separatrix data`), or a CSV or Parquet file.", show_default=False
+    metavar="NAME_OR_FILE",
+    help="A shipped series (see `separatrix data`), or a CSV or Parquet file, also packed as .gz, .bz2 or .xz.",
+    show_default=False,
 )
 Column = typer.Option(
     "--column", help="The column to use; say it again for several. Without it, every column of numbers.", show_default=False

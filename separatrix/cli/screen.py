@@ -1,7 +1,7 @@
 """What a command shows: one progress bar while it works, two lines when it is done, one line when it cannot.
 
 exit 0     done
-exit 2     bad input: one line on stderr that says what to do, nothing half-written
+exit 2     bad input, or a package that is not installed: one line on stderr that says what to do, nothing half-written
 exit 130   interrupted (Ctrl-C, SIGTERM, SIGHUP): what is kept, and how to go on
 exit 141   whoever read the output has gone, as with `| head`: nothing more is said
 """
@@ -26,6 +26,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 TRACEBACK = "SEPARATRIX_TRACEBACK"  # set to see where a bad input was found out
+INTERRUPTED = 130
 NARROWEST = 72  # columns of a table; a terminal that has fewer breaks its lines, where we would cut its numbers
 
 AsJson = typer.Option("--json", help="Print JSON.")
@@ -81,7 +82,7 @@ def polite(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             _write_no_more()
             raise typer.Exit(141) from None
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get(TRACEBACK):
                 raise
             if isinstance(error, OSError):
@@ -93,10 +94,10 @@ def polite(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(1) from None
         except Stopped as stop:
             _tell(str(stop))
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
             _tell("stopped")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
 
     return run
 

@@ -7,14 +7,13 @@ A shipped series knows what its file does not say: units, the length of a cycle,
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import lzma
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from separatrix.data.packed import unpacked
 from separatrix.data.series import Series
 from separatrix.data.table import Columns, names_of, parse_csv, read_file, to_series
 
@@ -114,7 +113,7 @@ def load(name: str) -> Series:
         raise ValueError(f"no series is called {name!r}. There are: {', '.join(SHIPPED)}.")
     entry = SHIPPED[name]
     raw = _read(entry.file)
-    cells = parse_csv(gzip.decompress(raw) if entry.file.endswith(".gz") else raw, entry.file)
+    cells = parse_csv(unpacked(raw, entry.file), entry.file)
     wanted = cells if entry.calendar else {column: cells[column] for column in entry.columns}
     series = to_series(wanted, tuple(entry.columns), name, raw, entry.file)
     if not entry.calendar:
@@ -131,7 +130,7 @@ def text(name: str) -> Text:
         raise ValueError(f"no text is called {name!r}. There are: {', '.join(TEXTS)}.")
     file, _, notice = TEXTS[name]
     raw = _read(file)
-    return Text(name, lzma.decompress(raw), notice, hashlib.sha256(raw).hexdigest())
+    return Text(name, unpacked(raw, file), notice, hashlib.sha256(raw).hexdigest())
 
 
 def about() -> dict[str, str]:

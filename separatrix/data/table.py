@@ -1,4 +1,4 @@
-"""Reading tables: CSV with the standard library, Parquet where pandas is installed.
+"""Reading tables: CSV with the standard library, Parquet where pandas is installed, either perhaps packed (`packed.py`).
 
 A cell is a number, or missing (empty, NA, NaN, null, none, -), or an error that names its row. A column of time stamps
 puts the rows on a regular grid (`grid.py`); it is the clock, not a channel, and every row needs its time.
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from separatrix.data.doubts import doubts
 from separatrix.data.grid import SECONDS, Grid, by_count, by_stamp, parse_stamp, parse_stamps
+from separatrix.data.packed import inside, unpacked
 from separatrix.data.series import Series
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})
@@ -42,8 +43,8 @@ Columns = str | Sequence[str] | None  # one, several, or every column of numbers
 
 
 def read_file(path: str | Path, column: Columns = None) -> Series:
-    """A CSV or Parquet file as a `Series`, by its suffix."""
-    return read_parquet(path, column) if Path(path).suffix.lower() in PARQUET else read_csv(path, column)
+    """A CSV or Parquet file as a `Series`, by its suffix; also packed, as in my.csv.gz."""
+    return read_parquet(path, column) if inside(path).suffix.lower() in PARQUET else read_csv(path, column)
 
 
 def read_csv(path: str | Path, column: Columns = None) -> Series:
@@ -53,17 +54,18 @@ def read_csv(path: str | Path, column: Columns = None) -> Series:
             dropped rows.
     """
     raw = _bytes(path)
-    columns = parse_csv(raw, str(path))
-    return to_series(columns, names_of(column), Path(path).stem, raw, str(path))
+    columns = parse_csv(unpacked(raw, path), str(path))
+    return to_series(columns, names_of(column), inside(path).stem, raw, str(path))
 
 
 def read_parquet(path: str | Path, column: Columns = None) -> Series:
     """As `read_csv`, from a Parquet file. Needs pandas and pyarrow."""
     raw = _bytes(path)
+    table = BytesIO(unpacked(raw, path))
     try:
         import pandas
 
-        frame = pandas.read_parquet(BytesIO(raw))
+        frame = pandas.read_parquet(table)
     except ImportError:
         raise ValueError(f"{path}: Parquet files need pandas and pyarrow: pip install 'separatrix[parquet]'.") from None
     except Exception as error:  # pyarrow raises a family of its own, which cannot be named without importing it
@@ -73,7 +75,7 @@ def read_parquet(path: str | Path, column: Columns = None) -> Series:
     if frame.empty:
         raise ValueError(f"{path} is empty: it has no rows.")
     columns = {str(name): ["" if gap else str(cell) for cell, gap in zip(frame[name], frame[name].isna())] for name in frame}
-    return to_series(columns, names_of(column), Path(path).stem, raw, str(path))
+    return to_series(columns, names_of(column), inside(path).stem, raw, str(path))
 
 
 def parse_csv(raw: bytes, source: str) -> dict[str, list[str]]:
@@ -183,7 +185,7 @@ def to_series(columns: dict[str, list[str]], chosen: Sequence[str] | None, name:
         parted = " Its cells must be parted by commas, semicolons or tabs." if len(columns) == 1 else ""
         raise ValueError(f"{source} has no column of numbers such as 1234.5. It has: {', '.join(columns)}.{parted}")
     values = np.stack([_column(source, c, columns[c]) for c in chosen], axis=1)
-    remarks += doubts(chosen, values, asked)
+    remarks += doubts({c: columns[c] for c in chosen}, values, asked)
     grid, start = Grid(values, 1.0, "step", (), None), ""
     if clock is not None:
         try:

@@ -58,6 +58,12 @@ class Task:
     @classmethod
     def of(cls, source: str, column: str | list[str] | None = None, horizon: int | None = None, command: str = "") -> tuple[Task, Series]:
         """The task of a series and the series: from the origin the field agreed on, else with the last `horizon` rows kept back."""
+        path = Path(source)
+        if source == "-" or path.is_fifo() or path.is_char_device():
+            raise ValueError(
+                f"{source} can be read only once, but a run reads its series again when it is measured or goes on. Save it first, as in "
+                f"cat > my.csv, and give that file."
+            )
         series = read(source, column)
         if horizon is not None and horizon < 1:
             raise ValueError(f"horizon is {horizon} but a forecast has at least one row. Choose a horizon of 1 or more.")
@@ -69,7 +75,7 @@ class Task:
         if origin < 8 or origin + ahead > len(series):
             mend = "Choose a shorter horizon" if ahead > 1 else "Give a longer series"
             raise ValueError(f"{series.name!r} has {len(series)} rows: a horizon of {ahead} leaves too few to fit (8). {mend}.")
-        place = source if source in SHIPPED else str(Path(source).resolve())
+        place = source if source in SHIPPED else str(path.resolve())
         return cls(place, column, origin, ahead, series.sha256, command, len(series), series.fingerprint), series
 
     def series(self) -> Series:

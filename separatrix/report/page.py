@@ -9,6 +9,7 @@ Nothing is loaded from anywhere: style, script, pictures and numbers are inside,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -24,6 +25,7 @@ from separatrix.report.verdict import RULES, Judgement, Standing
 
 FOUR = ("free-run", "portrait", "eigenvalues", "divergence")
 LARGEST = 2_000_000  # bytes a page may have
+OPTION = re.compile(r"--[a-z-]{1,20}")
 KINDS = {
     "measured": "found on these inputs; says nothing about others",
     "estimated": "inferred, with an interval that holds about 95 times in 100 what the method would find in endless data",
@@ -55,6 +57,7 @@ def build(evidence: Evidence) -> str:
     four = [finding for slug in FOUR for finding in evidence.findings if finding.slug == slug and finding.picture is not None]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"show": show, "ends": ends, "plain": plain, "picture": _picture, "seconds": _seconds, "setting": _setting}
+    environment.filters["unbroken"] = _unbroken
     here = files("separatrix.report")
     page = environment.from_string((here / "page.html.j2").read_text(encoding="utf-8")).render(
         e=evidence,
@@ -124,6 +127,11 @@ def _picture(picture: Picture) -> Markup:
     return Markup(
         f'<div class="panels n{len(picture.panels)}">{"".join(out)}</div><output class="reading" aria-live="off"></output>{control}'
     )
+
+
+def _unbroken(text: str) -> Markup:
+    """Text that may name options of a command, each in one piece: a browser breaks --column after either hyphen."""
+    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', escape(text)))
 
 
 def _seconds(value: float) -> str:

@@ -4,6 +4,8 @@ The networks are small. Two threads that share one of them wait for each other; 
 is done for all of them at once, such as an optimizer step, is small too: beside other busy processes AdamW took 0.9 s a step on two
 threads, which spun at its barriers, and 1 ms on one.
 
+A Ctrl-C waits for nobody: who is at work may be compiling a kernel for half a minute, and who is still queued never begins.
+
 A process that was forked computes on one thread: OpenMP's threads do not follow a fork, and torch would wait for them without end.
 """
 
@@ -48,10 +50,16 @@ def crew(members: int) -> Iterator[Crew]:
         return
     before = torch.get_num_threads()
     here = Barrier(min(members, before))
-    with ThreadPoolExecutor(here.parties, "separatrix-member", _on_one_thread) as pool:
+    pool, told_to_stop = ThreadPoolExecutor(here.parties, "separatrix-member", _on_one_thread), False
+    try:
         wait([pool.submit(here.wait) for _ in range(here.parties)])
         torch.set_num_threads(before)  # torch keeps a number for each thread, and the last one that was set for threads yet to come
         yield Crew(members, pool)
+    except KeyboardInterrupt:
+        told_to_stop = True
+        raise
+    finally:
+        pool.shutdown(wait=not told_to_stop, cancel_futures=True)
 
 
 def _on_one_thread() -> None:

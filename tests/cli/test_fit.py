@@ -1,8 +1,10 @@
 """fit, forecast, audit: a run folder from its first line, and nothing half-written when it cannot be."""
 
 import csv
+import gzip
 import html
 import json
+import os
 import re
 import shlex
 import shutil
@@ -66,6 +68,13 @@ def test_a_file_with_gaps_and_another_model(here):
     assert "missing times became rows of gaps" in result.stderr
     assert json.loads(Path("runs/my-gru/config.json").read_text())["network"]["mask"] is True
     assert run("fit", "my.csv", "--column", "temp", "--model", "gru", *SHORT).stdout == "model: runs/my-gru-2\n"
+
+
+def test_a_packed_file_is_a_file(here):
+    Path("my.csv.gz").write_bytes(gzip.compress(Path("my.csv").read_bytes()))
+    assert run("fit", "my.csv.gz", "--column", "temp", "--horizon", 6, *SHORT).stdout == "model: runs/my-s4d\n"
+    forecast = run("forecast", "runs/my-s4d", "--steps", 3)
+    assert forecast.exit_code == 0 and forecast.stdout.startswith("row,time,temp\n129,2024-05-09,"), forecast.stderr
 
 
 def test_several_columns_in_the_order_they_were_asked_for(here):
@@ -154,16 +163,29 @@ def test_forecast_goes_on_from_the_end(fitted, tmp_path):
         (("laser", "--resume", "nowhere", "--members", "9"), "leave out --members"),
         (("bad.csv",), "column 'x' is infinite in data row 2"),
         (("empty.csv",), "is empty"),
+        (("-",), "- can be read only once"),
+        (("torn.csv.gz",), "torn.csv.gz is damaged or no .gz file"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(here, words, complaint):
     (here / "bad.csv").write_text("x\n1\ninf\n")
     (here / "empty.csv").write_text("")
+    (here / "torn.csv.gz").write_bytes(gzip.compress(b"x\n1\n")[:-4])
     before = sorted(here.rglob("*"))
     result = run("fit", *words, *(() if {"--steps", "--resume"} & set(words) else SHORT[:2]))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
     assert result.stderr.startswith("separatrix: ") and complaint in result.stderr
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no /dev/stdin")
+def test_a_pipe_is_refused_before_it_is_read(here):
+    ended = subprocess.run([*SEPARATRIX, "fit", "/dev/stdin", *SHORT], input="x\n1\n", capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "") and sorted(here.iterdir()) == [here / "my.csv"]
+    assert ended.stderr == (
+        "separatrix: /dev/stdin can be read only once, but a run reads its series again when it is measured or goes on. "
+        "Save it first, as in cat > my.csv, and give that file.\n"
+    )
 
 
 @pytest.mark.parametrize(

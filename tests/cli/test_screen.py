@@ -32,6 +32,7 @@ def command_that(raises):
     [
         (ValueError("log_decay must be <= 0,\n  got 0.31. Negate it."), 2, "separatrix: log_decay must be <= 0, got 0.31. Negate it.\n"),
         (TypeError("x is a list"), 2, "separatrix: x is a list\n"),
+        (ImportError("numba does not load: pip install -U numba"), 2, "separatrix: numba does not load: pip install -U numba\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "separatrix: /x: permission denied. Choose another place, or mend this one.\n"),
         (screen.Stopped("kept: runs/a\ngo on: separatrix fit laser --resume runs/a"), 130,
          "kept: runs/a\ngo on: separatrix fit laser --resume runs/a\n"),
@@ -65,6 +66,26 @@ foreign = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
 def work():
     foreign()
     time.sleep(30)
+sys.argv = ["separatrix", "work"]
+main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(Path(screen.__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "stopped\n")
+
+
+def test_an_interrupt_waits_for_no_thread():
+    """A member of an ensemble may be compiling a kernel, half a minute in which nothing stops it."""
+    code = """
+import signal, sys, threading, time
+from separatrix.cli import app, main, screen
+from separatrix.training.crew import crew
+@app.command()
+@screen.polite
+def work():
+    threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    with crew(2) as hands:
+        hands.each(lambda i: time.sleep(300))
 sys.argv = ["separatrix", "work"]
 main()
 """

@@ -1,5 +1,8 @@
 """Reading a stranger's file: what is understood, what is refused, and in which words."""
 
+import bz2
+import gzip
+import lzma
 import math
 from datetime import datetime, timedelta
 
@@ -211,6 +214,27 @@ def test_a_file_that_is_not_there(tmp_path):
         data.read_csv(tmp_path)
 
 
+PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".XZ": lzma.compress}
+TABLE = b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(100))
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_packed_table_is_the_table(write, suffix):
+    series = data.read_file(write(PACKED[suffix](TABLE), f"mine.csv{suffix}"))
+    plain = data.read_csv(write(TABLE))
+    assert (series.name, series.names) == ("mine", ("a", "b")) and same(series.values, plain.values)
+    assert series.sha256 != plain.sha256  # of the file as it lies there
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_a_damaged_packed_table_is_said_in_one_line(write, suffix):
+    whole = PACKED[suffix](TABLE)
+    for raw in (whole[:-9], whole[:30] + bytes(9) + whole[39:], TABLE):
+        with pytest.raises(ValueError, match=rf"mine\.csv{suffix} is damaged or no {suffix.lower()} file .*Use another copy") as error:
+            data.read_csv(write(raw, f"mine.csv{suffix}"))
+        assert "\n" not in str(error.value)
+
+
 def test_parquet_says_the_same_as_csv(tmp_path, write):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -220,6 +244,7 @@ def test_parquet_says_the_same_as_csv(tmp_path, write):
     parquet, table = data.read_file(path), data.read_file(write(text))
     assert same(parquet.values, table.values) and parquet.names == table.names
     assert (parquet.step, parquet.unit, parquet.remarks) == (table.step, table.unit, table.remarks)
+    assert same(data.read_file(write(gzip.compress(path.read_bytes()), "mine.parquet.gz")).values, table.values)
     with pytest.raises(ValueError, match=r"has no column 'z'\. It has: date, x, y\."):
         data.read_file(path, "z")
 
@@ -368,6 +393,22 @@ def test_a_jump_longer_than_the_series_is_refused_with_its_rows(write):
         data.read_csv(write(rows_of([*dates, "2120-01-21"])))
     with pytest.raises(ValueError, match="between data rows 10 and 11"):
         data.read_csv(write(rows_of([*dates[:10], "2120-01-21"])))
+
+
+def test_digits_that_are_lost_are_said(write, tmp_path):
+    exact = [2**53 + 2 * i for i in range(4)]
+    assert data.read_csv(write("a\n" + "\n".join(map(str, exact)))).remarks == ()
+    numbers = [2**53 + 1, 2**53 + 2, -(2**60) - 1, 7]
+    table = write("id,x\n" + "".join(f"{number},{x}\n" for number, x in zip(numbers, (1, 5, 2, 4))))
+    said = (
+        "'id' has 2 whole numbers too long to be kept to the last digit: 9007199254740993 was read as 9007199254740992. If the last digits "
+        "matter, subtract what all have in common; if they are a label, leave the column out.",
+    )
+    assert data.read_csv(table).remarks == said and data.read_csv(table, "x").remarks == ()
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.read_csv(table).to_parquet(tmp_path / "mine.parquet")
+    assert data.read_file(tmp_path / "mine.parquet").remarks == said
 
 
 def test_codes_for_missing_and_numbers_of_rows_are_said_and_kept(write):

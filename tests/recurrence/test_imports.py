@@ -4,6 +4,8 @@ What an operator needs of plain torch, its twin, stands in a table that the form
 """
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from inspect import signature
@@ -60,3 +62,19 @@ def test_twins_are_there_before_operators_are():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert set(done.stdout.split()) == OURS.keys()
+
+
+WITHOUT = {
+    "missing": ("import sys; sys.modules['numba'] = None", r"with numba, which does not load \(.*\): pip install -U numba"),
+    "zipped": ("import sys; sys.path.insert(0, sys.argv[1])", r"from its files, which .*all\.zip packs up\. Install it with pip\."),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT)
+def test_kernels_that_cannot_be_compiled_here_say_so(what: str, tmp_path: Path):
+    before, complaint = WITHOUT[what]
+    package = ROOM.parent
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", package.parent, package.name) if what == "zipped" else str(package.parent)
+    code = f"{before}\ntry: import separatrix.recurrence.kernels\nexcept ImportError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, archive], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert re.search(complaint, done.stdout), done.stdout

@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from separatrix.report.compare import compare
-from separatrix.report.page import to_record
+from separatrix.report.page import build, to_record
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright (the dev extra has it)")
 
@@ -83,6 +84,24 @@ def test_every_picture_is_seen_and_nothing_sticks_out(visit, sample, screen):
         assert wide > 150 and high > 60 and left >= 0 and right <= width
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.locator("h1").is_visible()
+
+
+def test_no_line_ends_inside_an_option(visit, sample):
+    said = "Pictures and scores are of x<y; for another column: separatrix audit RUN --column surge. " * 8
+    run = replace(sample.run, command="separatrix fit my.csv" + 40 * " --column surge", notice="Choose others with --column. " * 9)
+    tab = visit()
+    tab.set_content(build(replace(sample, summary=[said], run=run)))
+    for width in (400, 411, 433, 1200):
+        tab.set_viewport_size({"width": width, "height": 900})
+        pieces = tab.evaluate(
+            """() => { const found = [], texts = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+               for (let node; node = texts.nextNode();) for (const { index } of node.data.matchAll(/--column/g)) {
+                 const range = document.createRange();
+                 range.setStart(node, index); range.setEnd(node, index + 8); found.push(range.getClientRects().length) }
+               return found }"""
+        )
+        assert pieces == [1] * (8 + 40 + 9)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_text_on_a_phone_is_not_tiny(visit):

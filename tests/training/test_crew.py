@@ -1,6 +1,7 @@
 """Members of an ensemble are fitted side by side, each as if it were alone, and the caller's threads stay the caller's."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +75,22 @@ def test_workers_have_one_thread_and_threads_yet_to_come_have_the_caller_s(threa
         assert (
             hands.each(lambda i: threading.current_thread()) == [hands.together(threading.current_thread)] == [threading.current_thread()]
         )
+
+
+def test_who_is_queued_when_a_ctrl_c_comes_never_begins(threads):
+    threads(1)
+    begun, told, done = [], threading.Event(), threading.Event()
+
+    def work(i):
+        begun.append(i)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert told.wait(60)
+        done.set()
+
+    with pytest.raises(KeyboardInterrupt), crew(4) as hands:
+        hands.each(work)
+    told.set()  # we are here while the first is still at work
+    assert done.wait(60) and begun == [0]
 
 
 def test_each_member_has_a_batch_and_a_gradient_of_its_own():
