@@ -13,8 +13,6 @@ it was. For LegT and LegS the best time is not the delay itself but within a fac
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -22,12 +20,11 @@ from separatrix.claims import Claim
 from separatrix.recurrence import dense_scan
 from separatrix.recurrence.basis import basis
 from separatrix.recurrence.discretize import zoh_matrix
-from separatrix.recurrence.init import fout, legs, legt
+from separatrix.recurrence.init import hippo, legs
 from separatrix.report.ink import MODEL, RIVAL
 
 SIZE, DELAY, CYCLES = 32, 100, 4
-MEASURES = {"legs": partial(legs), "legt": partial(legt), "fout": partial(fout)}
-TIME = {"legs": "timescale", "legt": "window", "fout": "window"}
+MEASURES = ("legs", "legt", "fout")
 TIMES = DELAY * torch.logspace(-1, 1, 9, dtype=torch.float64)  # a tenth, ..., the delay, ..., ten times
 
 
@@ -40,7 +37,7 @@ def noise(length: int, generator: torch.Generator) -> Tensor:
 
 def delay_error(name: str, time: float, u: Tensor) -> float:
     """Of a ridge readout of u[t - DELAY], fitted on the first half and tested on the second, relative to the signal."""
-    A, B, _ = MEASURES[name](SIZE, **{TIME[name]: time})
+    A, B, _ = hippo(name, SIZE, time)
     a, b = zoh_matrix(A, B, torch.ones((), dtype=torch.float64))
     states, _ = dense_scan(a[None, None], u[None, :, None] * b)
     start = 50 * DELAY  # five of the longest times
@@ -54,7 +51,7 @@ def delay_error(name: str, time: float, u: Tensor) -> float:
 
 def claim(seeds=(0, 1, 2, 3, 4)) -> Claim:
     t = torch.linspace(0, 10, 201, dtype=torch.float64)
-    A, B, _ = legs(SIZE)
+    A, B, _ = hippo("legs", SIZE)
     gap = float((torch.linalg.matrix_exp(t[:, None, None] * A) @ B - basis(legs, SIZE, t)).abs().max())
     errors = {name: torch.zeros(len(seeds), len(TIMES), dtype=torch.float64) for name in MEASURES}
     for i, seed in enumerate(seeds):

@@ -129,16 +129,17 @@ def linearize(cell: Cell, h: Tensor, x: Tensor) -> tuple[Tensor, Transition]:
     return cell.linearize(h, x)
 
 
-def cell_scan(cell: Cell, x: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def cell_scan(cell: Cell, inputs: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """h_t = f(h_{t-1}, x_t).
 
-    x [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps  ->  h [B, T, N], final state [B, N].
+    inputs [B, T, M], x_t; initial_state [B, N], reset [B, T] bool: the state is cleared before these steps
+    ->  h [B, T, N], final state [B, N].
 
     Paper    Danieli et al. 2025 (ParaRNN), arXiv:2510.21450; Lim et al. 2023 (DEER), arXiv:2309.12252.
     Raises   ValueError for shapes that do not fit; TypeError unless cell is a Cell, x and state real floats, reset bool.
     """
-    expect_cell_inputs(cell, x, initial_state, reset)
-    return run("cell_scan", x.shape[1], cell, x, initial_state, reset)
+    expect_cell_inputs(cell, inputs, initial_state, reset)
+    return run("cell_scan", inputs.shape[1], cell, inputs, initial_state, reset)
 
 
 def expect_cell(cell: object) -> None:
@@ -146,15 +147,16 @@ def expect_cell(cell: object) -> None:
         raise TypeError(f"cell is {type(cell).__name__}, expected a Cell: a frozen dataclass with size, width and step(h, x)")
 
 
-def expect_cell_inputs(cell: Cell, x: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> None:
+def expect_cell_inputs(cell: Cell, inputs: Tensor, initial_state: Tensor | None, reset: Tensor | None) -> None:
     expect_cell(cell)
-    expect_numbers("x", x, initial_state=initial_state)
-    expect_real(x=x, initial_state=initial_state)
-    expect_axes("x", x, "batch, time, width")
-    expect_shape("x", x, (*x.shape[:2], cell.width), "batch, time, width")
+    expect_numbers("inputs", inputs, initial_state=initial_state)
+    expect_real(inputs=inputs, initial_state=initial_state)
+    expect_axes("inputs", inputs, "batch, time, width")
+    batch, time = inputs.shape[:2]
+    expect_shape("inputs", inputs, (batch, time, cell.width), "batch, time, width")
     if initial_state is not None:
-        expect_shape("initial_state", initial_state, (x.shape[0], cell.size), "batch, state")
-    expect_reset(reset, x.shape[0], x.shape[1])
+        expect_shape("initial_state", initial_state, (batch, cell.size), "batch, state")
+    expect_reset(reset, batch, time)
 
 
 @form

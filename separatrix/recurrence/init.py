@@ -1,4 +1,4 @@
-"""Where the eigenvalues of a diagonal state space begin.
+"""Where the eigenvalues of a diagonal state space begin, and `hippo`, the matrices of a measure by its name.
 
     s4d_lin      A_n = -1/2 - i π n                               Fourier-like, evenly spaced frequencies
     s4d_inv      A_n = -1/2 - i (N/π) (N/(2n+1) - 1)               the law that LegS' frequencies follow for large N
@@ -43,6 +43,7 @@ __all__ = [
     "NormalPlusLowRank",
     "Prophecy",
     "fout",
+    "hippo",
     "lagt",
     "legs",
     "legt",
@@ -57,6 +58,23 @@ __all__ = [
     "s4d_real",
     "s5",
 ]
+
+# What each measure calls the time that it has of its own.
+MEASURES = {"legs": (legs, "timescale"), "legt": (legt, "window"), "lagt": (lagt, "timescale"), "fout": (fout, "window")}
+
+
+def hippo(measure: str, n: int, time: float | None = None) -> Measure:
+    """x' = A x + B u of a HiPPO measure, A [N, N], B [N], float64.
+
+    measure   "legs", "legt", "lagt" or "fout" (`recurrence/hippo.py`).
+    time      its timescale or the length of its window, in the unit of t; None: as the function of that name has it.
+
+    Paper    Gu et al. 2020, arXiv:2008.07669; Gu et al. 2022, arXiv:2206.12037.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"measure is {measure!r}, expected one of {', '.join(MEASURES)}")
+    matrices, own = MEASURES[measure]
+    return matrices(n) if time is None else matrices(n, **{own: time})
 
 
 def s4d_lin(n: int) -> tuple[Tensor, Tensor]:

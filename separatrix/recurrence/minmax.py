@@ -12,7 +12,7 @@ so all T steps are a tree of pairs. Only comparisons are made, so all forms give
 
 Gradients are those of (1) and (2) read step by step, with one rule: a tie goes to the past. In min(a, h) equal values count as h, in
 max(min(a, h), b) as the min; among equal entries of a row the lowest j wins. A tree that broke ties inside its own products would sometimes
-credit another step; here every form credits what the sequential one does.
+credit another step; here every form credits what the sequential one does, to a rounding: they add the same gradients in another order.
 
 Rest is 0, as everywhere in this library, not the identity of max (minus infinity): a reset puts a 0 where the state was. For a state that
 only the drive defines, pass an initial state of minus infinity.

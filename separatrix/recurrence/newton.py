@@ -96,7 +96,7 @@ def diagonal_part(A: Transition) -> Diagonal:
 @outside_autocast
 def newton_scan(
     cell: Cell,
-    x: Tensor,
+    inputs: Tensor,
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
     *,
@@ -108,7 +108,7 @@ def newton_scan(
     """h_t = f(h_{t-1}, x_t) for all t at once; NotConverged, which carries what was reached, when that fails.
 
     cell           gives f and the structure of its Jacobian; a cell that knows none has a dense one.
-    x              [B, T, M], initial_state [B, N], reset [B, T] bool: the state is cleared before these steps.
+    inputs         [B, T, M], x_t; initial_state [B, N], reset [B, T] bool: the state is cleared before these steps.
     guess          [B, T, N] states to start from, those of a similar run; f(0, x_t) otherwise.
     approximate    makes a cheaper transition of the Jacobian, e.g. `diagonal_part`: more iterations, each less dear.
     tolerance      the largest residual |f(h_{t-1}, x_t) - h_t| / (level + |h_t|); 32 roundings of the dtype otherwise. The level is the
@@ -118,28 +118,28 @@ def newton_scan(
     Paper    Lim et al. 2023 (DEER), arXiv:2309.12252; ParaRNN, arXiv:2510.21450; Gonzalez et al. 2024, arXiv:2407.19115.
     Raises   NotConverged; NotImplementedError under vmap, compile and on meta; ValueError and TypeError as `cell_scan`.
     """
-    expect_cell_inputs(cell, x, initial_state, reset)
+    expect_cell_inputs(cell, inputs, initial_state, reset)
     expect_count("iterations", iterations, 1)
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance}, expected 0 or more")
     if guess is not None:
         expect_number("guess", guess)
         expect_real(guess=guess)
-        expect_shape("guess", guess, (*x.shape[:2], cell.size), "batch, time, state")
+        expect_shape("guess", guess, (*inputs.shape[:2], cell.size), "batch, time, state")
     if torch.compiler.is_compiling():  # a graph break, or what fullgraph=True says
         raise NotImplementedError(f"newton_scan stops where values say so, and a compiled graph has none: {LOOP}")
-    for part in (x, initial_state, reset, guess, *cell.tensors()):
+    for part in (inputs, initial_state, reset, guess, *cell.tensors()):
         if part is not None and (part.is_meta or is_batched(part)):
             why = "meta tensors have none" if part.is_meta else "vmap hides them"
             raise NotImplementedError(f"newton_scan stops where values say so, and {why}: {LOOP}")
-    wide, drive, start = enter(cell, x, initial_state)
+    wide, drive, start = enter(cell, inputs, initial_state)
     tolerance = ROUNDINGS * torch.finfo(drive.dtype).eps if tolerance is None else tolerance
     with torch.no_grad():
         solution = solve(wide, drive, start, reset, guess, approximate, tolerance, iterations)
     if not solution.converged:
         raise NotConverged(solution, tolerance)
     states, final = _Adjoint.apply(wide, drive, start, reset, solution.states, *wide.tensors())
-    return solution._replace(states=states.to(x.dtype), final_state=final)
+    return solution._replace(states=states.to(inputs.dtype), final_state=final)
 
 
 def is_batched(part: Tensor) -> bool:

@@ -23,7 +23,7 @@ def close(got: Tensor, want: Tensor, within: float = 1e-10) -> None:
 def test_hippo(name: str, n: int):
     reference, _ = golden.load_raw("hippo_matrices")
     want = {key.rpartition(".")[2]: x for key, x in reference.items() if key.startswith(f"{name}.N{n}.")}
-    A, B, P = MEASURES[name](n)
+    A, B, P = init.hippo(name, n)
     close(A, want["A"])
     close(B, want["B"])
     close(P.T, want["P_real"])
@@ -48,6 +48,15 @@ def test_diagonal_plus_low_rank_is_the_matrix_in_another_basis(name: str):
     close(rebuilt.real, A)
     assert rebuilt.imag.abs().max() < 1e-10
     close((V @ torch.cat([system.B, system.B.conj()])).real, B)
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_by_name_has_the_time_that_is_asked_for(name: str):
+    once, thrice = init.hippo(name, 8, 1.0), init.hippo(name, 8, 3.0)
+    close(3 * thrice.A, once.A)
+    close(3 * thrice.B, once.B)
+    with pytest.raises(ValueError, match="measure is 'leg', expected one of legs, legt, lagt, fout"):
+        init.hippo("leg", 8)
 
 
 @pytest.mark.parametrize("n", [8, 16, 64])

@@ -132,7 +132,7 @@ def test_a_recurrence_that_overflows_is_not_a_solution():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"x": torch.zeros(2, 3, 4)}, r"x is \[2, 3, 4\], expected \[batch, time, width\] = \[2, 3, 5\]"),
+        ({"inputs": torch.zeros(2, 3, 4)}, r"inputs is \[2, 3, 4\], expected \[batch, time, width\] = \[2, 3, 5\]"),
         ({"initial_state": torch.zeros(2, 4)}, r"initial_state is \[2, 4\]"),
         ({"guess": torch.zeros(2, 3, 4)}, r"guess is \[2, 3, 4\]"),
         ({"guess": torch.zeros(2, 3, 5, dtype=torch.int64)}, "guess is torch.int64, expected a floating point tensor"),
@@ -143,7 +143,7 @@ def test_a_recurrence_that_overflows_is_not_a_solution():
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict, message: str):
-    arguments = {"cell": Elman(torch.eye(5)), "x": torch.zeros(2, 3, 5)} | change
+    arguments = {"cell": Elman(torch.eye(5)), "inputs": torch.zeros(2, 3, 5)} | change
     with pytest.raises((ValueError, TypeError), match=message):
         newton_scan(**arguments)
 
