@@ -29,7 +29,10 @@ CHOSEN = (
     "there: sixteen of 1,600 steps 0.021 to 0.43, with a median of 0.057; sixteen ensembles of four of these 0.019 to 0.097, with a median "
     "of 0.023. That choice, and that it is four, saw those scores. Elsewhere the gain is smaller: ensembles of five had a mean error of "
     "0.032 where their members had 0.048 (free runs along the fitted rows), a median of 0.019 for 0.026 on 99 later stretches, and none on "
-    "collapses held out of the fit."
+    "collapses held out of the fit. What was reached, NMSE of the seeds 0, 1 and 2 on rows 1,000 to 1,099 (`separatrix bench laser`, an "
+    "AMD EPYC): 0.057, 0.023 and 0.026, where the winner of the competition had about 0.03 and this project asked for a median of 0.05 and "
+    "hoped for 0.025; an LSTM 0.042, 0.037, 0.055, a GRU 0.024, 0.023, 0.059 and no memory 0.056, 0.035, 0.156 by the same recipe, AR(20) "
+    "0.925. The seeds 0 to 14 have 0.023 to 0.119 with a median of 0.043; of 1,600 steps they had 0.019 to 0.187 with a median of 0.033."
 )
 
 
