@@ -34,7 +34,7 @@ def preamble(subject: Subject, folder: Path, *, steps: int, found: bool, calls: 
         "data": f"data = values[{first}:{last}, {channel}]  # the longest stretch without a gap",
         "start": f"_, start = model(values[None, :{subject.origins[1][0]}])  # the state in which the free runs start",
         "run": f"run = sx.stability.free_run(model.as_system(state=start, dtype=torch.float32), steps={steps})",
-        "seeded": f"def seeded(): return torch.Generator().manual_seed({subject.seed})",
+        "seeded": f"seeded = lambda: torch.Generator().manual_seed({subject.seed})",
     }
     lines["run"] += f".observed[:, {channel}].double()  # the long run"
     used = set().union(*(_names(call) for call in calls))
