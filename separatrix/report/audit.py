@@ -29,7 +29,8 @@ from separatrix.report.measure.likeness import characters, portraits
 from separatrix.report.measure.longrun import LongRun, long_run
 from separatrix.report.measure.rivals import Peer, peers
 from separatrix.report.page import Evidence, build, to_record
-from separatrix.report.run_folder import fitted_series, matching, recipe, trained
+from separatrix.report.preamble import preamble
+from separatrix.report.run_folder import fitted_series, knows_its_series, matching, recipe, trained
 from separatrix.report.stretch import placed
 from separatrix.report.subject import Progress, Subject
 from separatrix.report.verdict import ENOUGH, Criterion, judge
@@ -84,6 +85,8 @@ def audit(
         against=fitted,
         progress=lambda done, what: say(share + (1 - share) * done, what),
     )
+    found, calls = knows_its_series(folder, config), [finding.made.call for finding in evidence.findings]
+    evidence = replace(evidence, preamble=preamble(subject, folder, steps=steps, found=found, calls=calls))
     record = json.dumps(to_record(evidence), indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     page, numbers = (folder / name for name in (REPORT, EVIDENCE))
     if channel:

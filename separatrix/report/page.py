@@ -38,8 +38,9 @@ KINDS = {
 class Evidence:
     """All that a report shows.
 
-    summary  what was reached, in sentences under the verdict.
-    absent   pictures or instruments that do not apply or could not run: name -> why.
+    summary   what was reached, in sentences under the verdict.
+    absent    pictures or instruments that do not apply or could not run: name -> why.
+    preamble  the lines after which the calls of the findings run as they are printed.
     """
 
     run: Run
@@ -47,6 +48,7 @@ class Evidence:
     findings: Sequence[Finding]
     summary: Sequence[str] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    preamble: str = ""
 
 
 def build(evidence: Evidence) -> str:
@@ -94,6 +96,8 @@ def to_record(evidence: Evidence) -> dict[str, object]:
         ],
         "numbers": table(evidence.findings),
         "findings": {finding.slug: finding.title for finding in evidence.findings},
+        "preamble": evidence.preamble,
+        "calls": {finding.slug: finding.made.call for finding in evidence.findings},
         "absent": dict(evidence.absent),
         "run": {
             "name": run.name,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import math
 from datetime import date
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 
 from separatrix import data as shipped
 from separatrix.data import Series, Task
+from separatrix.data.shipped import SHIPPED
 from separatrix.data.task import TASK
 from separatrix.report.finding import Finding, Made, Run
 from separatrix.report.sections.training import training
 from separatrix.stability import Number
-from separatrix.training import RunConfig, read_metrics
-from separatrix.training.loop import METRICS
+from separatrix.training import Forecaster, RunConfig, read_metrics
+from separatrix.training.checkpoint import read_checkpoint
+from separatrix.training.loop import CHECKPOINT, METRICS
+from separatrix.training.planning import SETTINGS
 from separatrix.training.recipe import CHOSEN, LINEAR
 
 
-def fitted_series(folder: Path, config: RunConfig) -> Series:
+def fitted_series(folder: str | Path, config: RunConfig) -> Series:
     """The series a run was fitted to: where its task says, else the shipped one of that name."""
+    folder = Path(folder)
     if (folder / TASK).is_file():
         return matching(Task.load(folder).series(), config)
     try:
@@ -29,6 +36,11 @@ def fitted_series(folder: Path, config: RunConfig) -> Series:
             f"the run was fitted to {config.data.name!r}, which is not a shipped series. Pass the series (or the file) it came from."
         ) from None
     return matching(series, config)
+
+
+def knows_its_series(folder: Path, config: RunConfig) -> bool:
+    """Whether `fitted_series` can find it."""
+    return (folder / TASK).is_file() or config.data.name in SHIPPED
 
 
 def matching(series: Series, config: RunConfig) -> Series:
@@ -108,7 +120,31 @@ def trained(folder: Path, config: RunConfig) -> list[Finding]:
     }
     if np.isfinite(free).any():
         numbers["free-running part, median of the last tenth"] = Number(float(np.nanmedian(free[-max(1, len(free) // 10) :])), "measured")
-    network = config.network
-    call = f"separatrix.Forecaster({network.mixer!r}, members={network.members}, random_state={config.seed}).fit(series)"
-    made = Made(f"{config.data.rows:,} rows of {config.data.name}", call, int(steps[-1]), config.seed, "float32")
+    rows = config.data.rows
+    call = f"[step.loss for step in {unfitted(config)}.fitting(series.values[:{rows}])]"
+    made = Made(f"rows 0 to {rows - 1:,} of {config.data.name}", call, int(steps[-1]), config.seed, "float32", _spent(folder))
     return [training(steps, loss, turn=config.recipe.teacher_steps or None, numbers=numbers, made=made)]
+
+
+def unfitted(config: RunConfig) -> str:
+    """The expression that makes the forecaster of a run: what differs from the defaults, and what the series decided by itself."""
+    network = config.network
+    usual = SETTINGS.get(network.mixer, {})
+    own = {name: value for name, value in network.settings.items() if json.dumps(value) != json.dumps(usual.get(name))}
+    lags = None if network.orders else network.lags  # a window that is given would leave the autoregression no choice of its orders
+    settings: dict[str, object] = dict(
+        horizon=config.recipe.horizon, lags=lags, steps=config.recipe.steps, d_model=network.d_model, layers=network.layers,
+        members=network.members, linear=network.linear, settings=own or None,
+    )  # fmt: skip
+    defaults = signature(Forecaster).parameters
+    told = [f"{name}={value!r}" for name, value in settings.items() if value != defaults[name].default]
+    return f"sx.Forecaster({', '.join([repr(network.mixer), *told, f'random_state={config.seed}'])})"
+
+
+def _spent(folder: Path) -> float | None:
+    """Seconds that the fit took; None where its checkpoint does not say."""
+    try:
+        seconds = read_checkpoint(folder / CHECKPOINT).seconds
+    except ValueError:  # it is gone, or damaged: a report can do without it
+        return None
+    return None if math.isnan(seconds) else seconds

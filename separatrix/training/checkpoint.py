@@ -1,7 +1,7 @@
 """A fit in one file: weights, their average, the optimizer's moments, the generator, and the step.
 
 One safetensors file, replaced atomically, so there is always a whole one; nothing is pickled. The step's number and nothing else is
-needed beside it, because rates and horizons are functions of the step.
+needed beside it, because rates and horizons are functions of the step. The seconds that were spent are kept for the report.
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ FORMAT = "separatrix-checkpoint-1"
 
 class Checkpoint(NamedTuple):
     step: int
+    seconds: float  # spent up to this step, in all calls; NaN where an earlier version did not keep them
     tensors: dict[str, Tensor]
 
 
 def save_checkpoint(
-    path: Path, step: int, model: nn.Module, mean: dict[str, Tensor], optimizer: torch.optim.Optimizer, generator: Generator
+    path: Path,
+    step: int,
+    seconds: float,
+    model: nn.Module,
+    mean: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: Generator,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in mean.items()}
@@ -33,7 +40,7 @@ def save_checkpoint(
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{name}.{key}"] = value
     tensors["generator"] = generator.get_state()
-    save_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps({"step": step})})
+    save_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps({"step": step, "seconds": seconds})})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -42,7 +49,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(
             f"{path} is not a checkpoint of this library (format {metadata.get('format')!r}). Start the fit again without resume."
         )
-    return Checkpoint(int(json.loads(metadata["progress"])["step"]), tensors)
+    progress = json.loads(metadata["progress"])
+    return Checkpoint(int(progress["step"]), float(progress.get("seconds", "nan")), tensors)
 
 
 def restore(

@@ -89,7 +89,7 @@ def train(
     generator = Generator().manual_seed(seed)
     optimizer = adamw(model, recipe)
     mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    first, kept = 0, None
+    first, kept, spent = 0, None, 0.0
     checkpoint = None if folder is None else folder / CHECKPOINT
     if resume:
         if checkpoint is None:
@@ -97,6 +97,7 @@ def train(
         found = read_checkpoint(checkpoint)
         restore(found, model, mean, optimizer, generator)
         first = kept = found.step
+        spent = found.seconds
     work = [parts[0].objective.work(step) for step in range(recipe.steps)]
     before, total = sum(work[:first]), sum(work)
     behind, began = before, time.perf_counter()
@@ -119,7 +120,7 @@ def train(
                 hands.together(lambda: average(mean, model, recipe.average, step))  # noqa: B023
                 metrics.write({"step": step + 1, **line})
                 if checkpoint is not None and ((step + 1) % recipe.checkpoint == 0 or step + 1 == recipe.steps):
-                    save_checkpoint(checkpoint, step + 1, model, mean, optimizer, generator)
+                    save_checkpoint(checkpoint, step + 1, spent + time.perf_counter() - began, model, mean, optimizer, generator)
                     kept = step + 1
                 behind += work[step]
                 seconds = time.perf_counter() - began

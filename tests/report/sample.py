@@ -225,4 +225,5 @@ def evidence(model_rho: float = 27.0, escape=None) -> Evidence:
         judge(100_000, criteria, escape=escape, horizon=reach, character="chaotic"),
         findings,
         ["NMSE 0.021 over 100 free-running samples; the best baseline, MLP, reaches 0.042."],
+        preamble="import separatrix as sx\nmodel = sx.Forecaster.load('runs/a-name-that-is-longer-than-the-screen-of-a-small-phone').model",
     )

@@ -142,6 +142,15 @@ def test_a_flat_divergence_has_ticks_that_can_be_read():
     assert re.search(r">2\.\d{3,}<", svg) is None and ">2.4<" in svg
 
 
+def test_the_interval_of_an_exponent_is_drawn_around_its_slope():
+    def fans(number):
+        growth = Growth("data", np.arange(51.0), np.linspace(0, 3, 51), (5, 30), number)
+        picture = divergence([growth], numbers={}, unit="day", made=Made("data", "a()")).picture
+        return picture.panels[0].svg.count("opacity: 0.25")
+
+    assert fans(Number(0.06, "estimated", 0.05, 0.07)) == 1 and fans(Number(0.06, "measured")) == 0
+
+
 def test_doubt_is_said_of_one_series_too():
     number, made = Number(0.065, "estimated", 0.01, 0.12), Made("data", "a()")
     growth = Growth("data", np.arange(51.0), np.linspace(0, 3, 51), (5, 30), number)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Generator, nn
 
+from separatrix.files import save_tensors
 from separatrix.models.forecaster import ForecastModel
 from separatrix.training import Diverged, Forecaster, Interrupted, Part, Recipe, Rollout, read_metrics, train
-from separatrix.training.checkpoint import read_checkpoint
+from separatrix.training.checkpoint import FORMAT, read_checkpoint
 from separatrix.training.loop import BAD_BATCH, CHECKPOINT, METRICS
 from separatrix.training.networks import build_network
 from separatrix.training.optimizer import adamw, average, set_rate
@@ -55,6 +56,14 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, cut):
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values()))
     ours, theirs = (read_checkpoint(folder / CHECKPOINT).tensors for folder in (straight, whole))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_checkpoint_counts_the_seconds_of_all_calls(tmp_path):
+    run(tmp_path, until=6)
+    checkpoint = read_checkpoint(tmp_path / CHECKPOINT)
+    save_tensors(tmp_path / CHECKPOINT, checkpoint.tensors, {"format": FORMAT, "progress": '{"step": 4, "seconds": 1000}'})
+    run(tmp_path, resume=True)
+    assert 0 < checkpoint.seconds < 1000 < read_checkpoint(tmp_path / CHECKPOINT).seconds
 
 
 def test_the_same_seed_is_the_same_fit_and_nobody_elses_numbers_move(tmp_path):

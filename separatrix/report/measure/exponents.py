@@ -47,11 +47,11 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
     except ValueError as error:
         return Parting(None, missing, trouble=f"Of the data: {error}")
     growths, numbers = [_growth("data", of_data, subject)], {"largest exponent of the data": _per(of_data.exponent, subject.unit)}
-    trouble, of_run = "", None
+    trouble, of_run, rows = "", None, max(len(subject.data), 2000)
     try:
         if at_rest(run, subject.spread):
             raise ValueError("it stands still, so nothing in it parts.")
-        of_run = rosenstein(torch.from_numpy(run[-max(len(subject.data), 2000) :]), like=of_data, generator=generator)
+        of_run = rosenstein(torch.from_numpy(run[-rows:]), like=of_data, generator=generator)
         growths.append(_growth("model", of_run, subject))
         numbers["largest exponent of the model's free run, by the same estimate"] = _per(of_run.exponent, subject.unit)
     except ValueError as error:
@@ -62,9 +62,12 @@ def divergences(subject: Subject, run: NDArray) -> Parting:
         doubt = f"{who[0].lower()}{who[1:]} no straight stretch to read one from"
         unread = f"{who} no stretch over which nearby moments part along a straight line: the exponent is a direction, not a value."
         trouble = f"{trouble} {unread}".lstrip()
+    call = "draw = seeded()\nfound = [sx.stability.rosenstein(data, generator=draw)]"
+    if of_run is not None:
+        call += f"\nfound += [sx.stability.rosenstein(run[-{rows}:], like=found[0], generator=draw)]"
     made = Made(
         subject.inputs,
-        "separatrix.stability.rosenstein(run, like=separatrix.stability.rosenstein(data))",
+        f"{call}\nfound",
         len(run),
         subject.seed,
         "float64",
@@ -133,7 +136,7 @@ def own_exponents(subject: Subject, start: State, steps: int, estimate: Number |
     if found.verdict is Verdict.DIVERGED:
         raise ValueError(f"the free run left the finite numbers at step {found.failed}.")
     values = [_per(found.number(i), subject.unit) for i in range(k)]
-    call = f"separatrix.stability.lyapunov_spectrum(model.as_system(context), k={k}, steps={steps})"
+    call = f"sx.stability.lyapunov_spectrum(model.as_system(state=start), k={k}, steps={steps}, every={EVERY}, generator=seeded())"
     made = Made(subject.inputs, call, found.steps, subject.seed, "float64", time.perf_counter() - began, found.how)
     finding = exponents(
         values,

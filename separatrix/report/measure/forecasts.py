@@ -62,11 +62,20 @@ def forecasts(subject: Subject, peers: Sequence[Peer] = ()) -> Forecasts:
         reach = ReportedHorizon(lasting["model"].steps, subject.unit, subject.cycle, len(kept))
     if len(kept) > 1:
         where = f"{len(kept)} origins in rows {min(kept):,} to {max(kept):,}" + ("" if new else ", which the model was fitted to")
-        call = "separatrix.stability.forecast_horizon(forecast, truth, scale=..., threshold=0.5)"
+        call = (
+            f"origins = {kept}\n"
+            f"forecasts = torch.stack([model.free_run(values[None, :t], {steps})[0][0, :, {subject.channel}] for t in origins])\n"
+            f"truth = torch.stack([values[t : t + {steps}, {subject.channel}] for t in origins])\n"
+            f"sx.stability.forecast_horizon(forecasts, truth, scale={subject.spread:.9g}, threshold={LOST}, generator=seeded())"
+        )
         made = Made(f"{inputs}; {where}", call, steps * len(kept), subject.seed, subject.dtype, time.perf_counter() - began)
         extra.append(_over_origins(reach, lasting, made))
-    call, how = "separatrix.Forecaster.load(RUN).predict(steps)", f"from row {origins[0]:,}, fed with its own output"
-    made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, how)
+    call = (
+        f"forecast = model.free_run(None, {steps}, start)[0][0, :, {subject.channel}].numpy()\n"
+        f"truth = series.values[{origins[0]}:{origins[0] + steps}, {subject.channel}]\n"
+        "np.nanmean((forecast - truth) ** 2) / np.nanvar(truth)"
+    )
+    made = Made(inputs, call, steps, subject.seed, subject.dtype, seconds, f"from row {origins[0]:,}, fed with its own output")
     first = free_run(
         Stretch(subject.line[: origins[0]], truth[0], origins[0], subject.name, subject.unit, subject.spread, subject.clock),
         Forecast(ours[0], alone(subject.model, subject.values[: origins[0]], steps, subject.channel), hidden(subject, steps)),

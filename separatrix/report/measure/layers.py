@@ -28,7 +28,8 @@ from separatrix.tasks.baselines import bridged
 def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
     """Eigenvalues and half-lives of every layer that is linear in its state, along the last fitted rows."""
     began = time.perf_counter()
-    x = subject.values[None, max(0, subject.seen - rows) : subject.seen]
+    first = max(0, subject.seen - rows)
+    x = subject.values[None, first : subject.seen]
     shown: list[Layer] = []
     spans: list[NDArray] = []
     numbers: dict[str, Number] = {}
@@ -55,9 +56,11 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
             }
     if not shown:
         raise ValueError("no layer of this model is linear in its state, so there are no eigenvalues to show.")
+    visits = f"visits = [v for v in model.walk(values[None, {first}:{subject.seen}]) if hasattr(v.mixer, 'transition')]"
+    each = "(v.mixer.transition(v.x, v.before)) for v in visits]"
     made = Made(
-        f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
-        "separatrix.stability.eigenvalues_along(layer.transition(x))",
+        f"rows {first:,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        f"{visits}\n[sx.stability.eigenvalues_along{each}",
         x.shape[1],
         None,
         subject.dtype,
@@ -70,7 +73,7 @@ def layers(subject: Subject, rows: int = 1000) -> list[Finding]:
             spans,
             numbers=lasting,
             unit=subject.unit,
-            made=replace(made, call="separatrix.stability.memory_horizon(layer.transition(x))"),
+            made=replace(made, call=f"{visits}\n[sx.stability.memory_horizon{each}"),
             cycle=subject.cycle,
         ),
     ]
@@ -84,14 +87,22 @@ def moves(transition: Transition) -> bool:
 def responses(subject: Subject, rows: int = 300) -> Finding:
     """How far back the next forecast looks, and how much a small change of the data moves the forecasts."""
     began = time.perf_counter()
-    x = torch.tensor(bridged(subject.series.values[max(0, subject.seen - rows) : subject.seen].T).T)[None]
+    first = max(0, subject.seen - rows)
+    x = torch.tensor(bridged(subject.series.values[first : subject.seen].T).T)[None]
     reach = gradient_reach(lambda u: subject.model(u)[0], x, generator=torch.Generator().manual_seed(subject.seed), probes=2)
     gain = measured_gain(
         lambda u: subject.model(u[None])[0][0], x[0], rounds=8, size=1e-3, generator=torch.Generator().manual_seed(subject.seed)
     ).gain
+    call = (
+        "from separatrix.tasks.baselines import bridged\n"
+        f"x = torch.tensor(bridged(series.values[{first}:{subject.seen}].T).T)[None]\n"
+        "reach = sx.stability.gradient_reach(lambda x: model(x)[0], x, probes=2, generator=seeded())\n"
+        "gain = sx.stability.measured_gain(lambda u: model(u[None])[0][0], x[0], rounds=8, size=1e-3, generator=seeded())\n"
+        "reach, gain.gain"
+    )
     made = Made(
-        f"rows {max(0, subject.seen - rows):,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
-        "separatrix.stability.gradient_reach(lambda x: model(x)[0], x)",
+        f"rows {first:,} to {subject.seen - 1:,} of {subject.series.name}, teacher forced",
+        call,
         x.shape[1],
         subject.seed,
         subject.dtype,

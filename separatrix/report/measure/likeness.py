@@ -38,7 +38,7 @@ def portraits(subject: Subject, run: NDArray) -> tuple[Finding, Criterion]:
         raise ValueError(f"the longest stretch without a gap has {len(data)} rows: too few for a portrait, which takes {FEWEST}.")
     delay = 1 if subject.cycle is None else max(1, round(subject.cycle[0] / 4))
     found = overlaps(data, run, delay)
-    call = "separatrix.report.sections.portrait.overlaps(data, run, delay)"
+    call = f"from separatrix.report.sections.portrait import overlaps\noverlaps(data.numpy(), run.numpy(), {delay})"
     made = Made(subject.inputs, call, len(run), subject.seed, "float64", time.perf_counter() - began)
     still = at_rest(run, subject.spread)
     finding = portrait(data, run, delay, found, name=subject.name, unit=subject.unit, still=still, made=made)
@@ -60,7 +60,7 @@ def characters(subject: Subject, run: NDArray) -> tuple[list[Finding], list[Crit
     found = character(subject.data, torch.from_numpy(run))
     made = Made(
         subject.inputs,
-        "separatrix.stability.character(data, run)",
+        "sx.stability.character(data, run)",
         len(run),
         subject.seed,
         "float64",

@@ -70,7 +70,8 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         numbers["spread of the long run, model / data"] = spread
     made = Made(
         subject.inputs,
-        f"separatrix.stability.free_run(model.as_system(context), steps={steps})",
+        "sx.stability.free_run(model.as_system(state=start, dtype=torch.float32), "
+        f"steps={steps}, limit={_tensor(LIMIT * halves)}, centre={_tensor(middles)})",
         steps,
         subject.seed,
         "float32",
@@ -87,6 +88,11 @@ def long_run(subject: Subject, start: State, steps: int, progress: Callable[[int
         text=text,
     )
     return LongRun(finding, finite, criterion, escape, steps)
+
+
+def _tensor(x: Tensor) -> str:
+    """An expression that makes it again, in float32."""
+    return f"torch.tensor([{', '.join(f'{value:.9g}' for value in x.tolist())}])"
 
 
 def _where(subject: Subject, observed: Tensor, ranges: Tensor, apart: Tensor) -> str:

@@ -50,7 +50,10 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
                 at = growth.steps[inside]
                 if len(at) > 1:
                     level = float(np.mean(growth.log_distance[inside] - growth.exponent.value * at))
-                    axes.plot(at, level + growth.exponent.value * at, color=INK, lw=0.9, ls=(0, (4, 2)))
+                    begin = level + growth.exponent.value * at[0]
+                    if (interval := _interval(growth.exponent)) is not None:
+                        axes.fill_between(at, *(begin + rate * (at - at[0]) for rate in interval), color=colour, alpha=0.25, lw=0)
+                    axes.plot(at, begin + growth.exponent.value * (at - at[0]), color=INK, lw=0.9, ls=(0, (4, 2)))
         last = max(float(growth.steps[-1]) for growth in growths)
         axes.set_xlim(0, last)
         drawn = np.concatenate([growth.log_distance for growth in growths])
@@ -82,7 +85,7 @@ def divergence(growths: Sequence[Growth], *, numbers: Mapping[str, Number], unit
             (draw("divergence", paint, height=230, right=margin),),
             alt,
             "A straight rise is exponential growth; the level where it ends is the size of the attractor. "
-            "Dashed: the stretch of the fit, whose slope is the exponent beside the name.",
+            "Dashed: the stretch of the fit, whose slope is the exponent beside the name; pale: slopes within its interval.",
         ),
     )
 
@@ -162,6 +165,13 @@ def _meet(a: Number, b: Number) -> bool:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return True
     return a.low <= b.high and b.low <= a.high
+
+
+def _interval(number: Number) -> tuple[float, float] | None:
+    """Both ends, where there are two."""
+    if number.low is None or number.high is None or not math.isfinite(number.low + number.high):
+        return None
+    return number.low, number.high
 
 
 def _low(number: Number) -> float:
