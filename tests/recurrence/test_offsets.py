@@ -34,6 +34,15 @@ OPERATORS: dict[str, tuple] = {
     ),
     "dplr": (*[(BATCH, T, 1, N)] * 3, (BATCH, T, 1, D), *[(BATCH, T, 1, N)] * 2, 0.5, (BATCH, 1, N, D), None),
     "low_rank_scan": ((BATCH, T, 1, D), *[(BATCH, T, 1, D, 1)] * 2, (BATCH, T, 1, D), (BATCH, 1, D), None),
+    "block_scan": ((BATCH, T, 2, 2, D // 4), (BATCH, T, 2, D // 4), (BATCH, 2, D // 4), None),
+    "dense_scan": ((BATCH, T, D // 16, 4, 4), (BATCH, T, D // 16, 4), (BATCH, D // 16, 4), None),
+    "scan2d": ((SHARED, 1, T, 1, 2, 2, D // 2), (BATCH, T, 1, D), (BATCH, 1, D), (BATCH, T, D), None),
+    "selective_scan2d": (
+        (BATCH, T, 1, D // 2), (BATCH, T, 1, 2, D // 2), (SHARED, 2, 2, N, D // 2), *[(BATCH, T, 1, 2, N)] * 2,
+        (BATCH, 1, 2, N, D // 2), None, True,
+    ),
+    "longhorn": (*[(BATCH, T, N)] * 2, *[(BATCH, T, D)] * 2, False, (BATCH, N, D), None, True),
+    "gram_solve": (*[(BATCH, T, 1, D)] * 2, *[(BATCH, T, 1)] * 2, (SHARED, 1, D), (BATCH, 1, D, D), None),
 }  # fmt: skip
 
 
