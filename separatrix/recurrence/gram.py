@@ -71,14 +71,14 @@ def gram_solve_chunked(
 
 def gram_solve(q: Tensor, level: Tensor, k: Tensor, w: Tensor, g: Tensor, P: Tensor, chunk: int = 64) -> Tensor:
     """x with (P_t + Λ_t) x_t = q_t, by elimination, a chunk of matrices at a time."""
-    diagonal, solved = torch.diag_embed(level.expand(q.shape)), []
+    level, solved = level.expand(q.shape), []
     for start in range(0, q.shape[1], chunk):
         matrices = []
         for t in range(start, min(start + chunk, q.shape[1])):
             P = g[:, t].exp().unsqueeze(-1) * P + w[:, t].unsqueeze(-1) * k[:, t].unsqueeze(-2)
             matrices.append(P)
         steps = slice(start, start + len(matrices))
-        solved.append(torch.linalg.solve(torch.stack(matrices, 1) + diagonal[:, steps], q[:, steps]))
+        solved.append(matrix_solve(q[:, steps], level[:, steps], torch.stack(matrices, 1)))
     return torch.cat(solved, dim=1) if solved else q.clone()
 
 
@@ -89,6 +89,11 @@ def matrix_map(level: Tensor, P: Tensor) -> LinearMap:
 
 def matrix_apply(x: Tensor, level: Tensor, P: Tensor) -> Tensor:
     return matrix_map(level, P)(x)
+
+
+def matrix_solve(q: Tensor, level: Tensor, P: Tensor) -> Tensor:
+    """x with (P + Λ) x = q; as in the kernel, no error where there is none, which would take other steps, heads and rows along."""
+    return torch.linalg.solve_ex(P + torch.diag_embed(level.expand(q.shape)), q).result
 
 
 def matrix_square(P: Tensor) -> Tensor:

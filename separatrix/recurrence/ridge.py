@@ -41,6 +41,7 @@ from separatrix.recurrence.gram import (
     iterate,
     matrix_apply,
     matrix_map,
+    matrix_solve,
     matrix_square,
     relative,
 )
@@ -103,7 +104,7 @@ def ridge_attention_recurrent(
     every = torch.stack(grams, dim=1)
     level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
     if solver is None:
-        x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
+        x = matrix_solve(q, level, every)
     else:
         x = implicit(matrix_apply, partial(iterate, solver, matrix_map, matrix_square), q, level, every)
         with torch.no_grad():
@@ -132,7 +133,7 @@ def ridge_attention_dense(
     pairs, carried = between(g.transpose(1, 2)).exp(), g.cumsum(1).exp().unsqueeze(-1)
     every = torch.einsum("bhts,bshi,bshj->bthij", pairs.squeeze(-1), w, k) + carried * P.unsqueeze(1)
     level = ridge(matrix_square(every), P.dtype).unsqueeze(-1) if isinstance(ridge, AdaptiveRidge) else ridge.to(P.dtype)
-    x = torch.linalg.solve(every + torch.diag_embed(level.expand(q.shape)), q)
+    x = matrix_solve(q, level, every)
     o, R = linear_attention_dense(x, w, v_, g.squeeze(-1), 1.0, R)
     return o.to(v.dtype), State(P=every[:, -1] if q.shape[1] else P, R=R)
 

@@ -27,7 +27,6 @@ from separatrix.recurrence import (
     ShallowPLRNN,
     cell_scan,
     linearize,
-    operators,
     plan,
 )
 from separatrix.recurrence.plan import choose, objection
@@ -38,8 +37,6 @@ from tests.recurrence.roads import BATCH, randn
 agree = partial(agree, factor=8, because="a handful of numbers, nudged once, is a noisy ruler")
 TIMES = [0, 1, 2, 63, 64, 65]
 STRUCTURE = {"diagonal gru": Diagonal, "diagonal lstm": DiagonalBlocks}
-
-OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
 
 # Cells with a kernel of their own, one of every kind.
 COMPILED = ["diagonal gru", "diagonal lstm", "elman", "gru", "lstm", "plrnn", "dendritic", "forced, shallow"]
@@ -79,8 +76,6 @@ def test_a_linearisation_by_kernel_is_the_one_by_torch(name: str, N: int):
     cell = DiagonalGRU(randn(3, N)) if name == "diagonal gru" else DiagonalLSTM(randn(3, N), randn(2, N))
     x, h = randn(2, 3, cell.width), 2 * randn(2, 3, cell.size)
     narrow = cell.with_tensors([p.float() for p in cell.tensors()])
-    operator = operators.diagonal_gru_linearized if name == "diagonal gru" else operators.diagonal_lstm_linearized
-    torch.library.opcheck(operator.definition, (h.float(), x.float(), *narrow.tensors()), test_utils=("test_schema", "test_faketensor"))
     with torch.no_grad():
         value, A = linearize(narrow, h.float(), x.float())
         exact, B = linearize(cell, h, x)
@@ -241,28 +236,6 @@ def test_the_kernels_compile_and_export(name: str):
     found = (torch.autograd.grad(run(x, h)[0].sum(), (x, h, *parameters)) for run in (torch.compile(Layer(), backend="aot_eager"), Layer()))
     for got, exact in zip(*found):
         torch.testing.assert_close(got, exact)
-
-
-@pytest.mark.parametrize("name", ["diagonal gru", "diagonal lstm"])
-def test_the_kernels_are_operators(name: str):
-    from separatrix.recurrence.operators import gated
-
-    cell = CELLS[name]()
-    x, h = (y.float().requires_grad_() for y in example(cell, 5))
-    parameters = [p.float().requires_grad_() for p in cell.tensors()]
-    reset = torch.zeros(BATCH, 5, dtype=torch.bool)
-    torch.library.opcheck(getattr(gated, name.replace(" ", "_")).definition, (x, *parameters, h, reset), test_utils=OPCHECKS)
-
-
-@pytest.mark.parametrize("name", ["gru", "lstm", "almost linear", "dendritic, clipped", "forced, shallow"])
-def test_the_kernel_of_dense_cells_is_an_operator(name: str):
-    from separatrix.recurrence.operators import dense_cell
-
-    cell = CELLS[name]()
-    x, h = (y.float().requires_grad_() for y in example(cell, 5))
-    kind, W, V, vectors, *rest = cell.with_tensors([p.float().requires_grad_() for p in cell.tensors()]).operands()
-    inputs = (kind, x, W, V, torch.stack(vectors) if vectors else None, *rest, h, torch.zeros(BATCH, 5, dtype=torch.bool))
-    torch.library.opcheck(dense_cell.definition, inputs, test_utils=OPCHECKS)
 
 
 WIDE = {

@@ -12,7 +12,7 @@ recomputes one chunk after the other, keeping the states in which tiles begin, a
 
 Arrays   flat float32; T time, D channels, N complex states.  u, y, dy, du [B,T,D];  skip [D];  reset [B,T] uint8;
          a, c [D,N,2] and start, final, dfinal, dstart [B,D,N,2], which are complex64 [D,N] and [B,D,N];
-         checkpoints [B, ceil(T / CHUNK) + 1, N, 2, D] with room for one more, None when no gradient will be asked;
+         checkpoints [B, ceil(T / CHUNK) + 1, N, 2, D], the final state last, None when no gradient will be asked;
          partial sums, to be summed over their first axis: da, dc [B,N,2,D], dskip [B,D].
 Units    (batch, block of LANES channels).
 """
@@ -139,6 +139,9 @@ def forward(first, last, shape, u, a, c, skip, reset, start, y, final, checkpoin
                     _store_pair(h, n, re, im)
                 store_first(y, i, out * TWO + through * now, lanes)
             t += steps
+        if checkpoints is not None:
+            for n in range(2 * N):
+                store_first(checkpoints, ((b * (chunks + 1) + chunks) * 2 * N + n) * D + d, load(zero, h, n * LANES), lanes)
         _state_out(h, N, lanes, final, (b * D + d) * 2 * N)
 
 

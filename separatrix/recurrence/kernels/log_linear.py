@@ -36,7 +36,7 @@ from separatrix.recurrence.kernels.tile import LANES, ROWS, load_rows, pack, pad
 def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, final, marks, fades):
     """Units (batch, head, part of the values).  Flat float32 arrays: q, k [B,T,G,K]; v, o [B,T,H,V]; decay empty or [B,T,H];
     scale [B,T,H,L]; start (or empty), final [B,H,L,K,V]; steps [B,T] int64; marks [B,H,most,K,V] and fades [B,H,most,L], written if `keep`
-    where a digit of SPAN or more has changed: the new matrix and every f.  Head h reads group h // (H // G)."""
+    where a digit of SPAN or more has changed: the new matrix and every f, zeros behind the last.  Head h reads group h // (H // G)."""
     _, T, G, H, K, V, L, part = shape
     parts, most = (V + part - 1) // part, (T + SPAN - 2) // SPAN
     width, wide = padded(K, LANES), padded(part, LANES)
@@ -82,6 +82,11 @@ def forward(first, last, shape, q, k, v, decay, scale, start, steps, keep, o, fi
                     for m in range(L):
                         fades[((b * H + h) * most + mark) * L + m] = f[m]
                 mark += 1
+        if keep:  # short rows, resets and late starts leave fewer marks than there can be
+            for r in range(((b * H + h) * most + mark) * K, ((b * H + h) * most + most) * K):
+                marks[r * V + left : r * V + left + lanes] = 0
+            if left == 0:
+                fades[((b * H + h) * most + mark) * L : ((b * H + h) * most + most) * L] = 0
         for m in range(L):
             at = ((b * H + h) * L + m) * K * V + left
             if holds(after, m):

@@ -13,7 +13,7 @@ Channels lie along the lanes. The forward leaves the state before every CHUNK-th
 first, computes the states of one again and walks it back.
 
 Arrays   flat float32; T time, D channels, N state.  q, k [B,T,N]; x, step (ε), o [B,T,D]; reset [B,T] uint8; start, final, grad_final,
-         grad_start [B,N,D]; checkpoints [B, ceil(T / CHUNK) + 1, N, D] with room for one more, None when no gradient will be asked;
+         grad_start [B,N,D]; checkpoints [B, ceil(T / CHUNK) + 1, N, D], the final state last, None when no gradient will be asked;
          grad_q, grad_k [groups,B,T,N], to be summed over the groups.
 Cost     3 multiply-adds a state and step forward, about 12 backward and two sums over lanes.
 """
@@ -79,6 +79,8 @@ def forward(first, last, shape, diagonal, q, k, x, step, reset, start, o, final,
             store_first(o, t * D + d, out, lanes)
         for n in range(N):
             store_first(final, (b * N + n) * D + d, load(zero, S, n * LANES), lanes)
+            if checkpoints is not None:
+                store_first(checkpoints, ((b * (chunks + 1) + chunks) * N + n) * D + d, load(zero, S, n * LANES), lanes)
 
 
 @shared

@@ -16,7 +16,7 @@ and dC stay lane vectors until all channels of the unit have passed; what is lef
 
 Arrays   flat float32; T time, D channels, N state.  u, delta, y, dy, du, ddelta [B,T,D];  z, dz [B,T,D] or both None;  B, C [B,T,N];
          D, bias [D];  reset [B,T] uint8;  A [D,N];  start, final, dfinal, dstart [B,D,N];
-         checkpoints [B, ceil(T / CHUNK) + 1, N, D] with room for one more, None when no gradient will be asked;
+         checkpoints [B, ceil(T / CHUNK) + 1, N, D], the final state last, None when no gradient will be asked;
          partial sums, to be summed over their first axis: dA [B,N,D] (for the A of (1)), dB, dC [groups,B,T,N], dD, dbias [B,D].
          soft, a bool, asks for the softplus.
 Units    forward (batch, block of LANES channels), backward (batch, group of `group` channels, a multiple of LANES).
@@ -98,6 +98,9 @@ def forward(first, last, shape, u, delta, A, B, C, D, z, bias, soft, reset, star
                 gate = load_first(zero, z, row * channels + d, lanes)
                 out = out * gate * sigmoid(gate)
             store_first(y, row * channels + d, out, lanes)
+        if checkpoints is not None:
+            for n in range(N):
+                store_first(checkpoints, ((b * (chunks + 1) + chunks) * N + n) * channels + d, load(zero, h, n * LANES), lanes)
         _state_out(h, N, lanes, final, (b * channels + d) * N)
 
 

@@ -16,7 +16,7 @@ CHUNK-th behind; the backward takes the chunks from last to first, recomputes th
 
 Arrays   flat float32.  u, y, dy, du [B,T,V,D];  delta, ddelta [B,T,V,2,D];  A, rates, inverse [2,2,N,D]: A, A log2(e), 1 / A;
          B, C [B,T,V,2,N];  reset [B,T] uint8;  start, final, dfinal, dstart [B,V,2,N,D];
-         checkpoints [B, ceil(T / CHUNK) + 1, V,2,N,D] with room for one more, None when no gradient will be asked;
+         checkpoints [B, ceil(T / CHUNK) + 1, V,2,N,D], the last line last, None when no gradient will be asked;
          partial sums, to be summed over their first axis: dA [B,2,2,N,D], dB, dC [blocks,B,T,V,2,N].
 Units    (batch, block of LANES channels).
 Cost     about 40 vector operations a state and cell forward, 40 + 90 backward.
@@ -138,6 +138,8 @@ def forward(first, last, shape, u, delta, A, rates, inverse, B, C, reset, start,
             _line(tables, u, delta, B, C, y, b * T + t, V, D, N, d, lanes, line, 0, line, 0)
         for i in range(V * 2 * N):
             store_first(final, (b * V * 2 * N + i) * D + d, load(zero, line, i * LANES), lanes)
+            if checkpoints is not None:
+                store_first(checkpoints, ((b * (chunks + 1) + chunks) * V * 2 * N + i) * D + d, load(zero, line, i * LANES), lanes)
 
 
 @shared

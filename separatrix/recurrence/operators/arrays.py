@@ -42,9 +42,9 @@ def blocks(size: int, lanes: int = WIDTH) -> int:
 
 
 def checkpoint_shape(keep: bool, x: Tensor, chunk: int, *state: int) -> tuple[int, ...]:
-    """Of the states before every chunk-th step of x [B, T, ..., D], if they are to be kept: [B, chunks + 1, *state, D].
+    """Of the states before every chunk-th step of x [B, T, ..., D] and after the last, if they are to be kept: [B, chunks + 1, *state, D].
 
-    One more than there are: torch.compile takes a size of one for a constant, and would compile again for lengths of several chunks.
+    No backward reads the last: torch.compile takes a size of one for a constant, and would compile again for lengths of several chunks.
     """
     return (x.shape[0], blocks(x.shape[1], chunk) + 1, *state, x.shape[-1]) if keep else (0,)
 
