@@ -215,6 +215,17 @@ def minmax_scan(a, b):
     return lax.scan(step, jnp.zeros_like(b[0]), (a, b))[1]
 
 
+def log_scan(log_a, log_x):
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(h, now):
+        h = jnp.logaddexp(now[0] + h, now[1])
+        return h, h
+
+    return lax.scan(step, jnp.full_like(log_x[0], -jnp.inf), (log_a, log_x))[1]
+
+
 def short_convolution(u, weight, bias):
     import jax
     import jax.numpy as jnp
@@ -248,3 +259,22 @@ def diagonal_gru(A, x):
         return h, h
 
     return lax.scan(step, jnp.zeros((x.shape[1], A.shape[1])), x)[1]
+
+
+def least_squares(q, k, v, beta, ridge, log_decay):
+    """u = Q k, e = beta u / (a + beta k' u), W <- W + e (v - W' k)', Q <- (Q - e u') / a, o = W' q"""
+    import jax.numpy as jnp
+    from jax import lax
+
+    def step(state, now):
+        Q, W = state
+        q, k, v, beta, a = now
+        u = jnp.einsum("bhij,bhj->bhi", Q, k)
+        gain = u * (beta / (a + beta * (k * u).sum(-1)))[..., None]
+        W = W + gain[..., None] * (v - jnp.einsum("bhk,bhkv->bhv", k, W))[..., None, :]
+        Q = (Q - gain[..., None] * u[..., None, :]) / a[..., None, None]
+        return (Q, W), jnp.einsum("bhk,bhkv->bhv", q, W)
+
+    _, B, H, K = q.shape
+    rest = jnp.broadcast_to(jnp.eye(K) / ridge[:, None], (B, H, K, K))
+    return lax.scan(step, (rest, jnp.zeros((B, H, K, v.shape[-1]))), (q, k, v, beta, jnp.exp(log_decay)))[1]

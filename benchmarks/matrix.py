@@ -3,7 +3,8 @@
 Inputs are those of a layer early in training: decays between one step and a thousand, keys of unit length, beta in (0, 1). The floor counts
 4 floating point operations per entry of the state and step (write, read), 6 with the delta rule's own read, 8 for diagonal plus rank one,
 4 n + 2 for n Householder factors, and three times that with the backward. Log-linear attention reads as many states as its step's position
-has digits that are 1, ridge attention solves a system a step: `level_work` and `ridge_work`.
+has digits that are 1, ridge attention solves a system a step, recursive least squares moves an inverse: `level_work`, `ridge_work`,
+`inverse_work`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def ridge_work(s: Shape) -> Work:
     K, V = s["K"], s["V"]
     solve, sums = K**3 / 6 + K**2, K**2 / 2 + 2 * K * V
     return step_work(s, solve + sums, 2 * solve + 3 * sums)
+
+
+def inverse_work(s: Shape) -> Work:
+    """K² for the inverse times the key, half as much to move it, and a delta rule; three times that with the backward."""
+    step = 1.5 * s["K"] ** 2 + 3 * s["K"] * s["V"]
+    return step_work(s, step, 3 * step)
 
 
 def ssd_inputs(s: Shape) -> dict[str, Tensor]:
@@ -122,6 +129,12 @@ def level_inputs(s: Shape) -> dict[str, Tensor]:
 def ridge_inputs(s: Shape) -> dict[str, Tensor]:
     drawn = attention_inputs("head", delta=True)(s)
     return {**drawn, "q": F.normalize(drawn["q"], dim=-1), "ridge": 0.25 + torch.rand(s["H"], s["K"])}
+
+
+def inverse_inputs(s: Shape) -> dict[str, Tensor]:
+    """Fading over a thousand steps: an inverse that fades before keys have gone in every direction winds up beyond a float32."""
+    drawn = ridge_inputs(s)
+    return {**drawn, "log_decay": drawn["log_decay"] / 64}
 
 
 def rows() -> tuple[Operation, ...]:
@@ -260,6 +273,17 @@ def rows() -> tuple[Operation, ...]:
             first(FORMS["ridge_attention"]["recurrent"]),
             (packages.FLA_MESA, packages.FLA_MESA_CG),
             ridge_work,
+            grows=False,
+        ),
+        Operation(
+            "recursive_least_squares",
+            SHAPES,
+            inverse_inputs,
+            "v",
+            first(recurrence.recursive_least_squares),
+            first(FORMS["recursive_least_squares"]["recurrent"]),
+            (jax_rival("JAX lax.scan", jax_loops.least_squares),),
+            inverse_work,
             grows=False,
         ),
     )

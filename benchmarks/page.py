@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.operation import DIRECTIONS, OURS
 from benchmarks.operations import MATRIX_STATES, OPERATIONS
 from benchmarks.steps import AHEAD, ALLOWED, BEHIND, D_MODEL
-from separatrix import recurrence
 
 # Whom a geometric mean is beside: the names of rivals that do not count begin with one of these.
 BESIDE = {
@@ -27,11 +26,10 @@ take turns; times are medians of the turns. Memory is the peak that one call add
 leanest known algorithm at this machine's peaks, which are measured once, before the rows: on a machine that shares its cores they drift,
 and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs, unless it says otherwise.
 """
-UNTIMED = [name for name in sorted(recurrence.OPERATIONS) if not any(row.startswith(name) for row in OPERATIONS)]
 
 
 def render(results: dict[str, Any]) -> str:
-    parts = [HEAD, f"Operations that no row is about yet: {', '.join(UNTIMED)}.\n", _machine(results), _bars(results)]
+    parts = [HEAD, _machine(results), _bars(results)]
     for size, title in (("S", "Small shapes"), ("L", "Large shapes")):
         if rows := results.get(size):
             parts += [f"## {title}\n", _overview(rows), *(_row(name, row) for name, row in rows.items())]

@@ -31,6 +31,12 @@ def diagonal_scan(a: Tensor, x: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
+def log_scan(log_a: Tensor, log_x: Tensor) -> Tensor:
+    """log h_t = log(exp(log a_t + log h_{t-1}) + exp(log x_t)), through running sums of log a as minGRU's paper has it"""
+    total = log_a.cumsum(1)
+    return total + torch.logcumsumexp(log_x - total, dim=1)
+
+
 def diagonal_kernel(u: Tensor, a: Tensor, c: Tensor, skip: Tensor) -> Tensor:
     """y = k * u + skip u, with the kernel k_t = 2 Re(sum_n c_n a_n^t) written out as a Vandermonde matrix."""
     T = u.shape[1]

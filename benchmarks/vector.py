@@ -4,6 +4,7 @@ Floating point operations of a floor count the leanest algorithm known, a multip
 
     selective scan       22 per state and step (the exponential is 16), 36 with the backward
     diagonal scans       nothing to speak of: they move bytes, 3 arrays forward and 8 with the backward
+    logarithmic scan     36 per channel and step (an exponential and a logarithm), 56 with the backward
     diagonal ssm         8 per complex state and step, three times that with the backward
     dense scan           2 N per state and step, three times that with the backward
     short convolution    2 per tap, four times that with the backward; a silu is 20
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import jax_loops, packages, torch_loops
@@ -35,10 +37,12 @@ TORCH_SCAN = torch_rival("PyTorch loop", torch_loops.selective_scan)
 TORCH_DIAGONAL = torch_rival("PyTorch loop", torch_loops.diagonal_scan)
 
 
-def scan_work(item: int) -> Callable[[Shape], Work]:
+def scan_work(item: int, forward: int = 0, both: int = 0) -> Callable[[Shape], Work]:
+    """Numbers of so many bytes, so many operations on each."""
+
     def work(s: Shape) -> Work:
-        array = item * s["B"] * s["T"] * s["D"]
-        return Work({"forward": 0, "both": 0}, {"forward": 3 * array, "both": 8 * array})
+        numbers = s["B"] * s["T"] * s["D"]
+        return Work({"forward": forward * numbers, "both": both * numbers}, {"forward": 3 * item * numbers, "both": 8 * item * numbers})
 
     return work
 
@@ -107,6 +111,12 @@ def minmax_inputs(s: Shape) -> dict[str, Tensor]:
     """Caps above and floors below: half of the states are kept at a step. The first floor is what comes out of rest."""
     shape = s["B"], s["T"], s["D"]
     return {"a": torch.randn(shape).abs() + 0.5, "b": torch.randn(shape) - 0.5}
+
+
+def log_inputs(s: Shape) -> dict[str, Tensor]:
+    """minGRU's: log(1 - z) and log z, with states around 1."""
+    gate = torch.randn(s["B"], s["T"], s["D"]) - 3
+    return {"log_a": F.logsigmoid(-gate), "log_x": F.logsigmoid(gate) + torch.randn_like(gate) / 2}
 
 
 def filter_inputs(s: Shape) -> dict[str, Tensor]:
@@ -241,6 +251,17 @@ def rows() -> tuple[Operation, ...]:
             first(FORMS["minmax_scan"]["recurrent"]),
             (jax_rival("JAX lax.scan", jax_loops.minmax_scan),),
             scan_work(4),
+            grows=False,
+        ),
+        Operation(
+            "log_scan",
+            WIDE,
+            log_inputs,
+            "log_x",
+            first(recurrence.log_scan),
+            first(FORMS["log_scan"]["recurrent"]),
+            (torch_rival("PyTorch logcumsumexp", torch_loops.log_scan), jax_rival("JAX lax.scan", jax_loops.log_scan)),
+            scan_work(4, 36, 56),
             grows=False,
         ),
         Operation(

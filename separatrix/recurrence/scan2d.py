@@ -72,12 +72,12 @@ def scan2d_recurrent(a, x, initial_state=None, reset=None, edge=None) -> tuple[T
     _, T, V, *_ = x.shape
     a = a.expand(a.shape[0], T, V, *a.shape[3:])
     lines = []
-    for t in range(T):
+    for t, (a_t, x_t, left) in enumerate(zip(a.unbind(1), x.unbind(1), edge.unbind(1))):
         before = cleared(before, reset, t)
-        left, line, above = edge[:, t], [], before.unbind(1)
-        for v in range(V):
-            from_above, from_left = a[:, t, v, 0] * above[v], a[:, t, v, 1] * left
-            left = torch.stack([from_above.sum(1), from_left.sum(1)], dim=1) + x[:, t, v]
+        line = []
+        for gain, drive, above in zip(a_t.unbind(1), x_t.unbind(1), before.unbind(1)):
+            from_above, from_left = gain[:, 0] * above, gain[:, 1] * left
+            left = torch.stack([from_above.sum(1), from_left.sum(1)], dim=1) + drive
             line.append(left)
         before = along_time(line, before)
         lines.append(before)

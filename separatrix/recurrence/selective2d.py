@@ -77,11 +77,10 @@ def selective_scan2d_recurrent(u, delta, A, B, C, D=None, initial_state=None, re
     dtype, (u, delta, A, B, C, before) = u.dtype, enter(u, delta, A, B, C, initial_state)
     kept, held = hold(delta.unsqueeze(-1), A[(0, 1), (0, 1)])  # [B, T, V, 2, D, N]
     write, rest, lines = B.unsqueeze(4) * u[:, :, :, None, :, None], before.new_zeros(before.shape[0], *before.shape[2:]), []
-    for t in range(u.shape[1]):
+    for t, of_line in enumerate(zip(kept.unbind(1), held.unbind(1), write.unbind(1))):
         before = cleared(before, reset, t)
         left, line = rest, []
-        for v in range(u.shape[2]):
-            k, e, x, above = kept[:, t, v], held[:, t, v], write[:, t, v], before[:, v]
+        for k, e, x, above in zip(*(y.unbind(1) for y in (*of_line, before))):
             h1 = k[:, 0] * above[:, 0] + e[:, 0] * (A[0, 1] * above[:, 1] + x[:, 0])
             h2 = k[:, 1] * left[:, 1] + e[:, 1] * (A[1, 0] * left[:, 0] + x[:, 1])
             left = torch.stack([h1, h2], dim=1)

@@ -13,9 +13,10 @@ from benchmarks.operation import OURS
 from benchmarks.operations import OPERATIONS
 from benchmarks.rival import Rival, TorchCall, torch_rival
 from benchmarks.run import ROWS, measure
+from separatrix import recurrence
 
 LIMITS = Limits(1e11, "assumed", {"768 MB": 1e10})
-TINY = {"B": 2, "T": 6, "D": 16, "N": 3, "H": 2, "K": 4, "V": 5}
+TINY = {"B": 2, "T": 6, "D": 16, "N": 3, "H": 2, "K": 4, "V": 5, "R": 2}
 
 
 def small(name, **changes):
@@ -32,6 +33,10 @@ def test_every_row_is_right_before_it_is_timed(name):
         assert said["state"] == "timed", said
         assert min(said["forward"]["median"], said["both"]["median"]) > 0
     assert row["floor"]["forward"] < row["floor"]["both"]
+
+
+def test_every_operation_has_a_row():
+    assert set(recurrence.OPERATIONS) <= {row.replace(",", " ").split()[0] for row in OPERATIONS}
 
 
 def test_a_wrong_rival_is_not_timed():
