@@ -24,7 +24,6 @@ from separatrix.recurrence.companion import normalised
 from separatrix.recurrence.discretize import bilinear_matrix
 
 SHAPES = {"S": dict(B=2, T=1024, D=128, N=32), "L": dict(B=1, T=8192, D=128, N=32)}
-LONGEST = 1024  # steps: the backward of a loop adds a gradient of all matrices at every step
 
 
 def system_work(s: Shape) -> Work:
@@ -49,14 +48,6 @@ def companion_inputs(s: Shape) -> dict[str, Tensor]:
     return {"u": torch.randn(s["B"], s["T"], D), "a": a, "b": b, "c": c}
 
 
-def torch_loop(u: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
-    h, rows = u.new_zeros(u.shape[0], *b.shape), []
-    for now in u.unbind(1):
-        h = (a @ h[..., None])[..., 0] + b * now[..., None]
-        rows.append((c * h).sum(-1))
-    return torch.stack(rows, dim=1) + skip * u
-
-
 def torch_kernel(u: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Tensor:
     """y = k * u + skip u, with the kernel k_t = c aᵗ b of powers by doubling."""
     powers = b[..., None]  # b, a b, a² b, ...
@@ -65,7 +56,7 @@ def torch_kernel(u: Tensor, a: Tensor, b: Tensor, c: Tensor, skip: Tensor) -> Te
     return long_convolution((c[:, None] @ powers)[:, 0, : u.shape[1]], u) + skip * u
 
 
-def torch_companion_loop(u: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+def torch_companion(u: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     h, rows = u.new_zeros(u.shape[0], *b.shape), []
     for now in u.unbind(1):
         h = F.pad(h[..., :-1], (1, 0)) + a * h[..., -1:] + b * now[..., None]
@@ -113,7 +104,6 @@ def rows() -> tuple[Operation, ...]:
             first(FORMS["dense_ssm"]["recurrent"]),
             (
                 torch_rival("PyTorch powers and FFT", torch_kernel),
-                torch_rival("PyTorch loop", torch_loop, longest_training=LONGEST),
                 jax_rival("JAX lax.scan", jax_loop),
             ),
             system_work,
@@ -128,7 +118,7 @@ def rows() -> tuple[Operation, ...]:
             first(FORMS["companion_ssm"]["recurrent"]),
             (
                 torch_rival("PyTorch powers and FFT", torch_companion_kernel),
-                torch_rival("PyTorch loop", torch_companion_loop),
+                torch_rival("PyTorch loop", torch_companion),
                 jax_rival("JAX lax.scan", jax_companion_loop),
             ),
             system_work,
