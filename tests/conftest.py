@@ -1,5 +1,6 @@
 """What every test starts from: the same random numbers, buffers full of NaN, and hypothesis without a clock or a memory."""
 
+import signal
 import warnings
 
 import pytest
@@ -15,6 +16,9 @@ settings.register_profile(
     "separatrix", deadline=None, derandomize=True, database=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("separatrix")
+
+# Whoever starts the tests behind `&` has them ignore Ctrl-C, and with them the processes in which tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
