@@ -54,11 +54,15 @@ def bench(
       separatrix bench laser --models s4d,mamba --seeds 5
 
       separatrix bench noise
+
+      separatrix bench settings    (24 fits, half an hour on two cores)
     """
     if task not in WORDS:
         raise ValueError(f"no task is called {task!r}. There are: {', '.join(WORDS)}.")
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds} but a score needs at least one.")
+    if task == "settings" and (steps is not None or members is not None):
+        raise ValueError("bench settings compares numbers of steps, by one network for each quarter. Leave out --steps and --members.")
 
     from separatrix.training import Forecaster, Step
 

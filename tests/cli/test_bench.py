@@ -26,6 +26,7 @@ def test_what_is_refused():
         (("chess",), "no task is called 'chess'. There are: laser, noise, settings."),
         (("laser", "--models", "s4d,s9"), "the mixers are s4d"),
         (("laser", "--seeds", "0"), "--seeds is 0"),
+        (("settings", "--steps", "40"), "Leave out --steps and --members"),
     ]:
         result = run("bench", *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1) and complaint in result.stderr
