@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from separatrix.recurrence.state import State
+
 # A matrix state is walked in blocks of lanes; past this many keys a block (4 bytes a lane) leaves the L2 cache.
 MOST_KEYS = 4096
 
@@ -38,10 +40,11 @@ def will_differentiate(*inputs: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs) and not torch.compiler.is_exporting()
 
 
-def double(*inputs: Tensor | tuple | None) -> str | None:
-    """A kernel whose state is float32 would throw away half of what these tensors hold. A tuple is a state of several."""
+def double(*inputs: Tensor | State | tuple | None) -> str | None:
+    """A kernel whose state is float32 would throw away half of what these tensors hold, or those of a state of several."""
     for x in inputs:
-        if isinstance(x, tuple) and (why := double(*x)):
+        parts = tuple(x.tensors().values()) if isinstance(x, State) else x
+        if isinstance(parts, tuple) and (why := double(*parts)):
             return why
         if isinstance(x, Tensor) and x.dtype in (torch.float64, torch.complex128):
             return "the kernels keep their state in float32"

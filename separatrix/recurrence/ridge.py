@@ -143,8 +143,7 @@ def cannot_eliminate(q: Tensor, *inputs: object) -> str | None:
         return "the factors outgrow the cache"
     if any(isinstance(x, ConjugateGradient | Chebyshev) for x in inputs):
         return "it eliminates, and an iterative solver was asked for"
-    states = (part for x in inputs if isinstance(x, State) for part in x.tensors().values())
-    return double(q, *(x for x in inputs if isinstance(x, Tensor)), *states)
+    return double(q, *(x for x in inputs if isinstance(x, Tensor | State)))
 
 
 @form(refuses=cannot_eliminate)

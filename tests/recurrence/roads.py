@@ -26,6 +26,7 @@ class Row:
     driven_by: str  # the argument in which, with the initial state, everything is linear
     parts: tuple[str, ...] = ()  # of a State, the columns of the example's initial_state: [..., K, K] and [..., K, V]
     linear: bool = True  # in what drives it
+    rest: Callable[[Arguments], Tensor] = lambda arguments: torch.zeros_like(arguments["initial_state"])
 
     def on_tensors(self, operation: Callable) -> Callable:
         """The operation, its State as one tensor."""
@@ -197,6 +198,18 @@ def regression(time: int, ridge: Tensor | AdaptiveRidge) -> Arguments:
     return given | {"ridge": ridge, "initial_state": torch.cat([root @ root.mT / 6, given["initial_state"]], dim=-1)}
 
 
+def least_squares(time: int) -> Arguments:
+    """Gentle decays: the inverse grows in every direction that no key excites, and its rounding with it."""
+    given = regression(time, 0.2 + torch.rand(2, 4, dtype=torch.float64))
+    return given | {"log_decay": -0.02 * torch.rand(BATCH, time, 2, dtype=torch.float64)}
+
+
+def prior(given: Arguments) -> Tensor:
+    """The inverse of the ridge, beside no memory."""
+    Q, W = given["initial_state"].split([4, 3], dim=-1)
+    return torch.cat([torch.diag_embed(1 / given["ridge"]).expand(Q.shape), torch.zeros_like(W)], dim=-1)
+
+
 def dictionary(time: int) -> Arguments:
     N, K = 4, 3
     return {
@@ -304,6 +317,9 @@ ROWS = {
     ),
     "ridge, adaptive": Row(
         "ridge_attention", lambda T: regression(T, AdaptiveRidge(0.05)), ("q", "k", "v", "beta", "log_decay"), "v", ("P", "R")
+    ),
+    "recursive least squares": Row(
+        "recursive_least_squares", least_squares, ("q", "k", "v", "beta", "log_decay"), "v", ("Q", "W"), rest=prior
     ),
     "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
     "companion": Row("companion_ssm", companion, ("u",), "u"),

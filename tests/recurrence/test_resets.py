@@ -81,10 +81,6 @@ EXAMPLES: dict[str, tuple[dict[str, Any], Callable[[int], Arguments]]] = {
     "log_scan": ({}, lambda T: {"log_a": -unit(BATCH, T, 5), "log_x": randn(BATCH, T, 5)}),
     "long_convolution": ({"kernel": torch.ones(3, 7)}, lambda T: {"u": randn(BATCH, T, 3)}),
     "cell_scan": ({"cell": DiagonalGRU(torch.ones(3, 5) / 2)}, lambda T: {"x": randn(BATCH, T, 15)}),
-    "recursive_least_squares": (
-        {"ridge": torch.ones(2, 4), "log_decay": None},
-        lambda T: {"q": randn(BATCH, T, 2, 4), "k": randn(BATCH, T, 2, 4), "v": randn(BATCH, T, 2, 3), "beta": unit(BATCH, T, 2)},
-    ),
 }
 for operation, (fixed, example) in EXAMPLES.items():
     for name, function in OPERATIONS[operation].items():

@@ -177,6 +177,32 @@ def test_a_key_that_is_no_number_stays_in_its_row(K: int):
     assert torch.equal(got[1], want[1]) and torch.equal(last.P[1], final.P[1])
 
 
+@pytest.mark.parametrize("K, V", [(1, 1), (3, 5), (5, 70), (33, 2), (70, 3)])
+@pytest.mark.parametrize("T", [1, 32, 33, 70])
+def test_the_recursion_at_ragged_sizes(K: int, V: int, T: int):
+    """Rows go in fours and checkpoints every 32 steps: a reset and a key that is no number stay where they are."""
+    q, k = torch.nn.functional.normalize(torch.randn(2, 2, T, 2, K).double(), dim=-1).unbind()
+    v, beta, log_decay = torch.randn(2, T, 2, V).double(), torch.rand(2, T, 2).double(), -0.02 * torch.rand(2, T, 2).double()
+    ridge, reset = 0.5 + torch.rand(2, K).double(), torch.zeros(2, T, dtype=torch.bool)
+    reset[1, T // 2 :: 20] = True
+    values, (fused, recurrent) = (q, k, v, beta, ridge, log_decay), (
+        lambda *x, form=form: (lambda o, s: (o, s.Q, s.W))(*OPERATIONS["recursive_least_squares"][form](*x, None, reset))
+        for form in ("fused", "recurrent")
+    )
+    slack = dict(factor=30, because="the inverse is rounded at every step, where a nudge moves each input once")
+    agree(fused, recurrent, values, torch.float32, **slack)
+    agree(gradient(fused), gradient(recurrent), values, torch.float32, **slack)
+    leaves = [x.float().requires_grad_() for x in values]
+    poisoned = leaves[1].detach().clone()
+    poisoned[0] = torch.nan
+    poisoned.requires_grad_()
+    parts = []
+    for keys in (leaves[1], poisoned):
+        given = [leaves[0], keys, *leaves[2:]]
+        parts.append(torch.autograd.grad(fused(*given)[0][1].square().sum(), given[:4]))
+    assert all(torch.equal(got[1], want[1]) for want, got in zip(*parts))
+
+
 def test_the_door():
     given = arguments(5, torch.ones(2, 4).double())
     P, R = given["initial_state"].P, given["initial_state"].R

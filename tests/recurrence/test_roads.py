@@ -24,6 +24,7 @@ from tests.recurrence.forms import (
     differentiable_in,
     every_form,
     every_row,
+    gradient_ruler,
     named,
     pick,
     public,
@@ -42,8 +43,8 @@ def test_every_form_is_the_definition(name: str, form: str, dtype: torch.dtype, 
     row = ROWS[name]
     arguments = row.example(T)
     fast, slow, values = road(row, form, arguments), road(row, "recurrent", arguments), tuple(arguments.values())
-    agree(fast, slow, values, dtype)
-    ruler(row)(gradient(fast), gradient(slow), values, dtype)
+    ruler(row)(fast, slow, values, dtype)
+    gradient_ruler(row)(gradient(fast), gradient(slow), values, dtype)
 
 
 @every_form
@@ -82,8 +83,8 @@ def test_one_by_one_is_all_at_once(name: str, form: str, dtype: torch.dtype):
         return torch.cat(steps, dim=1), state
 
     values = tuple(arguments.values())
-    agree(one_by_one, road(row, "recurrent", arguments), values, dtype)
-    ruler(row)(gradient(one_by_one), gradient(road(row, "recurrent", arguments)), values, dtype)
+    ruler(row)(one_by_one, road(row, "recurrent", arguments), values, dtype)
+    gradient_ruler(row)(gradient(one_by_one), gradient(road(row, "recurrent", arguments)), values, dtype)
 
 
 @every_row
@@ -102,8 +103,8 @@ def test_cut_anywhere_is_whole(row: Row, dtype: torch.dtype, T: int, data: st.Da
         return torch.cat([first, second], dim=1), state
 
     values, whole = tuple(arguments.values()), road(row, "recurrent", arguments)
-    agree(pieces, whole, values, dtype)
-    ruler(row)(gradient(pieces), gradient(whole), values, dtype)
+    ruler(row)(pieces, whole, values, dtype)
+    gradient_ruler(row)(gradient(pieces), gradient(whole), values, dtype)
 
 
 @rows_of([row for row in ALL if row[2] is not torch.bfloat16])
@@ -161,14 +162,14 @@ def test_a_reset_is_a_restart(name: str, form: str, dtype: torch.dtype, T: int, 
         y, final = definition(*pick(row, given_, 0).values())
         second, pieces = pick(row, given_, 1), []
         for start, stop in pairwise([0, *starts, T]):
-            state = second["initial_state"] if start == 0 and 0 not in starts else torch.zeros_like(second["initial_state"])
+            state = second["initial_state"] if start == 0 and 0 not in starts else row.rest(second)
             piece, last = definition(*(cut(row, second, start, stop) | {"initial_state": state}).values())
             pieces.append(piece)
         return torch.cat([y, torch.cat(pieces, dim=1)]), torch.cat([final, last])
 
     values = tuple(arguments.values())
-    agree(packed, alone, values, dtype)
-    ruler(row)(gradient(packed), gradient(alone), values, dtype)
+    ruler(row)(packed, alone, values, dtype)
+    gradient_ruler(row)(gradient(packed), gradient(alone), values, dtype)
 
 
 @pytest.mark.parametrize("T", [1, 20])
@@ -255,7 +256,7 @@ def test_nobody_writes_into_the_state_of_another(name: str, form: str, dtype: to
 @every_row
 def test_without_an_initial_state_it_starts_at_rest(row: Row):
     arguments = row.example(20)
-    rest = torch.zeros_like(arguments["initial_state"])
+    rest = row.rest(arguments)
     without = {k: x for k, x in arguments.items() if k != "initial_state"}
     for got, want in zip(public(row)(**without), public(row)(**(arguments | {"initial_state": rest}))):
         assert torch.equal(got, want)

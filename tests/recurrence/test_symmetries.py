@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.agree import cast, gradient, is_number
-from tests.recurrence.forms import FINEST, agree, named, road, rows_of, ruler
+from tests.recurrence.forms import FINEST, gradient_ruler, named, road, rows_of, ruler
 from tests.recurrence.roads import ROWS, Arguments, Row, randn
 
 # The axis of heads, or of channels that do not meet, in every argument that has one; "y" is the output, "initial_state" the final one too.
@@ -19,7 +19,7 @@ CHANNELS = {"u": 2, "x": 2, "dt": 2, "delta": 2, "beta": 2, "z": 2, "initial_sta
 OF_EACH = dict.fromkeys(("A", "D", "a", "b", "c", "skip", "weight", "bias", "delta_bias", "dt_bias"), 0)  # parameters
 LAST = {"a": -1, "x": -1, "initial_state": -1, "y": -1}
 APART: dict[str, dict[str, int]] = {
-    **dict.fromkeys(("linear_attention", "delta_rule", "delta_product", "dplr", "ridge_attention"), HEADS),
+    **dict.fromkeys(("linear_attention", "delta_rule", "delta_product", "dplr", "ridge_attention", "recursive_least_squares"), HEADS),
     **dict.fromkeys(("ssd", "selective_scan", "diagonal_ssm", "dense_ssm", "companion_ssm"), CHANNELS | OF_EACH),
     **dict.fromkeys(("longhorn", "longhorn_diagonal"), CHANNELS),
     **dict.fromkeys(("diagonal_scan", "scan2d"), LAST),
@@ -77,7 +77,9 @@ KEYS = Basis({"q": (-1,), "r": (-1,), "k": (-1,), "a": (-1,), "b": (-1,), "initi
 READ = Basis({"q": (-1,), "k": (-1,), "B": (-1,), "C": (-1,), "initial_state": (-1,)})
 BASES: dict[str, Basis | None] = {
     **dict.fromkeys(("linear_attention", "delta_rule", "delta_product", "dplr"), KEYS),
-    "ridge_attention": Basis({"q": (-1,), "k": (-1,), "initial_state": (-2, -1)}, {"ridge": -1}),  # P [K, K] beside R [K, V]
+    **dict.fromkeys(  # P [K, K] beside R [K, V]
+        ("ridge_attention", "recursive_least_squares"), Basis({"q": (-1,), "k": (-1,), "initial_state": (-2, -1)}, {"ridge": -1})
+    ),
     **dict.fromkeys(("ssd", "longhorn"), READ),
     "longhorn_diagonal": Basis(READ.turned, rotates=False),
     **dict.fromkeys(("selective_scan", "selective_scan2d"), Basis(READ.turned, {"A": -1})),
@@ -129,5 +131,5 @@ def test_a_change_of_basis_turns_the_state_and_nothing_else(name: str, form: str
     arguments = row.example(21)
     values, definition = tuple(arguments.values()), road(row, "recurrent", arguments)
     turned = changed(row, basis, arguments)(road(row, form, arguments))
-    agree(turned, definition, values, dtype)
-    ruler(row)(gradient(turned), gradient(definition), values, dtype)
+    ruler(row)(turned, definition, values, dtype)
+    gradient_ruler(row)(gradient(turned), gradient(definition), values, dtype)

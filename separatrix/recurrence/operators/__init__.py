@@ -19,6 +19,7 @@ from separatrix.recurrence.operators.dictionary_scan import dictionary_scan
 from separatrix.recurrence.operators.dplr import dplr
 from separatrix.recurrence.operators.gated import diagonal_gru, diagonal_lstm
 from separatrix.recurrence.operators.gram_solve import gram_solve
+from separatrix.recurrence.operators.least_squares import least_squares
 from separatrix.recurrence.operators.linearized import diagonal_gru_linearized, diagonal_lstm_linearized
 from separatrix.recurrence.operators.log_linear import log_linear
 from separatrix.recurrence.operators.log_scan import log_scan
@@ -47,6 +48,7 @@ __all__ = [
     "dictionary_scan",
     "dplr",
     "gram_solve",
+    "least_squares",
     "log_linear",
     "log_scan",
     "long_convolution",

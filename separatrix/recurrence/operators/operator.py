@@ -91,8 +91,11 @@ class Operator:
         outputs = TWINS[self.name](*inputs[: len(inputs) - self.keeps])
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
         # an output may hear of no input that has a gradient: queries are not in the state
-        reached, given = zip(*((y, grad) for y, grad in zip(outputs, grads) if y.requires_grad and grad is not None))
-        found = torch.autograd.grad(reached, [inputs[i] for i in wanted], given, create_graph=True, allow_unused=True)
+        reached = [(y, grad) for y, grad in zip(outputs, grads) if y.requires_grad and grad is not None]
+        if not reached:
+            return (None,) * len(inputs)
+        heard, given = zip(*reached)
+        found = torch.autograd.grad(heard, [inputs[i] for i in wanted], given, create_graph=True, allow_unused=True)
         place = dict(zip(wanted, found))
         return tuple(place.get(i) for i in range(len(inputs)))
 
