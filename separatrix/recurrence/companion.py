@@ -41,12 +41,12 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.dense import Dense, dense_scan
-from separatrix.recurrence.dense_ssm import in_chunks
+from separatrix.recurrence.dense_ssm import doublings, in_chunks
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.transition import Transition, at_least_single, expect_same_size, scan, start
 
-CHUNK = 64
+CHUNK = 32
 LARGE = 1e3  # a response may grow this much before its scale is changed: three digits of sixteen
 
 
@@ -237,7 +237,9 @@ def companion_ssm_chunked(u, a, b, c, initial_state=None, reset=None) -> tuple[T
     for _ in range(chunk - 1):
         pushed.append(A.apply(pushed[-1]))
         seen.append(A.apply_transposed(seen[-1]))
-    y, last = in_chunks(u, A.dense(), c, torch.stack(pushed, dim=-1), torch.stack(seen, dim=-1), h, reset)
+    columns = torch.stack(pushed, dim=-1)
+    taps = (c.unsqueeze(-2) @ columns).squeeze(-2)
+    y, last = in_chunks(u, doublings(A.dense(), chunk), taps, columns, torch.stack(seen, dim=-1), h, reset)
     return y.to(dtype), last
 
 

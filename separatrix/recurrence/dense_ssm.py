@@ -12,7 +12,10 @@ Cost     O(T D N²) one step at a time; in chunks of C steps O(T D (C + 2N)), on
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from separatrix.recurrence.autocast import outside_autocast
@@ -58,7 +61,8 @@ def dense_ssm_recurrent(u, a, b, c, skip=None, initial_state=None, reset=None) -
     for t in range(u.shape[1]):
         h = (a @ cleared(h, reset, t).unsqueeze(-1)).squeeze(-1) + b * u[:, t].unsqueeze(-1)
         reads.append((c * h).sum(-1))
-    return _leave(along_time(reads, u), u, skip, dtype), h
+    y = along_time(reads, u)
+    return (y if skip is None else y + skip.to(y.dtype) * u).to(dtype), h
 
 
 @form(mixes=True)
@@ -66,11 +70,15 @@ def dense_ssm_chunked(u, a, b, c, skip=None, initial_state=None, reset=None, chu
     """Inside a chunk the Toeplitz matrix of the kernel, between chunks the state."""
     dtype, (u, a, b, c, h) = u.dtype, _enter(u, a, b, c, initial_state)
     # with resets every chunk of every sequence has a matrix of its own, so the chunks are short
-    chunk = min(chunk or (64 if reset is None else 16), max(1, u.shape[1]))
-    pushed = krylov(a, b, chunk)
-    seen = krylov(a.mT, c, chunk + 1)[..., 1:]
-    y, h = in_chunks(u, a, c, pushed, seen, h, reset)
-    return _leave(y, u, skip, dtype), h
+    chunk = min(chunk or (32 if reset is None else 16), max(1, u.shape[1]))
+    squares = doublings(a, chunk)
+    pushed = krylov(squares, b, chunk)
+    seen = a.mT @ krylov([x.mT for x in squares], c, chunk)
+    taps = (c.unsqueeze(-2) @ pushed).squeeze(-2)
+    if skip is not None:
+        taps = taps + F.pad(skip.to(taps.dtype).unsqueeze(-1), (0, chunk - 1))
+    y, h = in_chunks(u, squares, taps, pushed, seen, h, reset)
+    return y.to(dtype), h
 
 
 @form
@@ -79,58 +87,81 @@ def dense_ssm_dense(u, a, b, c, skip=None, initial_state=None, reset=None) -> tu
     return dense_ssm_chunked(u, a, b, c, skip, initial_state, reset, chunk=max(1, u.shape[1]))
 
 
-def in_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y [B, T, D] and the last state, by chunks of C steps.   a [D, N, N], pushed aⁱ b, seen (aᵀ)ⁱ⁺¹ c [D, N, C]"""
+def in_chunks(
+    u: Tensor, squares: list[Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """y [B, T, D] and the last state, by chunks of C steps, the matrix as its `doublings`.
+
+    taps c aⁱ b [D, C], pushed aⁱ b, seen (aᵀ)ⁱ⁺¹ c [D, N, C]"""
     chunk = pushed.shape[-1]
-    whole = u.shape[1] - u.shape[1] % chunk
+    left = u.shape[1] % chunk
+    whole = u.shape[1] - left
     outputs = []
-    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), u.shape[1] - whole)):
-        y, h = _whole_chunks(u[:, part], a, c, pushed[..., :steps], seen[..., :steps], h, None if reset is None else reset[:, part])
+    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), left)) if left else ((slice(None), chunk),):
+        clears = None if reset is None else reset[:, part]
+        y, h = _whole_chunks(u[:, part], squares, taps[..., :steps], pushed[..., :steps], seen[..., :steps], h, clears)
         outputs.append(y)
-    return torch.cat(outputs, dim=1), h
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), h
 
 
-def _whole_chunks(u: Tensor, a: Tensor, c: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """As `in_chunks`, for T a multiple of C."""
+def _whole_chunks(
+    u: Tensor, squares: list[Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """As `in_chunks`, for T a multiple of C. Channels come first, so that products share the matrices of one among all its chunks."""
     if u.shape[1] == 0:
         return u, h
     steps = pushed.shape[-1]
-    x = u.unflatten(1, (-1, steps)).movedim(-1, 1)  # [B, D, chunks, C]
-    inside = toeplitz((c.unsqueeze(-2) @ pushed).squeeze(-2), steps)
+    x = u.unflatten(1, (-1, steps)).permute(3, 0, 1, 2).contiguous()  # [D, B, chunks, C]
+    inside = toeplitz(taps, steps)
     writes, clears = x, None
-    if reset is None:
-        y = x @ inside.mT
-    else:
-        segment = reset.unflatten(1, (-1, steps)).cumsum(2)  # [B, chunks, C]: how many resets so far in the chunk
-        same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
-        y = ((inside.unsqueeze(1) * same.unsqueeze(1)) @ x.unsqueeze(-1)).squeeze(-1)
-        writes = x.masked_fill((segment != segment[..., -1:]).unsqueeze(1), 0)
-        clears = segment[..., -1] > 0
-    written = (writes @ pushed.flip(-1).mT).transpose(1, 2)
-    after, last = dense_scan(torch.linalg.matrix_power(a, steps)[None, None], written, h, clears)
-    answer = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1).transpose(1, 2) @ seen
     if reset is not None:
-        answer = answer.masked_fill((segment > 0).unsqueeze(1), 0)
-    return (y + answer).movedim(1, -1).flatten(1, 2), last
+        segment = reset.unflatten(1, (-1, steps)).cumsum(2)  # [B, chunks, C]: how many resets so far in the chunk
+        writes, clears = x.masked_fill(segment != segment[..., -1:], 0), segment[..., -1] > 0
+    written = (writes.flatten(1, 2) @ pushed.flip(-1).mT).unflatten(1, x.shape[1:3]).permute(1, 2, 0, 3)
+    after, last = dense_scan(power(squares, steps)[None, None], written, h, clears)
+    before = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1).permute(2, 0, 1, 3).flatten(1, 2)
+    if reset is None:
+        y = torch.baddbmm(x.flatten(1, 2) @ inside.mT, before, seen).view_as(x)
+    else:
+        same = (segment.unsqueeze(-1) == segment.unsqueeze(-2)).to(x.dtype)
+        y = ((inside[:, None, None] * same) @ x.unsqueeze(-1)).squeeze(-1)
+        y = y + (before @ seen).view_as(x).masked_fill(segment > 0, 0)
+    return y.permute(1, 2, 3, 0).flatten(1, 2), last
 
 
 @outside_autocast
 def dense_kernel(a: Tensor, b: Tensor, c: Tensor, length: int) -> Tensor:
     """K_l = c . aˡ b, the response to a unit pulse, as products of √L rows and √L columns.   a [D, N, N], b, c [D, N] -> [D, L]"""
     columns = 1 << ((max(length, 1) - 1).bit_length() + 1) // 2
-    pushed = krylov(a, b, columns)
-    seen = krylov(torch.linalg.matrix_power(a, columns).mT, c, -(-length // columns))
+    rows = -(-length // columns)
+    squares = doublings(a, columns * rows)
+    pushed = krylov(squares, b, columns)
+    seen = krylov([x.mT for x in squares[columns.bit_length() - 1 :]], c, rows)
     return (seen.mT @ pushed).flatten(-2)[..., :length]
 
 
-def krylov(a: Tensor, b: Tensor, count: int) -> Tensor:
+def doublings(a: Tensor, count: int) -> list[Tensor]:
+    """a, a², a⁴, ..., as many as make up every power below 2 count.   [..., N, N]"""
+    squares = [a]
+    for _ in range(count.bit_length() - 1):
+        squares.append(squares[-1] @ squares[-1])
+    return squares
+
+
+def power(squares: list[Tensor], n: int) -> Tensor:
+    """aⁿ for n >= 1, by its binary digits."""
+    factors = [square for digit, square in enumerate(squares) if n >> digit & 1]
+    return reduce(torch.matmul, factors)
+
+
+def krylov(squares: list[Tensor], b: Tensor, count: int) -> Tensor:
     """b, a b, a² b, ... by doubling.   a [..., N, N], b [..., N] -> [..., N, count]"""
     vectors = b.unsqueeze(-1)
-    while vectors.shape[-1] < count:
-        vectors = torch.cat([vectors, a @ vectors], dim=-1)
-        if vectors.shape[-1] < count:
-            a = a @ a
-    return vectors[..., :count]
+    for square in squares:
+        if (missing := count - vectors.shape[-1]) <= 0:
+            break
+        vectors = torch.cat([vectors, square @ vectors[..., :missing]], dim=-1)
+    return vectors
 
 
 def _enter(u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | None) -> tuple[Tensor, ...]:
@@ -138,7 +169,3 @@ def _enter(u: Tensor, a: Tensor, b: Tensor, c: Tensor, initial_state: Tensor | N
     dtype = working_dtype(u, a, b, c, initial_state)
     u, a, b, c = (x.to(dtype) for x in (u, a, b, c))
     return u, a, b, c, b.new_zeros(u.shape[0], *b.shape) if initial_state is None else initial_state.to(dtype)
-
-
-def _leave(y: Tensor, u: Tensor, skip: Tensor | None, dtype: torch.dtype) -> Tensor:
-    return (y if skip is None else y + skip.to(y.dtype) * u).to(dtype)

@@ -4,9 +4,10 @@
     w_t = L_tᵀ g_t,       g_t = dy_t + c_t,   c_{t-1} = d_t ⊙ g_t + R_t w_t                                       (2)
     dx_t = g_t,  dd_t = g_t ⊙ h_{t-1},  dL_t = g_t u_tᵀ,  dR_t = h_{t-1} w_tᵀ,  dh_0 = c_0
 
-for a loss with gradient dy_t at h_t; c_T is its gradient at the last state. The states that (2) needs are the outputs.
+for a loss with gradient dy_t at h_t; c_T is its gradient at the last state. The states that (2) needs are the outputs. The factors of a
+step become rows [r, N] in scratch, and rows become the gradients of factors.
 
-Arrays   flat, all float32 or all float64.  d, x, h, dy, dx, dd [B,T,H,N];  L, R, dL, dR [B,T,H,r,N];  start, final, dfinal, dstart [B,H,N];
+Arrays   flat, all float32 or all float64.  d, x, h, dy, dx, dd [B,T,H,N];  L, R, dL, dR [B,T,H,N,r];  start, final, dfinal, dstart [B,H,N];
          reset [B,T] uint8.
 Units    (batch, head).
 """
@@ -19,7 +20,7 @@ from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.dense import BYTES, line
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import get, load_first, splat, store_first
+from separatrix.recurrence.kernels.lanes import fetch, get, load_first, splat, store_first
 from separatrix.recurrence.kernels.parallel import shared
 
 
@@ -32,6 +33,31 @@ def _inner(zero, x, i, y, j, N):
     return total(sums)
 
 
+@compiled
+def _fetch(i, N, rank, x, y, left, right):
+    """The rows of the step to come, which are far from those of this one."""
+    fetch(x, i, N)
+    fetch(y, i, N)
+    fetch(left, i * rank, N * rank)
+    fetch(right, i * rank, N * rank)
+
+
+@compiled
+def _rows(source, at, N, rank, into):
+    """into [rank, N] = source[at :] [N, rank] transposed"""
+    for q in range(rank):
+        for n in range(N):
+            into[q * N + n] = get(source, at + n * rank + q)
+
+
+@compiled
+def _columns(rows, N, rank, into, at):
+    """The inverse of `_rows`."""
+    for q in range(rank):
+        for n in range(N):
+            into[at + n * rank + q] = get(rows, q * N + n)
+
+
 @shared
 @njit(cache=True, nogil=True)
 def forward(first, last, shape, d, L, R, x, reset, start, h, final):
@@ -39,7 +65,7 @@ def forward(first, last, shape, d, L, R, x, reset, start, h, final):
     T, H, N, rank = shape
     zero = line(x)
     lanes = BYTES // x.itemsize
-    u = np.empty(rank, x.dtype)
+    u, left, right = np.empty(rank, x.dtype), np.empty(rank * N, x.dtype), np.empty(rank * N, x.dtype)
     for unit in range(first, last):
         batch, head = unit // H, unit % H
         before, at = start, unit * N
@@ -49,14 +75,17 @@ def forward(first, last, shape, d, L, R, x, reset, start, h, final):
             if reset[row]:
                 h[i : i + N] = x[i : i + N]
             else:
+                _fetch(i + H * N if t + 1 < T else i, N, rank, d, x, L, R)
+                _rows(L, i * rank, N, rank, left)
+                _rows(R, i * rank, N, rank, right)
                 for q in range(rank):
-                    u[q] = _inner(zero, R, i * rank + q * N, before, at, N)
+                    u[q] = _inner(zero, right, q * N, before, at, N)
                 for n in range(0, N, lanes):
-                    left = N - n
-                    state = load_first(zero, d, i + n, left) * load_first(zero, before, at + n, left) + load_first(zero, x, i + n, left)
+                    m = N - n
+                    state = load_first(zero, d, i + n, m) * load_first(zero, before, at + n, m) + load_first(zero, x, i + n, m)
                     for q in range(rank):
-                        state = state + load_first(zero, L, i * rank + q * N + n, left) * splat(zero, get(u, q))
-                    store_first(h, i + n, state, left)
+                        state = state + load_first(zero, left, q * N + n, m) * splat(zero, get(u, q))
+                    store_first(h, i + n, state, m)
             before, at = h, i
         for n in range(N):
             final[unit * N + n] = before[at + n]
@@ -70,6 +99,7 @@ def backward(first, last, shape, d, L, R, reset, start, h, dy, dfinal, dd, dL, d
     zero = line(dy)
     lanes = BYTES // dy.itemsize
     u, w = np.empty(rank, dy.dtype), np.empty(rank, dy.dtype)
+    left, right = np.empty(rank * N, dy.dtype), np.empty(rank * N, dy.dtype)
     for unit in range(first, last):
         batch, head = unit // H, unit % H
         at = unit * N
@@ -86,18 +116,24 @@ def backward(first, last, shape, d, L, R, reset, start, h, dy, dfinal, dd, dL, d
                 dR[i * rank : (i + N) * rank] = 0
                 continue
             before, past = (start, at) if t == 0 else (h, i - H * N)
+            if t > 1:
+                _fetch(past, N, rank, d, dy, L, R)
+                fetch(h, past - H * N, N)
+            _rows(L, i * rank, N, rank, left)
+            _rows(R, i * rank, N, rank, right)
             for q in range(rank):
-                u[q] = _inner(zero, R, i * rank + q * N, before, past, N)
-                w[q] = _inner(zero, L, i * rank + q * N, dx, i, N)
+                u[q] = _inner(zero, right, q * N, before, past, N)
+                w[q] = _inner(zero, left, q * N, dx, i, N)
             for n in range(0, N, lanes):
-                left = N - n
-                g, state = load_first(zero, dx, i + n, left), load_first(zero, before, past + n, left)
-                store_first(dd, i + n, g * state, left)
-                back = load_first(zero, d, i + n, left) * g
+                m = N - n
+                g, state = load_first(zero, dx, i + n, m), load_first(zero, before, past + n, m)
+                store_first(dd, i + n, g * state, m)
+                back = load_first(zero, d, i + n, m) * g
                 for q in range(rank):
-                    m = i * rank + q * N + n
                     along, seen = splat(zero, get(w, q)), splat(zero, get(u, q))
-                    back = back + load_first(zero, R, m, left) * along
-                    store_first(dL, m, g * seen, left)
-                    store_first(dR, m, state * along, left)
-                store_first(dstart, at + n, back, left)
+                    back = back + load_first(zero, right, q * N + n, m) * along
+                    store_first(left, q * N + n, g * seen, m)
+                    store_first(right, q * N + n, state * along, m)
+                store_first(dstart, at + n, back, m)
+            _columns(left, N, rank, dL, i * rank)
+            _columns(right, N, rank, dR, i * rank)

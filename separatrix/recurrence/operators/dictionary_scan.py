@@ -10,7 +10,8 @@ from torch import Tensor
 from separatrix.recurrence.operators.dense_scan import dense_scan, dense_scan_backward
 from separatrix.recurrence.operators.operator import Operator
 
-MATRICES = 2**20  # numbers of mixed matrices that are held at a time: a few megabytes
+# Numbers of mixed matrices that are held at a time: half a megabyte, or four for large ones, which calls for a few steps would not pay.
+MATRICES, LARGE, FEW = 2**17, 2**20, 16
 
 
 @Operator
@@ -51,8 +52,8 @@ def dictionary_scan_backward(
         before = state if part.start == 0 else h[:, part.start - 1]
         flags = None if reset is None else reset[:, part]
         G, grad_b[:, part], grad_state = dense_scan_backward(grad_h[:, part], grad_state, A, before, flags, h[:, part], True)
-        along = (G * A).sum(-2, keepdim=True)
-        G = ((G - along * A.sign() * A.abs().pow(p - 1)) / length).flatten(2)
+        along, size = (G * A).sum(-2, keepdim=True), A.abs().pow_(p - 1).mul_(A.sign())
+        G = G.sub_(size.mul_(along)).div_(length).flatten(2)
         grad_entries += weights.flatten(0, 1).T @ G.flatten(0, 1)
         grad_weights = G @ entries.T
         grad_selection[:, part] = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
@@ -65,9 +66,10 @@ def _(grad_h, grad_final, selection, dictionary, state, reset, p, h):
 
 
 def _parts(b: Tensor) -> list[slice]:
-    """Stretches of time whose matrices fit into MATRICES numbers."""
+    """Stretches of time whose matrices fit into MATRICES numbers, or FEW that fit into LARGE."""
     batch, time, size = b.shape
-    step = max(1, MATRICES // max(1, batch * size * size))
+    numbers = max(1, batch * size * size)
+    step = max(1, MATRICES // numbers, min(FEW, LARGE // numbers))
     return [slice(start, min(start + step, time)) for start in range(0, time, step)]
 
 
@@ -78,7 +80,7 @@ def _normalised(weights: Tensor, dictionary: Tensor, p: float) -> tuple[Tensor, 
     largest = size.amax(-2, keepdim=True)
     length = largest * size.div_(torch.where(largest > 0, largest, 1)).pow_(p).sum(-2, keepdim=True).pow(1 / p)
     length = torch.where(length > 0, length, torch.inf)
-    return M / length, length
+    return M.div_(length), length
 
 
 @dictionary_scan.register_gradient(keep=(0,))

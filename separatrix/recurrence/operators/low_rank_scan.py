@@ -19,8 +19,8 @@ def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, stat
         _work(x, left),
         (T, H, N, left.shape[-1]),
         flat(diagonal),
-        flat(left.mT),
-        flat(right.mT),
+        flat(left),
+        flat(right),
         flat(x),
         flags(reset, B, T),
         flat(state),
@@ -49,15 +49,15 @@ def low_rank_scan_backward(
     """Gradients of (diagonal, left, right, x, state)."""
     B, T, H, N = h.shape
     grad_diagonal, grad_x, grad_state = h.new_empty(h.shape), h.new_empty(h.shape), h.new_empty(state.shape)
-    grad_left, grad_right = (h.new_empty(B, T, H, left.shape[-1], N) for _ in range(2))
+    grad_left, grad_right = (h.new_empty(left.shape) for _ in range(2))
     share(
         low_rank.backward,
         B * H,
         3 * _work(h, left),
         (T, H, N, left.shape[-1]),
         flat(diagonal),
-        flat(left.mT),
-        flat(right.mT),
+        flat(left),
+        flat(right),
         flags(reset, B, T),
         flat(state),
         flat(h),
@@ -69,7 +69,7 @@ def low_rank_scan_backward(
         flat(grad_x),
         flat(grad_state),
     )
-    return grad_diagonal, grad_left.mT.contiguous(), grad_right.mT.contiguous(), grad_x, grad_state
+    return grad_diagonal, grad_left, grad_right, grad_x, grad_state
 
 
 @low_rank_scan_backward.register_fake
