@@ -10,6 +10,7 @@ jax_loops.py, torch_loops.py, packages.py, compiled.py     the rivals
 exact.py        right before fast: every rival against the definition in float64
 measure.py      time, interleaved between rivals; memory, each in a process of its own
 growth.py       time and memory against length
-steps.py        the latency of one token
+decoding.py     one step of an operation from where it is
+steps.py        the latency of one token of every mixer
 page.py         the table of docs/benchmarks.md or benchmarks-large.md, with the bars met and not met
 """

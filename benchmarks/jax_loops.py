@@ -51,6 +51,13 @@ def _jax():
     return jax
 
 
+def scan(step: Callable, start, steps):
+    """`lax.scan` from a start that XLA cannot look at: a single step from zeros would be folded into something else."""
+    from jax import lax
+
+    return lax.scan(step, lax.optimization_barrier(start), steps)
+
+
 def _turn(x) -> np.ndarray:
     """Batch and time, the first two axes, change places."""
     return np.array(np.swapaxes(np.asarray(x), 0, 1), order="C")
@@ -62,31 +69,28 @@ def jax_rival(name: str, function: Callable) -> Rival:
 
 def selective_scan(u, delta, A, B, C, D):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         u, delta, b, c = now
         h = jnp.exp(delta[..., None] * A) * h + (delta * u)[..., None] * b[:, None]
         return h, (h * c[:, None]).sum(-1)
 
-    return lax.scan(step, jnp.zeros((*u.shape[1:], A.shape[1])), (u, delta, B, C))[1] + D * u
+    return scan(step, jnp.zeros((*u.shape[1:], A.shape[1])), (u, delta, B, C))[1] + D * u
 
 
 def diagonal_scan(a, x):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = now[0] * h + now[1]
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(x[0]), (a, x))[1]
+    return scan(step, jnp.zeros_like(x[0]), (a, x))[1]
 
 
 def chunked_attention(q, k, v, log_decay=None, scale=None, chunk=64):
     """o_t = scale q_t sum_{s<=t} exp(sum of the decays after s) k_s v_s, by chunks; one decay a head, or none."""
     import jax.numpy as jnp
-    from jax import lax
 
     T, B, H, K = q.shape
     g = jnp.zeros((T, B, H)) if log_decay is None else log_decay
@@ -102,7 +106,7 @@ def chunked_attention(q, k, v, log_decay=None, scale=None, chunk=64):
         left = jnp.exp(total[..., -1:] - total)[..., None]
         return jnp.exp(total[..., -1])[..., None, None] * S + jnp.swapaxes(k * left, -1, -2) @ v, o
 
-    o = lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q, k, v, g))[1]
+    o = scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q, k, v, g))[1]
     return jnp.moveaxis(o, 3, 1).reshape(T, B, H, -1)
 
 
@@ -118,7 +122,6 @@ def ssd(x, dt, A, B, C, D):
 def attention_loop(q, k, v, log_decay):
     """S_t = exp(g_t) S_{t-1} + k_t v_t,  o_t = scale q_t S_t, one decay a key dimension."""
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         q, k, v, g = now
@@ -126,13 +129,12 @@ def attention_loop(q, k, v, log_decay):
         return S, jnp.einsum("bhk,bhkv->bhv", q, S)
 
     _, B, H, K = q.shape
-    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, log_decay))[1]
+    return scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, log_decay))[1]
 
 
 def delta_loop(q, k, v, beta, log_decay=None):
     """S_t = (I - beta k k') exp(g_t) S_{t-1} + beta k v', o_t = scale q_t S_t; no decay, one a head, or one a key dimension."""
     import jax.numpy as jnp
-    from jax import lax
 
     T, B, H, K = q.shape
     g = jnp.zeros((T, 1, 1, 1)) if log_decay is None else log_decay if log_decay.ndim == 4 else log_decay[..., None]
@@ -144,13 +146,12 @@ def delta_loop(q, k, v, beta, log_decay=None):
         S = S + k[..., None] * write[..., None, :]
         return S, jnp.einsum("bhk,bhkv->bhv", q, S)
 
-    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, g))[1]
+    return scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, g))[1]
 
 
 def bonus_loop(q, k, v, log_decay, bonus):
     """RWKV-6: o_t = scale q_t (S_{t-1} + bonus k_t v_t), then S_t = exp(g_t) S_{t-1} + k_t v_t"""
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         q, k, v, g = now
@@ -158,13 +159,12 @@ def bonus_loop(q, k, v, log_decay, bonus):
         return jnp.exp(g)[..., None] * S + write, jnp.einsum("bhk,bhkv->bhv", q, S + bonus[..., None] * write)
 
     _, B, H, K = q.shape
-    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, log_decay))[1]
+    return scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, log_decay))[1]
 
 
 def product_loop(q, k, v, beta, log_decay):
     """S <- exp(g_t) S, then n delta steps, then the read; k, v, beta have the n on their third axis."""
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         q, k, v, beta, g = now
@@ -175,13 +175,12 @@ def product_loop(q, k, v, beta, log_decay):
         return S, jnp.einsum("bhk,bhkv->bhv", q, S)
 
     _, B, H, K = q.shape
-    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, log_decay))[1]
+    return scan(step, jnp.zeros((B, H, K, v.shape[-1])), (q * K**-0.5, k, v, beta, log_decay))[1]
 
 
 def dplr_loop(r, log_decay, k, v, a, b):
     """S_t = exp(w_t) S_{t-1} + b_t (a_t S_{t-1}) + k_t v_t,  o_t = r_t S_t"""
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         r, w, k, v, a, b = now
@@ -190,40 +189,37 @@ def dplr_loop(r, log_decay, k, v, a, b):
         return S, jnp.einsum("bhk,bhkv->bhv", r, S)
 
     _, B, H, K = r.shape
-    return lax.scan(step, jnp.zeros((B, H, K, v.shape[-1])), (r, log_decay, k, v, a, b))[1]
+    return scan(step, jnp.zeros((B, H, K, v.shape[-1])), (r, log_decay, k, v, a, b))[1]
 
 
 def dense_scan(A, b):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = jnp.einsum("bij,bj->bi", now[0], h) + now[1]
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(b[0]), (A, b))[1]
+    return scan(step, jnp.zeros_like(b[0]), (A, b))[1]
 
 
 def minmax_scan(a, b):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = jnp.maximum(jnp.minimum(now[0], h), now[1])
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(b[0]), (a, b))[1]
+    return scan(step, jnp.zeros_like(b[0]), (a, b))[1]
 
 
 def log_scan(log_a, log_x):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = jnp.logaddexp(now[0] + h, now[1])
         return h, h
 
-    return lax.scan(step, jnp.full_like(log_x[0], -jnp.inf), (log_a, log_x))[1]
+    return scan(step, jnp.full_like(log_x[0], -jnp.inf), (log_a, log_x))[1]
 
 
 def short_convolution(u, weight, bias):
@@ -238,19 +234,17 @@ def short_convolution(u, weight, bias):
 def plrnn(A, W, x):
     import jax
     import jax.numpy as jnp
-    from jax import lax
 
     def step(z, now):
         z = A * z + jax.nn.relu(z) @ W.T + now
         return z, z
 
-    return lax.scan(step, jnp.zeros(x.shape[1:]), x)[1]
+    return scan(step, jnp.zeros(x.shape[1:]), x)[1]
 
 
 def diagonal_gru(A, x):
     import jax
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         to_z, to_r, to_n = jnp.split(now, 3, axis=-1)
@@ -258,13 +252,12 @@ def diagonal_gru(A, x):
         h = h + z * (jnp.tanh(A[2] * (r * h) + to_n) - h)
         return h, h
 
-    return lax.scan(step, jnp.zeros((x.shape[1], A.shape[1])), x)[1]
+    return scan(step, jnp.zeros((x.shape[1], A.shape[1])), x)[1]
 
 
 def least_squares(q, k, v, beta, ridge, log_decay):
     """u = Q k, e = beta u / (a + beta k' u), W <- W + e (v - W' k)', Q <- (Q - e u') / a, o = W' q"""
     import jax.numpy as jnp
-    from jax import lax
 
     def step(state, now):
         Q, W = state
@@ -277,4 +270,4 @@ def least_squares(q, k, v, beta, ridge, log_decay):
 
     _, B, H, K = q.shape
     rest = jnp.broadcast_to(jnp.eye(K) / ridge[:, None], (B, H, K, K))
-    return lax.scan(step, (rest, jnp.zeros((B, H, K, v.shape[-1]))), (q, k, v, beta, jnp.exp(log_decay)))[1]
+    return scan(step, (rest, jnp.zeros((B, H, K, v.shape[-1]))), (q, k, v, beta, jnp.exp(log_decay)))[1]

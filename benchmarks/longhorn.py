@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Operation, Shape, Work, first
+from benchmarks.jax_loops import jax_rival, scan
+from benchmarks.operation import First, Operation, Shape, Work
 from benchmarks.rival import torch_rival
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS as FORMS
@@ -61,7 +61,6 @@ def torch_diagonal(q: Tensor, k: Tensor, x: Tensor, beta: Tensor) -> Tensor:
 
 def jax_longhorn(q, k, x, beta):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         q, k, x, rate = now
@@ -69,12 +68,11 @@ def jax_longhorn(q, k, x, beta):
         return S, (S * q[:, None]).sum(-1)
 
     rate = beta / (1 + beta * (k * k).sum(-1, keepdims=True))
-    return lax.scan(step, jnp.zeros((*x.shape[1:], k.shape[2])), (q, k, x, rate))[1]
+    return scan(step, jnp.zeros((*x.shape[1:], k.shape[2])), (q, k, x, rate))[1]
 
 
 def jax_diagonal(q, k, x, beta):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(S, now):
         q, k, x, rate = now[0][:, None], now[1][:, None], now[2][..., None], now[3][..., None]
@@ -82,7 +80,7 @@ def jax_diagonal(q, k, x, beta):
         return S, (S * q).sum(-1)
 
     rate = beta / (1 + beta * (k * k).sum(-1, keepdims=True))
-    return lax.scan(step, jnp.zeros((*x.shape[1:], k.shape[2])), (q, k, x, rate))[1]
+    return scan(step, jnp.zeros((*x.shape[1:], k.shape[2])), (q, k, x, rate))[1]
 
 
 def rows() -> tuple[Operation, ...]:
@@ -92,8 +90,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             inputs,
             "x",
-            first(recurrence.longhorn),
-            first(FORMS["longhorn"]["recurrent"]),
+            First(recurrence.longhorn),
+            First(FORMS["longhorn"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_longhorn), jax_rival("JAX lax.scan", jax_longhorn)),
             work(6),
             grows=False,
@@ -103,8 +101,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             inputs,
             "x",
-            first(recurrence.longhorn_diagonal),
-            first(FORMS["longhorn_diagonal"]["recurrent"]),
+            First(recurrence.longhorn_diagonal),
+            First(FORMS["longhorn_diagonal"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_diagonal), jax_rival("JAX lax.scan", jax_diagonal)),
             work(7),
             grows=False,

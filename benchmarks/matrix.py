@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks import jax_loops, packages
 from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Operation, Shape, Work, bars, first
+from benchmarks.operation import First, Operation, Shape, Work, bars
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS as FORMS
 
@@ -139,7 +139,7 @@ def inverse_inputs(s: Shape) -> dict[str, Tensor]:
 
 def rows() -> tuple[Operation, ...]:
     linear, delta = FORMS["linear_attention"]["recurrent"], FORMS["delta_rule"]["recurrent"]
-    ours_linear, ours_delta = first(recurrence.linear_attention), first(recurrence.delta_rule)
+    ours_linear, ours_delta = First(recurrence.linear_attention), First(recurrence.delta_rule)
     return (
         Operation(
             "linear_attention",
@@ -147,7 +147,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs(),
             "v",
             ours_linear,
-            first(linear),
+            First(linear),
             (packages.FLA_LINEAR, JAX_CHUNKS),
             matrix_work(4),
             bars(1 / 5, 1 / 6, (packages.FLA_LINEAR,)),
@@ -158,7 +158,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs("head"),
             "v",
             ours_linear,
-            first(linear),
+            First(linear),
             (packages.FLA_SIMPLE_GLA, JAX_CHUNKS),
             matrix_work(4),
             bars(1 / 5, 1 / 6, (packages.FLA_SIMPLE_GLA,)),
@@ -170,7 +170,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs("key"),
             "v",
             ours_linear,
-            first(linear),
+            First(linear),
             (packages.FLA_GLA, JAX_ATTENTION),
             matrix_work(4),
             bars(1 / 5, 1 / 20, (packages.FLA_GLA,)),
@@ -180,8 +180,8 @@ def rows() -> tuple[Operation, ...]:
             {"S": dict(B=2, T=512, H=4, K=64, V=64), "L": dict(B=1, T=4096, H=16, K=128, V=64)},
             ssd_inputs,
             "x",
-            first(recurrence.ssd),
-            first(FORMS["ssd"]["recurrent"]),
+            First(recurrence.ssd),
+            First(FORMS["ssd"]["recurrent"]),
             (jax_rival("JAX chunked lax.scan", jax_loops.ssd), packages.FLA_SSD),
             matrix_work(4),
             grows=False,
@@ -192,7 +192,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs(delta=True),
             "v",
             ours_delta,
-            first(delta),
+            First(delta),
             (packages.FLA_DELTA, JAX_DELTA),
             matrix_work(6),
             bars(1 / 8, 1 / 6, (packages.FLA_DELTA,)),
@@ -204,7 +204,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs("head", delta=True),
             "v",
             ours_delta,
-            first(delta),
+            First(delta),
             (packages.TRANSFORMERS_DELTA, packages.FLA_GATED_DELTA, JAX_DELTA, packages.TRANSFORMERS_DELTA_LOOP),
             matrix_work(6),
             bars(1 / 8, 1 / 6, (packages.TRANSFORMERS_DELTA, packages.FLA_GATED_DELTA)),
@@ -215,7 +215,7 @@ def rows() -> tuple[Operation, ...]:
             attention_inputs("key", delta=True),
             "v",
             ours_delta,
-            first(delta),
+            First(delta),
             (packages.FLA_KDA, packages.FLA_KDA_CHUNK, JAX_DELTA),
             matrix_work(6),
             bars(1 / 8, 1 / 6, (packages.FLA_KDA, packages.FLA_KDA_CHUNK)),
@@ -226,8 +226,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             product_inputs,
             "BTHV",
-            first(recurrence.delta_product),
-            first(FORMS["delta_product"]["recurrent"]),
+            First(recurrence.delta_product),
+            First(FORMS["delta_product"]["recurrent"]),
             (packages.FLA_PRODUCT, JAX_PRODUCT),
             matrix_work(10),
             grows=False,
@@ -238,7 +238,7 @@ def rows() -> tuple[Operation, ...]:
             bonus_inputs,
             "v",
             ours_linear,
-            first(linear),
+            First(linear),
             (packages.FLA_BONUS, JAX_BONUS),
             matrix_work(4),
             grows=False,
@@ -248,8 +248,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             rank_one_inputs,
             "v",
-            first(recurrence.dplr),
-            first(FORMS["dplr"]["recurrent"]),
+            First(recurrence.dplr),
+            First(FORMS["dplr"]["recurrent"]),
             (packages.FLA_DPLR, packages.FLA_DPLR_CHUNK, JAX_DPLR),
             matrix_work(8),
         ),
@@ -258,19 +258,20 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             level_inputs,
             "v",
-            first(recurrence.log_linear_attention),
-            first(FORMS["log_linear_attention"]["recurrent"]),
+            First(recurrence.log_linear_attention),
+            First(FORMS["log_linear_attention"]["recurrent"]),
             (packages.FLA_LEVELS,),
             level_work,
             grows=False,
+            alike=False,
         ),
         Operation(
             "ridge_attention, constant ridge (Mesa)",
             SHAPES,
             ridge_inputs,
             "v",
-            first(recurrence.ridge_attention),
-            first(FORMS["ridge_attention"]["recurrent"]),
+            First(recurrence.ridge_attention),
+            First(FORMS["ridge_attention"]["recurrent"]),
             (packages.FLA_MESA, packages.FLA_MESA_CG),
             ridge_work,
             grows=False,
@@ -280,8 +281,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             inverse_inputs,
             "v",
-            first(recurrence.recursive_least_squares),
-            first(FORMS["recursive_least_squares"]["recurrent"]),
+            First(recurrence.recursive_least_squares),
+            First(FORMS["recursive_least_squares"]["recurrent"]),
             (jax_rival("JAX lax.scan", jax_loops.least_squares),),
             inverse_work,
             grows=False,

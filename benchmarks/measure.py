@@ -47,7 +47,7 @@ def race(calls: Mapping[str, Callable[[], Any]], seconds: float, most: int = 15)
     gc.collect()
     gc.disable()
     try:
-        for turn in range(max(turns.values())):
+        for turn in range(max(turns.values(), default=0)):
             for name, call in calls.items():
                 if turn < turns[name]:
                     taken[name].append(_turn(call, inner[name], warm=turns[name] > 1))

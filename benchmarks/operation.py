@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ OURS = "separatrix"
 class Bar:
     """Ours takes at most `factor` of what the fastest of `rivals` takes."""
 
-    direction: str  # "forward" or "both"
+    direction: str  # "forward", "both" or "step"
     factor: float
     rivals: tuple[str, ...]
     their_direction: str | None = None  # where it is not the same one
@@ -29,7 +30,7 @@ class Bar:
         return f"{DIRECTIONS[self.direction]}: at most {self.factor:.3g} x {named}"
 
 
-DIRECTIONS = {"forward": "forward", "both": "forward + backward"}
+DIRECTIONS = {"forward": "forward", "both": "forward + backward", "step": "one step"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Operation:
     work: Callable[[Shape], Work]
     bars: tuple[Bar, ...] = ()
     grows: bool = True  # measured against length
+    alike: bool = True  # a step from rest is as much work as any other
     ours_rival: Rival | None = field(default=None)  # where calling `ours` is not all there is to it
 
     @property
@@ -65,13 +67,14 @@ class Operation:
         return inputs, torch.randn_like(inputs[self.like]) if self.like in inputs else torch.randn([shape[axis] for axis in self.like])
 
 
-def first(function: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., Tensor]:
-    """The output without the final state."""
+@dataclass(frozen=True)
+class First:
+    """The output of an operation, without the final state."""
 
-    def output(**inputs: Tensor) -> Tensor:
-        return function(**inputs)[0]
+    function: Callable[..., tuple[Tensor, Any]]
 
-    return output
+    def __call__(self, **inputs: Tensor) -> Tensor:
+        return self.function(**inputs)[0]
 
 
 def bars(forward: float, both: float, rivals: tuple[Rival, ...]) -> tuple[Bar, ...]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from benchmarks.decoding import CALLED
 from benchmarks.operation import DIRECTIONS, OURS
 from benchmarks.operations import MATRIX_STATES, OPERATIONS
 from benchmarks.steps import AHEAD, ALLOWED, BEHIND, D_MODEL
@@ -24,7 +25,8 @@ Every operation forward and forward + backward, beside the strongest peers that 
 included, first had to agree with the definition in float64 (ours to a few roundings of its inputs, outputs and all gradients). Rivals
 take turns; times are medians of the turns. Memory is the peak that one call adds, its output included, its inputs not. The floor is the
 leanest known algorithm at this machine's peaks, which are measured once, before the rows: on a machine that shares its cores they drift,
-and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs, unless it says otherwise.
+and multiples of the floor with them, even below 1. A bar's "reached" is our time over theirs, unless it says otherwise. One step of ours
+goes on from a state, by a `Stepper` and by a call of the function; rivals, which know none, take it from rest.
 """
 
 
@@ -45,9 +47,10 @@ def in_a_line(row: dict[str, Any]) -> str:
     if ours["state"] != "timed":
         return f"{ours['state']}: {ours['why']}"
     said = []
-    for way in ("forward", "both"):
-        peer, ratio = against_best(row, way)
-        said.append(f"{DIRECTIONS[way]} {milliseconds(ours[way]['median'])} ms" + (f", {speed(ratio)} {peer}" if peer else ""))
+    for way in DIRECTIONS:
+        if way in ours:
+            peer, ratio = against_best(row, way)
+            said.append(f"{DIRECTIONS[way]} {milliseconds(ours[way]['median'])} ms" + (f", {speed(ratio)} {peer}" if peer else ""))
     return "; ".join(said)
 
 
@@ -120,7 +123,7 @@ def _everywhere(name: str, row: dict[str, Any]) -> Iterable[tuple[str, str, str,
             reached = ours["median"] / row["floor"][way]
             yield name, f"{DIRECTIONS[way]}: at most {times} x the floor", f"{reached:.1f} x", reached <= times
     if name in OPERATIONS:
-        for way in FLOORS:
+        for way in DIRECTIONS:
             peer, ratio = against_best(row, way)
             if peer:
                 yield name, f"{DIRECTIONS[way]}: slower than no peer", f"{speed(ratio)} {peer}".replace("*", ""), ratio <= 1
@@ -156,9 +159,11 @@ def _overview(rows: dict[str, Any]) -> str:
                 f"{speed(ratio)} {peer}" if peer else "-",
                 f"{ours[way]['median'] / row['floor'][way]:.1f}" if way in ours else "-",
             ]
+        peer, ratio = against_best(row, "step")
+        cells += [milliseconds(ours["step"]["median"]) if "step" in ours else "-", f"{speed(ratio)} {peer}" if peer else "-"]
         lines.append(tuple(cells))
     directions = [head for way in ("forward", "both") for head in (f"{DIRECTIONS[way]}, ms", "beside the fastest peer", "x floor")]
-    return _table(("what", *directions), lines) + _means(rows)
+    return _table(("what", *directions, "one step, ms", "beside the fastest peer"), lines) + _means(rows)
 
 
 def _means(rows: dict[str, Any]) -> str:
@@ -185,16 +190,21 @@ def _row(name: str, row: dict[str, Any]) -> str:
     lines = []
     for rival, said in row["ways"].items():
         if said["state"] != "timed":
-            lines.append((rival, said["state"], said.get("why", ""), "", ""))
+            lines.append((rival, said["state"], said.get("why", ""), "", "", ""))
             continue
-        cells = [rival]
-        for way in ("forward", "both"):
-            cells.append(f"{milliseconds(said[way]['median'])} ({milliseconds(said[way]['least'])})" if way in said else "-")
+        cells = [rival, *(_both_times(said, way) for way in DIRECTIONS)]
         cells += [megabytes(said.get(way, {}).get("bytes")) for way in ("forward", "both")]
         lines.append(tuple(cells))
-    floor = ("floor", *(milliseconds(row["floor"][way]) for way in ("forward", "both")), "", "")
-    table = _table(("way", "forward, ms: median (least)", "forward + backward", "forward, MB", "forward + backward, MB"), [*lines, floor])
+        if "called" in said:
+            lines.append((CALLED, "-", "-", _both_times(said, "called"), "-", "-"))
+    floor = ("floor", *(milliseconds(row["floor"][way]) for way in ("forward", "both")), "", "", "")
+    heads = ("way", "forward, ms: median (least)", "forward + backward", "one step", "forward, MB", "forward + backward, MB")
+    table = _table(heads, [*lines, floor])
     return f"### {name}\n\n{shape}; inputs {megabytes(row['input_bytes'])} MB\n\n{table}"
+
+
+def _both_times(said: dict[str, Any], way: str) -> str:
+    return f"{milliseconds(said[way]['median'])} ({milliseconds(said[way]['least'])})" if way in said else "-"
 
 
 def _steps(rows: dict[str, Any]) -> str:

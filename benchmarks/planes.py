@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Operation, Shape, Work, first
+from benchmarks.jax_loops import jax_rival, scan
+from benchmarks.operation import First, Operation, Shape, Work
 from benchmarks.rival import torch_rival
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS as FORMS
@@ -103,19 +103,17 @@ def jax_line(before, a11, a12, a21, a22, x1, x2):
 
 def jax_scan(a, x):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         a, x = now
         h = jax_line(h, *(a[:, :, i, j] for i in range(2) for j in range(2)), x[:, :, 0], x[:, :, 1])
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(x[0]), (a, x))[1]
+    return scan(step, jnp.zeros_like(x[0]), (a, x))[1]
 
 
 def jax_selective(u, delta, A, B, C, D):
     import jax.numpy as jnp
-    from jax import lax
 
     fading = jnp.stack([A[0, 0], A[1, 1]])
 
@@ -127,7 +125,7 @@ def jax_selective(u, delta, A, B, C, D):
         h = jax_line(h, kept[:, :, 0], given[:, :, 0], given[:, :, 1], kept[:, :, 1], x[:, :, 0], x[:, :, 1])
         return h, (h * C[:, :, :, None]).sum((2, 4))
 
-    return lax.scan(step, jnp.zeros((*u.shape[1:3], 2, *A.shape[2:])), (u, delta, B, C))[1] + D * u
+    return scan(step, jnp.zeros((*u.shape[1:3], 2, *A.shape[2:])), (u, delta, B, C))[1] + D * u
 
 
 def rows() -> tuple[Operation, ...]:
@@ -137,8 +135,8 @@ def rows() -> tuple[Operation, ...]:
             GRID,
             scan_inputs,
             "x",
-            first(recurrence.scan2d),
-            first(FORMS["scan2d"]["recurrent"]),
+            First(recurrence.scan2d),
+            First(FORMS["scan2d"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_scan), jax_rival("JAX lax.scan", jax_scan)),
             scan_work,
             grows=False,
@@ -148,8 +146,8 @@ def rows() -> tuple[Operation, ...]:
             {size: {**shape, "N": 8} for size, shape in GRID.items()},
             selective_inputs,
             "u",
-            first(recurrence.selective_scan2d),
-            first(FORMS["selective_scan2d"]["recurrent"]),
+            First(recurrence.selective_scan2d),
+            First(FORMS["selective_scan2d"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_selective), jax_rival("JAX lax.scan", jax_selective)),
             selective_work,
             grows=False,

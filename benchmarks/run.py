@@ -3,7 +3,8 @@
 A row is a plain dict, so that it can be saved as soon as it is there and read by `page`:
 
     shape, seconds of the floor, bytes of the inputs
-    ways        for every rival: state ("timed", "absent", "failed", "wrong"), why, strays, and for each direction median, least, bytes
+    ways        for every rival: state ("timed", "absent", "failed", "wrong"), why, strays, and for each direction median, least, bytes;
+                of an operation also for one "step" (ours: and "called"), or "step_refused"
     bars        text, ratio reached, ratio allowed, met (None: a rival it needs is not here)
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import packages
+from benchmarks.decoding import time_a_step
 from benchmarks.exact import judge
 from benchmarks.layers import LAYERS
 from benchmarks.machine import Limits
@@ -39,6 +41,8 @@ def measure(operation: Operation, shape: Shape, limits: Limits, seconds: float, 
         for name, times in race(racers, seconds).items():
             row["ways"][name][way] = {"median": times.median, "least": times.least, "turns": times.turns}
     ready.clear()
+    if operation.name in OPERATIONS:
+        time_a_step(operation, shape, row["ways"], seconds / 4)
     if scale is not None:
         _weigh(operation, shape, row, scale, paths)
     row["bars"] = [_bar(bar, row["ways"]) for bar in operation.bars]

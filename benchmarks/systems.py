@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Operation, Shape, Work, first
+from benchmarks.jax_loops import jax_rival, scan
+from benchmarks.operation import First, Operation, Shape, Work
 from benchmarks.rival import torch_rival
 from benchmarks.torch_loops import long_convolution
 from benchmarks.vector import convolution_work
@@ -72,25 +72,23 @@ def torch_companion_kernel(u: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor
 
 def jax_loop(u, a, b, c, skip):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = jnp.einsum("dnm,bdm->bdn", a, h) + b * now[..., None]
         return h, (c * h).sum(-1)
 
-    return lax.scan(step, jnp.zeros((u.shape[1], *b.shape)), u)[1] + skip * u
+    return scan(step, jnp.zeros((u.shape[1], *b.shape)), u)[1] + skip * u
 
 
 def jax_companion_loop(u, a, b, c):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         shifted = jnp.concatenate([jnp.zeros_like(h[..., :1]), h[..., :-1]], axis=-1)
         h = shifted + a * h[..., -1:] + b * now[..., None]
         return h, (c * h).sum(-1)
 
-    return lax.scan(step, jnp.zeros((u.shape[1], *b.shape)), u)[1]
+    return scan(step, jnp.zeros((u.shape[1], *b.shape)), u)[1]
 
 
 def rows() -> tuple[Operation, ...]:
@@ -100,8 +98,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             dense_inputs,
             "u",
-            first(recurrence.dense_ssm),
-            first(FORMS["dense_ssm"]["recurrent"]),
+            First(recurrence.dense_ssm),
+            First(FORMS["dense_ssm"]["recurrent"]),
             (
                 torch_rival("PyTorch powers and FFT", torch_kernel),
                 jax_rival("JAX lax.scan", jax_loop),
@@ -114,8 +112,8 @@ def rows() -> tuple[Operation, ...]:
             SHAPES,
             companion_inputs,
             "u",
-            first(recurrence.companion_ssm),
-            first(FORMS["companion_ssm"]["recurrent"]),
+            First(recurrence.companion_ssm),
+            First(FORMS["companion_ssm"]["recurrent"]),
             (
                 torch_rival("PyTorch powers and FFT", torch_companion_kernel),
                 torch_rival("PyTorch loop", torch_companion),

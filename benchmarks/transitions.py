@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Operation, Shape, Work, first
+from benchmarks.jax_loops import jax_rival, scan
+from benchmarks.operation import First, Operation, Shape, Work
 from benchmarks.rival import torch_rival
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS as FORMS
@@ -51,14 +51,13 @@ def torch_blocks(A: Tensor, x: Tensor) -> Tensor:
 
 def jax_blocks(A, x):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         h = (now[0] * h[:, None]).sum(2) + now[1]
         return h, h
 
     parts = x.reshape(*x.shape[:2], PARTS, -1)
-    return lax.scan(step, jnp.zeros_like(parts[0]), (A, parts))[1].reshape(x.shape)
+    return scan(step, jnp.zeros_like(parts[0]), (A, parts))[1].reshape(x.shape)
 
 
 def low_rank_inputs(s: Shape) -> dict[str, Tensor]:
@@ -89,14 +88,13 @@ def torch_low_rank(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor) -> 
 
 def jax_low_rank(diagonal, left, right, x):
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         d, L, R, x = now
         h = d * h + jnp.einsum("bhnr,bhr->bhn", L, jnp.einsum("bhnr,bhn->bhr", R, h)) + x
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(x[0]), (diagonal, left, right, x))[1]
+    return scan(step, jnp.zeros_like(x[0]), (diagonal, left, right, x))[1]
 
 
 def dictionary_inputs(s: Shape) -> dict[str, Tensor]:
@@ -121,7 +119,6 @@ def torch_dictionary(selection: Tensor, dictionary: Tensor, b: Tensor, p: float 
 def jax_dictionary(selection, dictionary, b, p=1.2):
     import jax
     import jax.numpy as jnp
-    from jax import lax
 
     def step(h, now):
         M = jnp.einsum("bk,knm->bnm", now[0], dictionary)
@@ -129,7 +126,7 @@ def jax_dictionary(selection, dictionary, b, p=1.2):
         h = jnp.einsum("bnm,bm->bn", A, h) + now[1]
         return h, h
 
-    return lax.scan(step, jnp.zeros_like(b[0]), (jax.nn.softmax(selection, axis=-1), b))[1]
+    return scan(step, jnp.zeros_like(b[0]), (jax.nn.softmax(selection, axis=-1), b))[1]
 
 
 def rows() -> tuple[Operation, ...]:
@@ -139,8 +136,8 @@ def rows() -> tuple[Operation, ...]:
             {"S": dict(B=2, T=1024, D=256), "L": dict(B=1, T=8192, D=256)},
             block_inputs,
             "x",
-            first(recurrence.block_scan),
-            first(FORMS["block_scan"]["recurrent"]),
+            First(recurrence.block_scan),
+            First(FORMS["block_scan"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_blocks), jax_rival("JAX lax.scan", jax_blocks)),
             block_work,
             grows=False,
@@ -150,8 +147,8 @@ def rows() -> tuple[Operation, ...]:
             {"S": dict(B=2, T=512, H=4, N=64, R=2), "L": dict(B=1, T=4096, H=8, N=64, R=2)},
             low_rank_inputs,
             "x",
-            first(recurrence.low_rank_scan),
-            first(FORMS["low_rank_scan"]["recurrent"]),
+            First(recurrence.low_rank_scan),
+            First(FORMS["low_rank_scan"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_low_rank), jax_rival("JAX lax.scan", jax_low_rank)),
             low_rank_work,
             grows=False,
@@ -161,8 +158,8 @@ def rows() -> tuple[Operation, ...]:
             {"S": dict(B=2, T=1024, N=32, K=8), "L": dict(B=1, T=8192, N=32, K=8)},
             dictionary_inputs,
             "b",
-            first(recurrence.dictionary_scan),
-            first(FORMS["dictionary_scan"]["recurrent"]),
+            First(recurrence.dictionary_scan),
+            First(FORMS["dictionary_scan"]["recurrent"]),
             (torch_rival("PyTorch loop", torch_dictionary), jax_rival("JAX lax.scan", jax_dictionary)),
             dictionary_work,
             grows=False,

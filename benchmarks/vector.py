@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks import jax_loops, packages, torch_loops
 from benchmarks.compiled import CPP_SCAN
 from benchmarks.jax_loops import jax_rival
-from benchmarks.operation import Bar, Operation, Shape, Work, bars, first
+from benchmarks.operation import Bar, First, Operation, Shape, Work, bars
 from benchmarks.rival import torch_rival
 from separatrix import recurrence
 from separatrix.recurrence import OPERATIONS as FORMS
@@ -130,8 +130,8 @@ def filter_work(s: Shape) -> Work:
     )
 
 
-def filtered(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return recurrence.short_convolution(u, weight, bias, True)[0]
+def filtered(u: Tensor, weight: Tensor, bias: Tensor, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
+    return recurrence.short_convolution(u, weight, bias, True, initial_state, reset)
 
 
 def filtered_definition(u: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ def gru_work(s: Shape) -> Work:
     return Work({"forward": 60 * channels, "both": 120 * channels}, {"forward": 16 * channels, "both": 44 * channels})
 
 
-def diagonal_gru(A: Tensor, x: Tensor) -> Tensor:
-    return recurrence.cell_scan(recurrence.DiagonalGRU(A), x)[0]
+def diagonal_gru(A: Tensor, x: Tensor, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
+    return recurrence.cell_scan(recurrence.DiagonalGRU(A), x, initial_state, reset)
 
 
 def diagonal_gru_definition(A: Tensor, x: Tensor) -> Tensor:
@@ -165,8 +165,8 @@ def plrnn_work(s: Shape) -> Work:
     return Work({"forward": 2 * s["N"] * numbers, "both": 6 * s["N"] * numbers}, {"forward": 8 * numbers, "both": 24 * numbers})
 
 
-def plrnn(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
-    return recurrence.cell_scan(recurrence.PLRNN(A, W, torch.zeros_like(A)), x)[0]
+def plrnn(A: Tensor, W: Tensor, x: Tensor, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
+    return recurrence.cell_scan(recurrence.PLRNN(A, W, torch.zeros_like(A)), x, initial_state, reset)
 
 
 def plrnn_definition(A: Tensor, W: Tensor, x: Tensor) -> Tensor:
@@ -181,8 +181,8 @@ def rows() -> tuple[Operation, ...]:
             {size: {**shape, "N": 16} for size, shape in WIDE.items()},
             selective_inputs,
             "u",
-            first(recurrence.selective_scan),
-            first(FORMS["selective_scan"]["recurrent"]),
+            First(recurrence.selective_scan),
+            First(FORMS["selective_scan"]["recurrent"]),
             (CPP_SCAN, JAX_SCAN, packages.MAMBAPY_SCAN, TORCH_SCAN, packages.TRANSFORMERS_SCAN),
             selective_work,
             (Bar("forward", 0.6, (CPP_SCAN.name,)), Bar("both", 3.0, (CPP_SCAN.name,), their_direction="forward")),
@@ -192,8 +192,8 @@ def rows() -> tuple[Operation, ...]:
             WIDE,
             real_scan_inputs,
             "x",
-            first(recurrence.diagonal_scan),
-            first(scan),
+            First(recurrence.diagonal_scan),
+            First(scan),
             (JAX_DIAGONAL, TORCH_DIAGONAL),
             scan_work(4),
             bars(1.0, 1 / 3, (JAX_DIAGONAL,)),
@@ -204,8 +204,8 @@ def rows() -> tuple[Operation, ...]:
             WIDE,
             complex_scan_inputs,
             "x",
-            first(recurrence.diagonal_scan),
-            first(scan),
+            First(recurrence.diagonal_scan),
+            First(scan),
             (JAX_DIAGONAL, TORCH_DIAGONAL),
             scan_work(8),
             bars(1.0, 1 / 3, (JAX_DIAGONAL,)),
@@ -215,8 +215,8 @@ def rows() -> tuple[Operation, ...]:
             {size: {**shape, "N": 32} for size, shape in NARROW.items()},
             ssm_inputs,
             "u",
-            first(recurrence.diagonal_ssm),
-            first(FORMS["diagonal_ssm"]["recurrent"]),
+            First(recurrence.diagonal_ssm),
+            First(FORMS["diagonal_ssm"]["recurrent"]),
             (torch_rival("PyTorch Vandermonde and FFT", torch_loops.diagonal_kernel),),
             ssm_work,
         ),
@@ -225,19 +225,20 @@ def rows() -> tuple[Operation, ...]:
             NARROW,
             convolution_inputs,
             "u",
-            first(recurrence.long_convolution),
+            First(recurrence.long_convolution),
             torch_loops.long_convolution,
             (torch_rival("PyTorch FFT", torch_loops.long_convolution),),
             convolution_work,
             grows=False,
+            alike=False,
         ),
         Operation(
             "dense_scan",
             {"S": dict(B=2, T=1024, N=32), "L": dict(B=1, T=8192, N=32)},
             dense_inputs,
             "b",
-            first(recurrence.dense_scan),
-            first(FORMS["dense_scan"]["recurrent"]),
+            First(recurrence.dense_scan),
+            First(FORMS["dense_scan"]["recurrent"]),
             (jax_rival("JAX lax.scan", jax_loops.dense_scan),),
             dense_work,
             grows=False,
@@ -247,8 +248,8 @@ def rows() -> tuple[Operation, ...]:
             WIDE,
             minmax_inputs,
             "b",
-            first(recurrence.minmax_scan),
-            first(FORMS["minmax_scan"]["recurrent"]),
+            First(recurrence.minmax_scan),
+            First(FORMS["minmax_scan"]["recurrent"]),
             (jax_rival("JAX lax.scan", jax_loops.minmax_scan),),
             scan_work(4),
             grows=False,
@@ -258,8 +259,8 @@ def rows() -> tuple[Operation, ...]:
             WIDE,
             log_inputs,
             "log_x",
-            first(recurrence.log_scan),
-            first(FORMS["log_scan"]["recurrent"]),
+            First(recurrence.log_scan),
+            First(FORMS["log_scan"]["recurrent"]),
             (torch_rival("PyTorch logcumsumexp", torch_loops.log_scan), jax_rival("JAX lax.scan", jax_loops.log_scan)),
             scan_work(4, 36, 56),
             grows=False,
@@ -269,7 +270,7 @@ def rows() -> tuple[Operation, ...]:
             NARROW,
             gru_inputs,
             "BTD",
-            diagonal_gru,
+            First(diagonal_gru),
             diagonal_gru_definition,
             (torch_rival("PyTorch loop", torch_loops.diagonal_gru), jax_rival("JAX lax.scan", jax_loops.diagonal_gru)),
             gru_work,
@@ -280,7 +281,7 @@ def rows() -> tuple[Operation, ...]:
             {"S": dict(B=16, T=256, N=32), "L": dict(B=16, T=2048, N=64)},
             plrnn_inputs,
             "x",
-            plrnn,
+            First(plrnn),
             plrnn_definition,
             (torch_rival("PyTorch loop", torch_loops.plrnn), jax_rival("JAX lax.scan", jax_loops.plrnn)),
             plrnn_work,
@@ -291,7 +292,7 @@ def rows() -> tuple[Operation, ...]:
             {size: shape | {"K": 4} for size, shape in WIDE.items()},
             filter_inputs,
             "u",
-            filtered,
+            First(filtered),
             filtered_definition,
             (torch_rival("PyTorch conv1d", torch_loops.short_convolution), jax_rival("JAX shifted views", jax_loops.short_convolution)),
             filter_work,

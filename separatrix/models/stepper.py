@@ -48,20 +48,26 @@ class Stepper:
         """A copy records its steps anew: programs and their memory belong to a process."""
         return self.__dict__ | {"recorded": {}}
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
+        if not torch.is_grad_enabled():  # to enter what one is in already costs as much as a small step
+            return self._call(x, state, reset)
+        with torch.no_grad():
+            return self._call(x, state, reset)
+
+    def _call(self, x: Tensor, state: State | None, reset: Tensor | None) -> tuple[Tensor, State]:
         if reset is not None or not isinstance(state, State) or not isinstance(x, Tensor) or x.ndim != 3 or x.shape[1] != 1:
             return self.module(x, state, reset)
         if under_autocast(x.device.type):  # a record would keep its dtypes
             return self.module(x, state)
-        kind = kinds(state)
+        tensors = state.tensors()
+        kind = kinds(tensors)
         if kind not in self.recorded:
             own, after = self.module(x, state)  # at the module's own door, where errors name the argument
-            if kinds(after) != kind:
+            if kinds(after.tensors()) != kind:
                 return own, after
             self.recorded[kind] = Recorded(self._step_from(state))
-        record, parts = self.recorded[kind], state.tensors().values()
+        record, parts = self.recorded[kind], tensors.values()
         play = record.played(x, *parts)
         if play is record.function:  # no record: the module's own call is faster
             return self.module(x, state)
@@ -82,5 +88,5 @@ class Stepper:
         return step
 
 
-def kinds(state: State) -> Kinds:
-    return tuple((name, part.shape, part.dtype) for name, part in state.tensors().items())
+def kinds(tensors: dict[str, Tensor]) -> Kinds:
+    return tuple((name, part.shape, part.dtype) for name, part in tensors.items())

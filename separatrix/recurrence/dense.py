@@ -80,7 +80,7 @@ def dense_scan_chunked(A, b, initial_state=None, reset=None) -> tuple[Tensor, Te
     return states.to(dtype), states[:, -1].clone()
 
 
-@form(refuses=real)
+@form(refuses=real, pays_from=1)
 def dense_scan_fused(A, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """In single or double precision; A is stored once where it is shared over batch or time."""
     A, b, h, dtype = enter(A, b, initial_state)

@@ -62,7 +62,7 @@ def recursive_least_squares_recurrent(q, k, v, beta, ridge, log_decay=None, init
     return o.to(dtype), State(Q=Q, W=W)
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 def recursive_least_squares_fused(q, k, v, beta, ridge, log_decay=None, initial_state=None, reset=None) -> tuple[Tensor, State]:
     dtype, inputs = v.dtype, _enter(q, k, v, beta, ridge, log_decay, initial_state)
     o, Q, W, *_ = operators().least_squares(*inputs, reset, will_differentiate(*inputs))

@@ -165,12 +165,12 @@ def by_scan(q: Tensor, k: Tensor, x: Tensor, step: Tensor, S: Tensor, reset: Ten
     return torch.cat(reads, dim=1), S
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 def longhorn_fused(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return by_kernel(False, q, k, x, beta, initial_state, reset)
 
 
-@form(refuses=keys_in_cache)
+@form(refuses=keys_in_cache, pays_from=1)
 def longhorn_diagonal_fused(q, k, x, beta, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     return by_kernel(True, q, k, x, beta, initial_state, reset)
 

@@ -167,7 +167,7 @@ def log_scan_chunked(log_a, log_x, initial_state=None, reset=None) -> tuple[Tens
     return states.to(dtype), states[:, -1].clone()
 
 
-@form(refuses=double)
+@form(refuses=double, pays_from=1)
 def log_scan_fused(log_a, log_x, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     rest = log_x.new_full((log_x.shape[0], *log_x.shape[2:]), -torch.inf) if initial_state is None else initial_state
     a, x, h = log_a.float(), log_x.float(), rest.float()

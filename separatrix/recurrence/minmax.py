@@ -139,7 +139,7 @@ def _matrix(a: Tensor, b: Tensor | None = None, *_: Tensor | None) -> str | None
     return "the kernel is for elementwise caps" if b is not None and a.ndim != b.ndim else None
 
 
-@form(refuses=_matrix)
+@form(refuses=_matrix, pays_from=1)
 def minmax_scan_fused(a, b, initial_state=None, reset=None) -> tuple[Tensor, Tensor]:
     """Elementwise caps, in single or double precision."""
     a, b, h, dtype = enter(a, b, initial_state)

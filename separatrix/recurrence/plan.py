@@ -22,7 +22,9 @@ dynamic one. That is what happens to complex and double precision inputs where t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import signature
@@ -195,9 +197,24 @@ def interpreted() -> str | None:
 
 def recorded(inputs: tuple) -> bool:
     """Whether a graph is being made of what happens to these inputs: then plain operations are worth more than one opaque kernel."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling():
         return True
+    if torch._C._len_torch_dispatch_stack():
+        return not _PLAYED.get()
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+
+
+_PLAYED: ContextVar[bool] = ContextVar("played", default=False)
+
+
+@contextmanager
+def played_by_torch() -> Iterator[None]:
+    """Inside, a kernel of one step is one call of a graph: torch will play it call by call, and each costs the same."""
+    before = _PLAYED.set(True)
+    try:
+        yield
+    finally:
+        _PLAYED.reset(before)
 
 
 def single(inputs: tuple[Tensor, ...]) -> bool:

@@ -146,7 +146,7 @@ def cannot_eliminate(q: Tensor, *inputs: object) -> str | None:
     return double(q, *(x for x in inputs if isinstance(x, Tensor | State)))
 
 
-@form(refuses=cannot_eliminate)
+@form(refuses=cannot_eliminate, pays_from=1)
 def ridge_attention_fused(
     q, k, v, beta, log_decay=None, ridge=ADAPTIVE, solver=None, initial_state=None, reset=None
 ) -> tuple[Tensor, State]:

@@ -51,11 +51,7 @@ def scan2d(
     expect_tensor("a", a)
     B, T, V, _, *rest = x.shape
     whole = (B, T, V, 2, 2, *rest)
-    try:
-        fits = torch.broadcast_shapes(a.shape, whole) == whole
-    except RuntimeError:
-        fits = False
-    if not fits:
+    if a.ndim > len(whole) or any(own not in (1, wanted) for own, wanted in zip(reversed(a.shape), reversed(whole))):
         raise ValueError(f"a is {list(a.shape)}, expected a shape that broadcasts to [batch, time, variate, 2, 2, ...] = {list(whole)}")
     if initial_state is not None:
         expect_shape("initial_state", initial_state, (B, V, 2, *rest), "batch, variate, 2, ...")

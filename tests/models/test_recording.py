@@ -53,6 +53,8 @@ CALLS = {
     "silu, gelu": lambda x, y, p: torch.nn.functional.silu(x) + torch.nn.functional.gelu(y),
     "softplus, logsigmoid": lambda x, y, p: torch.nn.functional.softplus(9 * x) + torch.nn.functional.logsigmoid(9 * y),
     "roots": lambda x, y, p: p.sqrt() + p.rsqrt() + p.log() + p.reciprocal(),
+    "small": lambda x, y, p: torch.log1p(1e-4 * y) + torch.where(torch.isnan(x / (x - x[:1])), p, 0.1 * y),
+    "padded": lambda x, y, p: torch.nn.functional.pad(y, (1, -2, 0, 3), value=0.5) + torch.nn.functional.pad(p, (-1, 0, 2, 1)),
     "turns": lambda x, y, p: torch.cos(x) * torch.sin(y) + torch.erf(x) - abs(x),
     "choice": lambda x, y, p: torch.where(x > y, torch.maximum(x, p), torch.minimum(y, p)),
     "comparisons": lambda x, y, p: ((x < 0.1).to(x.dtype) - (y > 0.3).to(x.dtype)) * x,
@@ -119,10 +121,23 @@ def test_a_gradient_is_a_program_too(name):
 def test_what_is_not_finite_or_far_from_zero_comes_out_as_torch_says(dtype):
     x = torch.tensor([0.0, -0.0, 1e-30, 90.0, -90.0, 200.0, -200.0, torch.inf, -torch.inf, torch.nan], dtype=dtype)
     F = torch.nn.functional
-    functions = (torch.exp, torch.sigmoid, torch.tanh, F.silu, F.softplus, F.logsigmoid, torch.abs, torch.sqrt, torch.rsqrt, torch.log)
+    functions = (
+        torch.exp,
+        torch.sigmoid,
+        torch.tanh,
+        F.silu,
+        F.softplus,
+        F.logsigmoid,
+        torch.abs,
+        torch.sqrt,
+        torch.rsqrt,
+        torch.log,
+        torch.log1p,
+    )
     ordered = (
         torch.relu, F.leaky_relu, lambda x: x.clamp(-1, 1), lambda x: torch.where(x >= 0, x, 1.0), lambda x: torch.where(x <= 0, x, 1.0),
-        lambda x: torch.where(x != x, x, 1.0), lambda x: x.amax(), lambda x: x[:-1].amin(), lambda x: x[:7].softmax(0),
+        lambda x: torch.where(x != x, x, 1.0), lambda x: torch.where(x.isnan(), 2.0, x),
+        lambda x: x.amax(), lambda x: x[:-1].amin(), lambda x: x[:7].softmax(0),
     )  # fmt: skip
     for function in (*functions, *ordered, torch.cos, lambda x: 1 / x, lambda x: x / (x - x)):
         close(Recorded(function)(x), function(x), 10)

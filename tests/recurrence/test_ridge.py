@@ -185,9 +185,12 @@ def test_the_recursion_at_ragged_sizes(K: int, V: int, T: int):
     v, beta, log_decay = torch.randn(2, T, 2, V).double(), torch.rand(2, T, 2).double(), -0.02 * torch.rand(2, T, 2).double()
     ridge, reset = 0.5 + torch.rand(2, K).double(), torch.zeros(2, T, dtype=torch.bool)
     reset[1, T // 2 :: 20] = True
-    values, (fused, recurrent) = (q, k, v, beta, ridge, log_decay), (
-        lambda *x, form=form: (lambda o, s: (o, s.Q, s.W))(*OPERATIONS["recursive_least_squares"][form](*x, None, reset))
-        for form in ("fused", "recurrent")
+    values, (fused, recurrent) = (
+        (q, k, v, beta, ridge, log_decay),
+        (
+            lambda *x, form=form: (lambda o, s: (o, s.Q, s.W))(*OPERATIONS["recursive_least_squares"][form](*x, None, reset))
+            for form in ("fused", "recurrent")
+        ),
     )
     slack = dict(factor=30, because="the inverse is rounded at every step, where a nudge moves each input once")
     agree(fused, recurrent, values, torch.float32, **slack)

@@ -49,6 +49,7 @@ for name, operation in {
     "silu": machine.SILU,
     "erf": machine.ERF,
     "log": machine.LOG,
+    "log1p": machine.LOG1P,
     "sqrt": machine.SQRT,
     "rsqrt": machine.RSQRT,
     "reciprocal": machine.RECIPROCAL,
@@ -208,6 +209,13 @@ def power(assembler: Assembler, x: Tensor | float, y: Tensor | float) -> Tensor:
     x, y = operand(assembler, x), operand(assembler, y)
     real_only(x, y)
     return assembler.pointwise(machine.POWER, x, y)
+
+
+@ARITHMETIC.of("isnan")
+def isnan(assembler: Assembler, x: Tensor) -> Tensor:
+    """What does not equal itself."""
+    real_only(x)
+    return assembler.pointwise(machine.NOT, assembler.pointwise(machine.EQUAL, x, x))
 
 
 @ARITHMETIC.of("where.self")

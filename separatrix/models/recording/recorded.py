@@ -23,6 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from separatrix.models.recording.aten import taken_apart
 from separatrix.models.recording.meanings import Unsupported
 from separatrix.models.recording.program import Program
+from separatrix.recurrence.plan import played_by_torch
 
 log = logging.getLogger("separatrix")
 MUTATES = "the record writes into its own constants"
@@ -56,7 +57,8 @@ class Recorded:
                     return Program(trace(self._call, inputs, taken_apart()), inputs)
                 except Unsupported as why:
                     log.debug("no program, played call by call: %s", why)
-                    record = trace(self._call, inputs)
+                    with played_by_torch():
+                        record = trace(self._call, inputs)
                     return lambda *inputs: record(*(x.contiguous() for x in inputs))
         except Exception as error:  # whatever a tracer may trip over, the function itself is still right
             log.debug("not recorded, runs as it is: %s", error)

@@ -20,10 +20,12 @@ WORDS = 7
 # The numbers are in the order in which the interpreter tells instructions apart.
 
 # f(a). Those before ERF run on lanes.
-COPY, NEGATIVE, EXP, SIGMOID, TANH, SILU, SOFTPLUS, LOG_SIGMOID, ERF, GELU, LOG, SQRT, RSQRT, RECIPROCAL, COS, SIN, ABS, NOT = range(18)
-# f(a, b). Those before POWER run on lanes.
-ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MAXIMUM, MINIMUM, GREATER, LESS, EQUAL = range(20, 30)
-# Of (c, a, b): a where c is not 0, else b.  Of (a, b, c, d): a b + c d;  a b - c d. The last two run on lanes.
+COPY, NEGATIVE, EXP, SIGMOID, TANH, SILU, SOFTPLUS, LOG_SIGMOID, ERF, GELU, LOG, SQRT, RSQRT, RECIPROCAL, COS, SIN, ABS, NOT, LOG1P = range(
+    19
+)
+# f(a, b). All but POWER run on lanes.
+ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM, GREATER, LESS, EQUAL, POWER = range(20, 30)
+# Of (c, a, b): a where c is not 0, else b.  Of (a, b, c, d): a b + c d;  a b - c d. All on lanes.
 WHERE, ADD_PRODUCTS, SUBTRACT_PRODUCTS = 30, 31, 32
 
 # out[j] = memory[tables[table + j]] for j < inner.

@@ -269,6 +269,22 @@ def where_negative(typingctx, x, a, b):
     return a(x, a, b), build
 
 
+def _where(condition):
+    @intrinsic
+    def where(typingctx, x, y, a, b):
+        """a where the condition holds between x and y, else b; with a NaN it does not hold."""
+
+        def build(context, builder, sig, args):
+            return builder.select(builder.fcmp_ordered(condition, *args[:2]), *args[2:])
+
+        return a(x, y, a, b), build
+
+    return where
+
+
+where_greater, where_equal = _where(">"), _where("==")
+
+
 @intrinsic
 def with_lane(typingctx, x, i, value):
     """x with lane i replaced. By a mask: a number written to memory and read back as lanes waits for the store."""

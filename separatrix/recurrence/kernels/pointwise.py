@@ -20,12 +20,14 @@ from separatrix.recurrence.kernels.instructions import (
     ADD_PRODUCTS,
     COPY,
     COS,
+    DIVIDE,
     ERF,
     EXP,
     GELU,
     GREATER,
     LESS,
     LOG,
+    LOG1P,
     LOG_SIGMOID,
     MAXIMUM,
     MINIMUM,
@@ -42,7 +44,18 @@ from separatrix.recurrence.kernels.instructions import (
     SUBTRACT,
     TANH,
 )
-from separatrix.recurrence.kernels.lanes import count, get, load_first, one_register, rest, splat, store_first, where_negative
+from separatrix.recurrence.kernels.lanes import (
+    count,
+    get,
+    load_first,
+    one_register,
+    rest,
+    splat,
+    store_first,
+    where_equal,
+    where_greater,
+    where_negative,
+)
 
 
 @compiled
@@ -124,6 +137,8 @@ def scalar(operation, x):
         return 0.5 * x * (1.0 + math.erf(x * math.sqrt(0.5)))
     if operation == LOG:
         return math.log(x)
+    if operation == LOG1P:
+        return math.log1p(x)
     if operation == SQRT:
         return math.sqrt(x)
     if operation == RSQRT:
@@ -154,12 +169,12 @@ def read(zero, memory, a, j, n, fixed):
 @compiled
 def two_operands(operation, memory, out, rows, inner, tables, table, flags):
     zero = rest(memory)
-    if operation >= POWER:
+    if operation == POWER:
         step_a, step_b = 0 if flags & 1 else 1, 0 if flags & 2 else 1
         for r in range(rows):
             a, b, o = get(tables, table + r), get(tables, table + rows + r), out + r * inner
             for j in range(inner):
-                memory[o + j] = scalars(operation, memory[a + j * step_a], memory[b + j * step_b])
+                memory[o + j] = memory[a + j * step_a] ** memory[b + j * step_b]
     elif 2 * inner <= count(zero):  # of wide lanes most would be masked, which costs more than the arithmetic
         two_rows(one_register(memory), operation, memory, out, rows, inner, tables, table, flags)
     else:
@@ -168,6 +183,7 @@ def two_operands(operation, memory, out, rows, inner, tables, table, flags):
 
 @compiled
 def two_rows(zero, operation, memory, out, rows, inner, tables, table, flags):
+    one = splat(zero, 1.0)
     for r in range(rows):
         a, b = get(tables, table + r), get(tables, table + rows + r)
         for j in range(0, inner, count(zero)):
@@ -179,35 +195,34 @@ def two_rows(zero, operation, memory, out, rows, inner, tables, table, flags):
                 z = x - y
             elif operation == MULTIPLY:
                 z = x * y
-            else:
+            elif operation == DIVIDE:
                 z = x / y
+            elif operation == MAXIMUM:
+                z = where_greater(x, y, x, where_equal(x, x, y, x))
+            elif operation == MINIMUM:
+                z = where_greater(y, x, x, where_equal(x, x, y, x))
+            elif operation == GREATER:
+                z = where_greater(x, y, one, zero)
+            elif operation == LESS:
+                z = where_greater(y, x, one, zero)
+            else:
+                z = where_equal(x, y, one, zero)
             store_first(memory, out + r * inner + j, z, n)
 
 
 @compiled
-def scalars(operation, x, y):
-    if operation == POWER:
-        return x**y
-    if operation == MAXIMUM:
-        return x if x > y or x != x else y
-    if operation == MINIMUM:
-        return x if x < y or x != x else y
-    if operation == GREATER:
-        true = x > y
-    elif operation == LESS:
-        true = x < y
-    else:
-        true = x == y
-    return 1.0 if true else 0.0
-
-
-@compiled
 def choice(memory, out, rows, inner, tables, table, flags):
-    step, step_a, step_b = 0 if flags & 1 else 1, 0 if flags & 2 else 1, 0 if flags & 4 else 1
+    zero = rest(memory)
     for r in range(rows):
         c, a, b = get(tables, table + r), get(tables, table + rows + r), get(tables, table + 2 * rows + r)
-        for j in range(inner):
-            memory[out + r * inner + j] = memory[a + j * step_a] if memory[c + j * step] != 0 else memory[b + j * step_b]
+        for j in range(0, inner, count(zero)):
+            n = inner - j
+            given, x, y = (
+                read(zero, memory, c, j, n, flags & 1),
+                read(zero, memory, a, j, n, flags & 2),
+                read(zero, memory, b, j, n, flags & 4),
+            )
+            store_first(memory, out + r * inner + j, where_equal(given, zero, y, x), n)
 
 
 @compiled
