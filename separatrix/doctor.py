@@ -36,11 +36,12 @@ class Examination(NamedTuple):
     machine: dict[str, str]
     threads: dict[str, str]
     operations: dict[str, dict[int, tuple[str, str]]]  # operation -> steps -> (form, why)
+    composed: dict[str, str]  # function -> the operation that it runs as
 
 
 def examine() -> Examination:
     """Look, changing nothing."""
-    return Examination(versions(REQUIRED + OPTIONAL, absent=""), abilities(), thread_counts(), operations())
+    return Examination(versions(REQUIRED + OPTIONAL, absent=""), abilities(), thread_counts(), *operations())
 
 
 def abilities() -> dict[str, str]:
@@ -79,10 +80,10 @@ def thread_counts() -> dict[str, str]:
     return found
 
 
-def operations() -> dict[str, dict[int, tuple[str, str]]]:
-    from separatrix.recurrence.plan import OPERATIONS, choose
+def operations() -> tuple[dict[str, dict[int, tuple[str, str]]], dict[str, str]]:
+    from separatrix.recurrence.plan import COMPOSED, OPERATIONS, choose
 
-    return {name: {steps: choose(name, (), steps) for steps in LENGTHS} for name in sorted(OPERATIONS)}
+    return {name: {steps: choose(name, (), steps) for steps in LENGTHS} for name in sorted(OPERATIONS)}, dict(sorted(COMPOSED.items()))
 
 
 def as_dict(examination: Examination) -> dict[str, Any]:

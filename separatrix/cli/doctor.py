@@ -47,3 +47,5 @@ def doctor(
     for name, at in found.operations.items():
         table.add_row(f"  {name}", *(form for form, _ in at.values()), at[lengths[-1]][1])
     console.print(table)
+    for operation in sorted(set(found.composed.values())):
+        console.print(f"  {', '.join(name for name, its in found.composed.items() if its == operation)}: as {operation}")

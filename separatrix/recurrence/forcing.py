@@ -20,6 +20,7 @@ from torch import Tensor
 from separatrix.recurrence.cell import Cell, Operands, cell_scan, expect_cell, linearize
 from separatrix.recurrence.checks import expect_axes, expect_count, expect_fraction, expect_number, expect_real, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import Diagonal
+from separatrix.recurrence.plan import runs_as
 from separatrix.recurrence.resets import filled
 from separatrix.recurrence.transition import Transition
 
@@ -92,6 +93,7 @@ def forcing(time: int, *, alpha: float = 1.0, interval: int = 1) -> Tensor:
     return ((t > 0) & (t % interval == 0)).double() * alpha
 
 
+@runs_as("cell_scan")
 def forced_scan(
     cell: Cell,
     targets: Tensor,

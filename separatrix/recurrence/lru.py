@@ -29,6 +29,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.diagonal import diagonal_scan
+from separatrix.recurrence.plan import runs_as
 from separatrix.recurrence.resets import filled
 
 
@@ -50,6 +51,7 @@ def gain_of(log_modulus: Tensor) -> Tensor:
     return torch.where(lost > 0, torch.where(lost > 0, lost, 1).sqrt(), 0)
 
 
+@runs_as("diagonal_scan")
 def rg_lru(
     x: Tensor, r: Tensor, i: Tensor, lam: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, c: float = 8.0
 ) -> tuple[Tensor, Tensor]:

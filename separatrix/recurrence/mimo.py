@@ -19,8 +19,10 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import expect_axes, expect_numbers, expect_real, expect_reset, expect_shape, expect_tensor
 from separatrix.recurrence.diagonal import diagonal_scan
+from separatrix.recurrence.plan import runs_as
 
 
+@runs_as("diagonal_scan")
 def mimo_ssm(
     u: Tensor,
     a: Tensor,

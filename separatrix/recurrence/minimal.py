@@ -23,12 +23,13 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, expect_number, expect_numbers, expect_real, expect_reset, expect_shape, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.fused import double, operators
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, run, runs_as
 from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.tree import Semiring, tree
 from separatrix.recurrence.twins import twin
 
 
+@runs_as("diagonal_scan")
 def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """minGRU: h_t = (1 - σ(z_t)) h_{t-1} + σ(z_t) h̃_t.
 
@@ -48,6 +49,7 @@ def min_gru(z: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, res
     return h.to(h_tilde.dtype), final
 
 
+@runs_as("diagonal_scan")
 def min_lstm(
     f: Tensor, i: Tensor, h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -62,6 +64,7 @@ def min_lstm(
     return min_gru(input_over_forget(f, i, h_tilde), h_tilde, initial_state, reset)
 
 
+@runs_as("log_scan")
 def log_min_gru(z: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """`min_gru` of positive numbers, on their logarithms: log h_t = log((1 - σ(z_t)) h_{t-1} + σ(z_t) h̃_t).
 
@@ -80,6 +83,7 @@ def log_min_gru(z: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = N
     return h.to(log_h_tilde.dtype), final
 
 
+@runs_as("log_scan")
 def log_min_lstm(
     f: Tensor, i: Tensor, log_h_tilde: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ from separatrix.recurrence.checks import NotANumber, expect_numbers, expect_part
 from separatrix.recurrence.diagonal import diagonal_scan
 from separatrix.recurrence.heads import expect_heads
 from separatrix.recurrence.linear_attention import linear_attention
+from separatrix.recurrence.plan import runs_as
 from separatrix.recurrence.resets import beside, cleared, filled
 
 
@@ -41,6 +42,7 @@ class Average(NamedTuple):
 torch.serialization.add_safe_globals([Average])  # as State: what torch.save wrote can be loaded
 
 
+@runs_as("linear_attention")
 def normalised_attention(
     q: Tensor,
     k: Tensor,

@@ -88,6 +88,17 @@ class Form:
 
 
 OPERATIONS: dict[str, dict[str, Form]] = {}
+COMPOSED: dict[str, str] = {}  # functions that are an operation and what is around it
+
+
+def runs_as(operation: str) -> Callable[[Function], Function]:
+    """Enter the function below as one whose state is moved by `operation`: `plan` and `separatrix doctor` say so."""
+
+    def enter(function: Function) -> Function:
+        COMPOSED[function.__name__] = operation
+        return function
+
+    return enter
 
 
 def form(function: Function | None = None, *, refuses: Refusal | None = None, pays_from: int = 2, mixes: bool = False) -> Any:
@@ -228,7 +239,7 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
     `what` is an operation, by name or as the function, or a transition that `scan` will run. `inputs` are the arguments of the call where
     they are known: their device and dtype matter; without any, float32 on the CPU is meant.
 
-    Raises   ValueError for an operation that is not in OPERATIONS.
+    Raises   ValueError for what is neither in OPERATIONS nor made of one of them.
     """
     if isinstance(what, Transition):
         kind = f"{type(what).__name__} transitions of size {what.size}"
@@ -236,8 +247,10 @@ def plan(what: str | Callable[..., Any] | Transition, time: int, *inputs: Any) -
             return f"{kind}: one apply after another, {time} steps; no faster scan is known for an arbitrary drive"
         return f"{kind} run as {plan(what.runs_as, time, *(inputs or what.arguments()))}"
     name = what if isinstance(what, str) else getattr(what, "__name__", what)
+    if name in COMPOSED:
+        return f"{name} runs as {plan(COMPOSED[name], time, *(x for x in inputs if isinstance(x, Tensor)))}"
     if name not in OPERATIONS:
-        raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted(OPERATIONS))}")
+        raise ValueError(f"what is {name!r}, expected a Transition or one of {', '.join(sorted({*OPERATIONS, *COMPOSED}))}")
     chosen, reason = choose(name, inputs, time)
     return f"{name}, {chosen}: {reason}"
 

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import expect_axes, expect_shape
 from separatrix.recurrence.convolution import long_convolution
+from separatrix.recurrence.plan import runs_as
 
 SMALLEST = 1e-140  # singular value of (1): σ is its square, and columns of 1e-150 still count
 
@@ -55,6 +56,7 @@ def chebyshev_filters(length: int, count: int, degree: int, angle: float) -> tup
     return _leading(length, count, lambda: _sector_pairs(length, degree, float(angle)), "what follows is lost to rounding")
 
 
+@runs_as("long_convolution")
 def spectral_convolution(
     u: Tensor, filters: Tensor, initial_state: Tensor | None = None, reset: Tensor | None = None, *, alternating: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for decay in (None, -ones(heads)):
         for ridge in (ones(1, 2), AdaptiveRidge()):
             yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
+        yield "recursive_least_squares", (ones(keys), ones(keys), ones(keys), ones(heads), ones(1, 2), decay)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
     yield "longhorn", (ones(heads), ones(heads), ones(heads), ones(heads))

@@ -61,17 +61,17 @@ def test_papers():
 
 
 def test_doctor_names_every_dependency_and_operation():
-    from separatrix.recurrence.plan import OPERATIONS
+    from separatrix.recurrence.plan import COMPOSED, OPERATIONS
 
     result = run("doctor", "--json")
     found = json.loads(result.stdout)
     declared = {re.match(r"[A-Za-z0-9-]+", line).group() for line in requires("separatrix") if "extra ==" not in line}
     assert declared <= set(found["versions"])
     assert all(found["versions"][name] for name in declared)
-    assert set(found["operations"]) == set(OPERATIONS)
+    assert set(found["operations"]) == set(OPERATIONS) and found["composed"] == COMPOSED
     assert "torch" in found["threads"]
     result = run("doctor")
-    for name in OPERATIONS:
+    for name in (*OPERATIONS, *COMPOSED):
         assert name in result.stdout
 
 

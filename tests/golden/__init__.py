@@ -42,6 +42,12 @@ def load_raw(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {key: torch.view_as_complex(value) if key in together else value for key, value in tensors.items()}, options
 
 
+def close(got: Tensor, want: Tensor) -> None:
+    """To 1e-10 of the largest number."""
+    assert got.dtype == want.dtype and got.shape == want.shape
+    assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+
+
 def names(case: str) -> list[str]:
     """The variants of a case: names("gla") is ["gla_a", "gla_b", "gla_c"], names("lru") is ["lru"]."""
     variants = [case, *(f"{case}_{variant}" for variant in VARIANTS)]

@@ -57,7 +57,7 @@ CASES |= {name: Case(name) for name in MIXERS if all(name != case.name for case 
 LINEAR = [name for name, case in CASES.items() if hasattr(MIXERS[case.name], "transition")]
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 
 
 def road(case: Case, cuts: tuple[int, ...], x, reset, *rest):

@@ -26,14 +26,14 @@ from tests.mixers.cases import CASES, LINEAR, Case, D, every_case, every_dtype, 
 def test_whole_is_cut_anywhere(case, dtype, reset, data):
     T = data.draw(st.integers(0, 37), label="T")
     cuts = tuple(sorted(data.draw(st.lists(st.integers(0, T), max_size=4), label="cuts")))
-    agree(partial(road, case, cuts), partial(road, case, ()), case.inputs(T, reset=reset), dtype, **leeway(case))
+    agree(partial(road, case, cuts), partial(road, case, ()), case.inputs(T, reset=reset), dtype, **leeway(case, dtype))
 
 
 @every_case
 @every_dtype
 @pytest.mark.parametrize("T", [1, 17])
 def test_whole_is_one_by_one(case, dtype, T):
-    agree(partial(road, case, tuple(range(1, T))), partial(road, case, ()), case.inputs(T), dtype, **leeway(case))
+    agree(partial(road, case, tuple(range(1, T))), partial(road, case, ()), case.inputs(T), dtype, **leeway(case, dtype))
 
 
 @every_case
@@ -44,11 +44,13 @@ def test_whole_is_one_by_one(case, dtype, T):
 def test_gradients_do_not_see_the_cut(case, dtype, reset, cuts):
     """To x, to every parameter and to the initial state."""
     inputs = case.inputs(19, reset=reset)
-    agree(gradient(partial(road, case, cuts)), gradient(partial(road, case, ())), inputs, dtype, **leeway(case))
+    agree(gradient(partial(road, case, cuts)), gradient(partial(road, case, ())), inputs, dtype, **leeway(case, dtype))
 
 
-def leeway(case: Case) -> dict[str, Any]:
+def leeway(case: Case, dtype: torch.dtype) -> dict[str, Any]:
     """A fixed multiplier is rounded once and then used at every step."""
+    if dtype is torch.bfloat16:
+        return dict(factor=8, because="the layer rounds what it computes on the way, too: gates, projections, the convolution")
     if case.name in ("s4d", "s5", "lru"):
         return dict(factor=10, because="nudging a log step of a slow mode moves its multiplier by less than rounding the multiplier does")
     return {}

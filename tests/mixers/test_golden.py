@@ -1,95 +1,16 @@
-"""The mixers against published code: logits of whole checkpoints, and the linear systems inside S4D, S5 and LRU.
+"""The linear systems inside S4D, S5 and LRU against published code.
 
 The references and their conventions are in tests/golden/README.md. Everything is float64 and agrees to 1e-10 of the largest number.
 """
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from separatrix.mixers import LRU, S4D, S5, Mamba, Mamba2
-from separatrix.recurrence import State
+from separatrix.mixers import LRU, S4D, S5
 from separatrix.recurrence.discretize import bilinear, zoh
 from tests import golden
-
-
-def close(got: Tensor, want: Tensor) -> None:
-    assert got.dtype == want.dtype and got.shape == want.shape
-    assert (got - want).abs().max() <= 1e-10 * want.abs().max()
-
-
-class TinyLanguageModel(nn.Module):
-    """Just enough of a language model to carry a published checkpoint, under its names."""
-
-    def __init__(self, config: dict, mixer):
-        super().__init__()
-        width = config["hidden_size"]
-        self.backbone = nn.Module()
-        self.backbone.embeddings = nn.Embedding(config["vocab_size"], width)
-        self.backbone.layers = nn.ModuleList(nn.Module() for _ in range(config["num_hidden_layers"]))
-        for layer in self.backbone.layers:
-            layer.norm, layer.mixer = nn.RMSNorm(width, eps=config["layer_norm_epsilon"]), mixer()
-        self.backbone.norm_f = nn.RMSNorm(width, eps=config["layer_norm_epsilon"])
-        self.lm_head = nn.Linear(width, config["vocab_size"], bias=False)
-        if config["tie_word_embeddings"]:
-            self.lm_head.weight = self.backbone.embeddings.weight
-
-    def forward(self, ids: Tensor, states: list[State | None] | None = None) -> tuple[Tensor, list[State]]:
-        x, after = self.backbone.embeddings(ids), []
-        for layer, state in zip(self.backbone.layers, states or [None] * len(self.backbone.layers)):
-            y, state = layer.mixer(layer.norm(x), state)
-            x = x + y
-            after.append(state)
-        return self.lm_head(self.backbone.norm_f(x)), after
-
-
-def mamba(config: dict) -> Mamba:
-    return Mamba(
-        config["hidden_size"],
-        d_state=config["state_size"],
-        expand=config["expand"],
-        d_conv=config["conv_kernel"],
-        dt_rank=config["time_step_rank"],
-    )
-
-
-def mamba2(config: dict) -> Mamba2:
-    return Mamba2(
-        config["hidden_size"],
-        d_state=config["state_size"],
-        d_head=config["head_dim"],
-        expand=config["expand"],
-        n_groups=config["n_groups"],
-        d_conv=config["conv_kernel"],
-    )
-
-
-@pytest.mark.parametrize(("folder", "build"), [("hf_mamba", mamba), ("hf_mamba2", mamba2)], ids=["mamba", "mamba2"])
-@torch.no_grad()
-def test_a_published_checkpoint_says_what_it_said(folder, build):
-    """Every weight loads under its published name; one pass, and a prefill followed by single tokens, give the published logits."""
-    config = json.loads((golden.FOLDER / folder / "config.json").read_text())
-    model = TinyLanguageModel(config, lambda: build(config))
-    weights, _ = golden.load_raw(f"{folder}/model")
-    if config["tie_word_embeddings"]:
-        weights["lm_head.weight"] = weights["backbone.embeddings.weight"]
-    model.load_state_dict(weights, strict=True)
-    model.double()
-    expected, _ = golden.load_raw(f"{folder}/expected")
-    ids, prefill = expected["input_ids"], int(expected["prefill_len"])
-
-    close(model(ids)[0], expected["out.logits_fp64"])
-
-    logits, states = model(ids[:, :prefill])
-    close(logits, expected["out.logits_fp64"][:, :prefill])
-    steps = []
-    for t in range(prefill, ids.shape[1]):
-        logits, states = model(ids[:, t : t + 1], states)
-        steps.append(logits)
-    close(torch.cat(steps, dim=1), expected["out.cached_logits_fp64"])
+from tests.golden import close
 
 
 def test_lru_and_its_gradients():

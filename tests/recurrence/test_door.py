@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from separatrix import recurrence
 from separatrix.recurrence import (
+    OPERATIONS,
     Companion,
     DiagonalGRU,
     Elman,
@@ -54,6 +56,7 @@ from separatrix.recurrence import (
     selective_scan,
     ssd,
 )
+from separatrix.recurrence.plan import COMPOSED
 from tests.recurrence.roads import ROWS
 
 CALLS = {
@@ -195,6 +198,8 @@ def test_a_kernel_for_other_channels_is_refused():
 def test_plan_speaks_of_what_it_knows():
     assert plan(delta_rule, 100).startswith("delta_rule, ")
     assert "one step" in plan("delta_rule", 1)
+    assert plan(rg_lru, 100).startswith("rg_lru runs as diagonal_scan, fused: ")
+    assert all(operation in OPERATIONS and hasattr(recurrence, name) for name, operation in COMPOSED.items())
     with pytest.raises(ValueError, match=r"'nonsense', expected a Transition or one of .*delta_rule"):
         plan("nonsense", 5)
 
