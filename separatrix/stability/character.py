@@ -27,7 +27,7 @@ from torch import Tensor
 
 from separatrix.recurrence.checks import expect_count, expect_positive
 from separatrix.stability.number import Number, Verdict
-from separatrix.stability.power import power_spectrum, scalar_series
+from separatrix.stability.power import of_size_one, power_spectrum, scalar_series, shares_of_power
 from separatrix.stability.rosenstein import mean_period
 
 SMOOTH = 1.0  # bins of the spectrum over which (1) is smoothed, as a Gaussian's standard deviation: phases of lines must not decide
@@ -155,10 +155,13 @@ def autocorrelation(x: np.ndarray, lags: int) -> np.ndarray:
 
 
 def _power(x: np.ndarray, segment: int) -> np.ndarray:
-    """Smoothed shares of the power; all zero for a constant, which has nothing in common with anything that moves."""
+    """Smoothed shares of the power; all zero for what stands still, which has nothing in common with anything that moves."""
     if float(x.std()) <= 1e-12 * float(np.abs(x).max()):
         return np.zeros(segment // 2)
-    smooth = gaussian_filter1d(power_spectrum(torch.from_numpy(x), segment=segment).power.numpy(), SMOOTH, mode="nearest")
+    shares = shares_of_power(of_size_one(x)[0], 1.0, segment)[1]
+    if not shares.any():
+        return shares
+    smooth = gaussian_filter1d(shares, SMOOTH, mode="nearest")
     return smooth / smooth.sum()
 
 

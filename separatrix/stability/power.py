@@ -45,10 +45,17 @@ def power_spectrum(series: Tensor, *, dt: float = 1.0, segment: int | None = Non
     expect_count("segment", segment, 8)
     if segment > len(x):
         raise ValueError(f"segment is {segment}, expected between 8 and the length of the series, {len(x)}.")
-    if float(x.std()) == 0:
+    frequency, shares = shares_of_power(x, dt, segment)
+    if not shares.any():
         raise ValueError("the series is constant: it has no spectrum.")
+    return PowerSpectrum(torch.from_numpy(frequency), torch.from_numpy(shares))
+
+
+def shares_of_power(x: np.ndarray, dt: float, segment: int) -> tuple[np.ndarray, np.ndarray]:
+    """(1) without the mean, normalised to shares. All 0 where no segment moves: the samples after the last whole one are in none."""
     frequency, power = signal.welch(x, fs=1 / dt, nperseg=segment, detrend="constant")
-    return PowerSpectrum(torch.from_numpy(frequency[1:]), torch.from_numpy(power[1:] / power[1:].sum()))
+    total = power[1:].sum()
+    return frequency[1:], power[1:] / total if total > 0 else np.zeros_like(power[1:])
 
 
 FEWEST = 6  # periods that a segment must hold to tell where its peak is

@@ -120,3 +120,14 @@ def test_time_that_does_not_pass_is_refused(measure, dt):
 def test_settings_that_mean_nothing_are_refused(call, says):
     with pytest.raises((TypeError, ValueError), match=says):
         call(torch.randn(500))
+
+
+def test_what_moves_only_where_no_segment_looks_has_no_spectrum():
+    """The samples after the last whole segment are in none, and a run that stands still may flicker there by one rounding."""
+    still = torch.full((110,), 2.5e-6, dtype=torch.float64)
+    still[-1] *= 1 + 1e-7
+    with pytest.raises(ValueError, match="the series is constant"):
+        power_spectrum(still, segment=32)
+    data = torch.sin(torch.arange(440, dtype=torch.float64))
+    found = character(data, torch.cat([still, still]))
+    assert found.rhythm.distance.value == 1
