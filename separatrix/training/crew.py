@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Barrier
 from typing import TypeVar
@@ -33,13 +33,18 @@ class Crew:
         """[work(0), ..., work(members - 1)], side by side. An error is raised when all are done."""
         if self._pool is None:
             return [work(i) for i in range(self.members)]
-        found = [self._pool.submit(work, i) for i in range(self.members)]
-        wait(found)
-        return [future.result() for future in found]
+        return _results([self._pool.submit(work, i) for i in range(self.members)])
 
     def together(self, work: Callable[[], Result]) -> Result:
         """What is done once for all of them."""
-        return work() if self._pool is None else self._pool.submit(work).result()
+        return work() if self._pool is None else _results([self._pool.submit(work)])[0]
+
+
+def _results(found: list[Future[Result]]) -> list[Result]:
+    """A Ctrl-C that comes just as a thread goes to sleep is heard when it wakes, so it wakes every second."""
+    while wait(found, timeout=1).not_done:
+        pass
+    return [future.result() for future in found]
 
 
 @contextmanager
