@@ -48,4 +48,4 @@ def doctor(
         table.add_row(f"  {name}", *(form for form, _ in at.values()), at[lengths[-1]][1])
     console.print(table)
     for operation in sorted(set(found.composed.values())):
-        console.print(f"  {', '.join(name for name, its in found.composed.items() if its == operation)}: as {operation}")
+        console.print(f"  run as {operation}: {', '.join(name for name, its in found.composed.items() if its == operation)}")

@@ -96,12 +96,16 @@ def in_chunks(
     chunk = pushed.shape[-1]
     left = u.shape[1] % chunk
     whole = u.shape[1] - left
-    outputs = []
-    for part, steps in ((slice(0, whole), chunk), (slice(whole, None), left)) if left else ((slice(None), chunk),):
+
+    def along(part: slice, steps: int, h: Tensor) -> tuple[Tensor, Tensor]:
         clears = None if reset is None else reset[:, part]
-        y, h = _whole_chunks(u[:, part], squares, taps[..., :steps], pushed[..., :steps], seen[..., :steps], h, clears)
-        outputs.append(y)
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), h
+        return _whole_chunks(u[:, part], squares, taps[..., :steps], pushed[..., :steps], seen[..., :steps], h, clears)
+
+    y, h = along(slice(0, whole), chunk, h)
+    if left:
+        rest, h = along(slice(whole, None), left, h)
+        y = torch.cat([y, rest], dim=1)
+    return y, h
 
 
 def _whole_chunks(

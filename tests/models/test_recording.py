@@ -4,10 +4,10 @@ import threading
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from separatrix.models.recording import Program, Recorded, plain_parameters
 from separatrix.recurrence import delta_rule, linear_attention, ridge_attention
+from tests.recurrence.test_direct import Seen
 
 DTYPES = [torch.float32, torch.float64]
 ROUNDING = {torch.float32: 2e-6, torch.float64: 4e-15}
@@ -289,12 +289,6 @@ def test_plain_parameters_hold_the_same_numbers():
 def test_played_call_by_call_a_kernel_is_one_call():
     """No program solves systems: torch plays the record, which would be slower than the step itself if it spelled the kernel out."""
     k, v, beta, ridge = draw(1, 1, 2, 4).float(), draw(1, 1, 2, 3).float(), torch.ones(1, 1, 2), torch.ones(2, 4)
-    seen = []
-
-    class Seen(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            seen.append(str(function))
-            return function(*args, **(kwargs or {}))
 
     def step(q):
         return ridge_attention(q, k, v, beta, None, ridge)[0]
@@ -302,7 +296,7 @@ def test_played_call_by_call_a_kernel_is_one_call():
     record, q = Recorded(step), draw(1, 1, 2, 4, seed=5).float()
     played = record.played(q)
     assert not isinstance(played, Program)
-    with torch.no_grad(), Seen():
+    with torch.no_grad(), Seen() as seen:
         y = played(q)
     close(y, step(q))
-    assert "separatrix.gram_solve.default" in seen and not any("solve_ex" in name for name in seen)
+    assert "separatrix.gram_solve.default" in seen.names and not any("solve_ex" in name for name in seen.names)

@@ -68,15 +68,8 @@ def copy(assembler: Assembler, into: Tensor, x: Tensor, non_blocking: bool = Fal
 
 @MOVES.of("constant_pad_nd")
 def pad(assembler: Assembler, x: Tensor, sizes: Sequence[int], value: float = 0.0) -> Tensor:
-    before, after = sizes[::2], sizes[1::2]  # of the last axis, the one before it, ...
-    for axis, (left, right) in enumerate(zip(before, after), start=1):
-        inside = x.narrow(-axis, max(0, -left), x.shape[-axis] - max(0, -left) - max(0, -right))
-
-        def edge(n: int, axis: int = axis, inside: Tensor = inside) -> Tensor:
-            return filled(assembler, inside, [max(0, n) if i == inside.ndim - axis else k for i, k in enumerate(inside.shape)], value)
-
-        x = torch.cat([edge(left), inside, edge(right)], dim=-axis)
-    return x
+    around = filled(assembler, x, (), value)  # one address, in the kind of x's own
+    return torch.constant_pad_nd(x, list(sizes), around.item())
 
 
 @MOVES.of("new_zeros", "_new_zeros_with_same_feature_meta", "zeros_like")
