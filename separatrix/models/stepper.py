@@ -22,7 +22,7 @@ from separatrix.models.recording import Recorded, plain_parameters
 from separatrix.recurrence import State
 from separatrix.recurrence.autocast import under_autocast
 
-Kinds = tuple[tuple[str, torch.Size, torch.dtype], ...]
+Kind = tuple[str, torch.Size, torch.dtype]
 
 
 class Stepper:
@@ -42,11 +42,11 @@ class Stepper:
             raise TypeError(f"module is {module!r} but must be a layer or a network, such as GRU(8).")
         self.module = copy.deepcopy(module).eval()
         plain_parameters(self.module)
-        self.recorded: dict[Kinds, Recorded] = {}
+        self.played: dict[tuple[object, ...], Callable[..., tuple[Tensor, ...]] | None] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """A copy records its steps anew: programs and their memory belong to a process."""
-        return self.__dict__ | {"recorded": {}}
+        return self.__dict__ | {"played": {}}
 
     def __call__(self, x: Tensor, state: State | None = None, reset: Tensor | None = None) -> tuple[Tensor, State]:
         """As the module's own call; fast for one step [B, 1, D] from a state, without a reset."""
@@ -61,15 +61,15 @@ class Stepper:
         if under_autocast(x.device.type):  # a record would keep its dtypes
             return self.module(x, state)
         tensors = state.tensors()
-        kind = kinds(tensors)
-        if kind not in self.recorded:
+        parts, kind = tensors.values(), (x.shape, x.dtype, x.device, *kinds(tensors))
+        if kind not in self.played:
             own, after = self.module(x, state)  # at the module's own door, where errors name the argument
-            if kinds(after.tensors()) != kind:
+            if kinds(after.tensors()) != kinds(tensors):
                 return own, after
-            self.recorded[kind] = Recorded(self._step_from(state))
-        record, parts = self.recorded[kind], tensors.values()
-        play = record.played(x, *parts)
-        if play is record.function:  # no record: the module's own call is faster
+            record = Recorded(self._step_from(state))
+            found = record.played(x, *parts)
+            self.played[kind] = None if found is record.function else found  # no record: the module's own call is faster
+        if (play := self.played[kind]) is None:
             return self.module(x, state)
         y, *later = play(x, *parts)
         following = iter(later)
@@ -88,5 +88,5 @@ class Stepper:
         return step
 
 
-def kinds(tensors: dict[str, Tensor]) -> Kinds:
-    return tuple((name, part.shape, part.dtype) for name, part in tensors.items())
+def kinds(tensors: dict[str, Tensor]) -> list[Kind]:
+    return [(name, part.shape, part.dtype) for name, part in tensors.items()]

@@ -211,8 +211,13 @@ def recorded(inputs: tuple) -> bool:
     if torch.compiler.is_compiling():
         return True
     if torch._C._len_torch_dispatch_stack():
-        return not _PLAYED.get()
+        return taken_apart()
     return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+
+
+def taken_apart() -> bool:
+    """Whether a tracer follows what runs now to make a program of it, as a `Stepper` does; no compiler, which has loops of its own."""
+    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0 and not _PLAYED.get()
 
 
 _PLAYED: ContextVar[bool] = ContextVar("played", default=False)

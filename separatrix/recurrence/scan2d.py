@@ -25,9 +25,12 @@ from torch import Tensor
 from separatrix.recurrence.checks import along_time, complex_of, expect_numbers, expect_reset, expect_shape, expect_tensor, working_dtype
 from separatrix.recurrence.diagonal import diagonal_scan_chunked
 from separatrix.recurrence.fused import operators
-from separatrix.recurrence.plan import form, run
+from separatrix.recurrence.plan import form, run, taken_apart
 from separatrix.recurrence.resets import beside, cleared
 from separatrix.recurrence.twins import twin
+
+# Cells of a line that make a program of reasonable length; it takes 10 instructions for each.
+LINE = 64
 
 
 def scan2d(
@@ -58,7 +61,7 @@ def scan2d(
     if edge is not None:
         expect_shape("edge", edge, (B, T, 2, *rest), "batch, time, 2, ...")
     expect_reset(reset, B, T)
-    return run("scan2d", T * V, a, x, initial_state, reset, edge)  # cells are steps
+    return run("scan2d", cells(T, V), a, x, initial_state, reset, edge)
 
 
 @form
@@ -146,3 +149,8 @@ def enter(
     before = x.new_zeros(B, V, 2, *rest) if initial_state is None else initial_state.to(working)
     edge = x.new_zeros(B, T, 2, *rest) if edge is None else edge.to(working)
     return a, x, before, edge, out
+
+
+def cells(T: int, V: int) -> int:
+    """Steps of a grid, one for each cell; but a single line is one step of the program that a Stepper makes of it."""
+    return 1 if T == 1 and V <= LINE and taken_apart() else T * V

@@ -32,7 +32,7 @@ from separatrix.recurrence.checks import (
 from separatrix.recurrence.fused import operators, real_single, will_differentiate
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.resets import cleared
-from separatrix.recurrence.scan2d import scan2d_chunked
+from separatrix.recurrence.scan2d import cells, scan2d_chunked
 from separatrix.recurrence.twins import twin
 
 
@@ -68,7 +68,7 @@ def selective_scan2d(
         expect_shape("initial_state", initial_state, (batch, variates, 2, channels, state), "batch, variate, 2, channel, state")
     expect_reset(reset, batch, time)
     expect_at_least_zero("delta", delta)
-    return run("selective_scan2d", time * variates, u, delta, A, B, C, D, initial_state, reset)  # cells are steps
+    return run("selective_scan2d", cells(time, variates), u, delta, A, B, C, D, initial_state, reset)
 
 
 @form
@@ -140,7 +140,8 @@ def hold(delta: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
     z = delta * A
     small = z.detach().abs() < torch.finfo(z.dtype).eps ** 0.5  # there the derivative of the quotient is a difference of large numbers
     safe = torch.where(small, torch.ones_like(z), z)
-    return z.exp(), delta * torch.where(small, 1 + z / 2 * (1 + z / 3), torch.expm1(safe) / safe)
+    kept = z.exp()  # exp(z) - 1 = tanh(z / 2) (exp(z) + 1), where nothing cancels
+    return kept, delta * torch.where(small, 1 + z * (0.5 + z * (1 / 6)), torch.tanh(0.5 * safe) * (kept + 1) / safe)
 
 
 def leave(y: Tensor, u: Tensor, D: Tensor | None, dtype: torch.dtype) -> Tensor:

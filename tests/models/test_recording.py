@@ -55,6 +55,7 @@ CALLS = {
     "softplus, logsigmoid": lambda x, y, p: torch.nn.functional.softplus(9 * x) + torch.nn.functional.logsigmoid(9 * y),
     "roots": lambda x, y, p: p.sqrt() + p.rsqrt() + p.log() + p.reciprocal(),
     "small": lambda x, y, p: torch.log1p(1e-4 * y) + torch.where(torch.isnan(x / (x - x[:1])), p, 0.1 * y),
+    "cancelling": lambda x, y, p: torch.expm1(1e-4 * y) * 1e4 + torch.expm1(x),
     "padded": lambda x, y, p: torch.nn.functional.pad(y, (1, -2, 0, 3), value=0.5) + torch.nn.functional.pad(p, (-1, 0, 2, 1)),
     "turns": lambda x, y, p: torch.cos(x) * torch.sin(y) + torch.erf(x) - abs(x),
     "choice": lambda x, y, p: torch.where(x > y, torch.maximum(x, p), torch.minimum(y, p)),
@@ -134,6 +135,7 @@ def test_what_is_not_finite_or_far_from_zero_comes_out_as_torch_says(dtype):
         torch.rsqrt,
         torch.log,
         torch.log1p,
+        torch.expm1,
     )
     ordered = (
         torch.relu, F.leaky_relu, lambda x: x.clamp(-1, 1), lambda x: torch.where(x >= 0, x, 1.0), lambda x: torch.where(x <= 0, x, 1.0),
@@ -149,6 +151,26 @@ def test_several_results_and_complex_inputs_and_a_result_that_is_an_input():
     z, x = torch.complex(draw(5), draw(5, seed=3)), draw(5, seed=4)
     for found, wanted in zip(record(z, x), (z * x, z, x.flip(0), z.real[1:]), strict=True):
         close(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["as they are", "turned", "mirrored", "one for all", "none"])
+def test_complex_numbers_go_in_and_out_as_torch_lays_them(name, dtype):
+    """Row lengths that are no multiple of a register, parts that come out in another order than they went in."""
+    function = {
+        "as they are": lambda z, w: (z * w, z, w.conj()),
+        "turned": lambda z, w: ((z * w).mT, torch.cat([z, w], 1)[:, 5:41]),
+        "mirrored": lambda z, w: (z.flip(1) * 2, torch.complex(w.imag, w.real)),
+        "one for all": lambda z, w: (w.sum(1, keepdim=True).expand(3, 21), z.real.to(z.dtype)),
+        "none": lambda z, w: (z[:0] * w[:0], z + w),
+    }[name]
+    z, w = (torch.complex(draw(3, 21, dtype=dtype, seed=i), draw(3, 21, dtype=dtype, seed=i + 1)) for i in (1, 3))
+    record = Recorded(function)
+    assert isinstance(record.played(z, w), Program)
+    for given in ((z, w), (z.mT.contiguous().mT, w.conj())):
+        for found, wanted in zip(record(*given), function(*given), strict=True):
+            assert found.dtype is wanted.dtype and found.shape == wanted.shape
+            close(torch.view_as_real(found), torch.view_as_real(wanted.resolve_conj()), 4)
 
 
 def powers(x):

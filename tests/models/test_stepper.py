@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from importlib import import_module
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ import torch
 from separatrix.mixers import MIXERS, build_mixer
 from separatrix.models import Backbone, Stepper
 from separatrix.models.recording import Program
-from separatrix.recurrence import State
+from separatrix.recurrence import State, scan2d, selective_scan2d
 
 DTYPES = {torch.float32: 2e-5, torch.float64: 1e-12}  # sums over D and time, in another order
 D = 64
+LINE = import_module("separatrix.recurrence.scan2d").LINE  # the package has a function of that name
 
 
 def tokens(batch: int, time: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -20,7 +22,7 @@ def tokens(batch: int, time: int, dtype: torch.dtype, seed: int = 0) -> torch.Te
 
 
 def programs(fast: Stepper) -> list[object]:
-    return [played for recorded in fast.recorded.values() for played in recorded.records.values()]
+    return [play for play in fast.played.values() if play is not None]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -59,7 +61,7 @@ def test_attention_is_recorded_once_its_window_is_full():
     state = None
     for t in range(3):
         _, state = fast(x[:, t : t + 1], state)
-    assert len(programs(fast)) == 1  # a second sequence grows as the first did
+    assert len(fast.played) == 1  # a second sequence grows as the first did
 
 
 @pytest.mark.parametrize("first", [torch.inference_mode, torch.no_grad])
@@ -96,6 +98,38 @@ def test_a_network_of_several_layers():
     with torch.no_grad():
         torch.testing.assert_close(torch.cat(outputs, 1), network(x)[0][:, 4:], rtol=2e-5, atol=2e-5)
     assert [type(played) for played in programs(fast)] == [Program]
+
+
+@pytest.mark.parametrize("variates", [3, LINE + 1], ids=["a short line", "a long line"])
+@pytest.mark.parametrize("function", [scan2d, selective_scan2d])
+def test_a_line_of_a_grid_is_a_step(function, variates):
+    """As one program where it is short; as one kernel, called by torch, where the program would be long."""
+
+    class Line(torch.nn.Module):
+        def forward(self, x, state, reset=None):
+            grid = x.unflatten(2, (variates, 4))
+            if function is scan2d:
+                cells = grid.unsqueeze(3)
+                h, last = scan2d(0.5 * cells.unsqueeze(4).cos(), cells * torch.tensor([[1.0], [-1.0]]), state.h, reset)
+                return h.flatten(2), State(h=last)
+            delta, project = grid.unsqueeze(3).expand(*grid.shape[:3], 2, 4).exp() / 9, grid[..., None, :2].expand(*grid.shape[:3], 2, 2)
+            own, other = -torch.arange(1.0, 9).view(1, 4, 2), torch.full((1, 4, 2), 0.2)
+            A = torch.stack([torch.cat([own, other]), torch.cat([other, own])])
+            y, last = selective_scan2d(grid, delta, A, project, project.flip(3), None, state.h, reset)
+            return y.flatten(2), State(h=last)
+
+    parts = (2, 4) if function is scan2d else (2, 4, 2)
+    layer, x = Line(), tokens(2, 5, torch.float32).repeat(1, 1, 5)[..., : variates * 4]
+    state = State(h=torch.zeros(2, variates, *parts))
+    with torch.no_grad():
+        wanted, end = layer(x, state)
+    fast, outputs = Stepper(layer), []
+    for t in range(5):
+        y, state = fast(x[:, t : t + 1], state)
+        outputs.append(y)
+    torch.testing.assert_close(torch.cat(outputs, 1), wanted, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(state.h, end.h, rtol=2e-5, atol=2e-5)
+    assert [isinstance(played, Program) for played in programs(fast)] == [variates <= LINE]
 
 
 def test_weights_are_those_of_the_moment_and_the_module_is_left_alone():

@@ -239,3 +239,26 @@ def test_the_second_derivative_of_the_compiled_solve_is_the_definitions():
 def test_the_recursion_takes_no_rule_for_its_ridge():
     with pytest.raises(TypeError, match="ridge is"):
         recursive_least_squares(**(arguments(5, torch.ones(2, 4).double()) | {"initial_state": None, "ridge": AdaptiveRidge()}))
+
+
+@pytest.mark.parametrize("K", [1, 6, 16, 19])
+@pytest.mark.parametrize("batch", [1, 7])
+def test_a_single_step_eliminates_for_all_heads_at_once(batch: int, K: int):
+    """More heads than lanes and fewer, ridges of both kinds, with rows that are cleared; the last P symmetric to the last bit."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    q, k, v, root = draw(batch, 1, 3, K), draw(batch, 1, 3, K), draw(batch, 1, 3, 5), draw(batch, 3, K, K)
+    beta, log_decay = draw(batch, 1, 3).sigmoid(), -draw(batch, 1, 3).square()
+    state = State(P=root @ root.mT, R=draw(batch, 3, K, 5))
+    reset = torch.arange(batch).unsqueeze(1) % 3 == 2
+    for ridge in (draw(3, K).exp(), AdaptiveRidge(0.1)):
+        given = q, k, v, beta, log_decay, ridge, None, state, reset
+        o, final = OPERATIONS["ridge_attention"]["fused"](*given)
+        exactly = (x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in given[:7])
+        wanted, last = OPERATIONS["ridge_attention"]["recurrent"](*exactly, state.map(Tensor.double), reset)
+        assert torch.equal(final.P, final.P.mT)
+        for found, exact in ((o, wanted), (final.P, last.P), (final.R, last.R)):
+            torch.testing.assert_close(found.double(), exact.double(), rtol=1e-3, atol=1e-4)

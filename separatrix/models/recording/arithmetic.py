@@ -129,6 +129,14 @@ def exponential(assembler: Assembler, x: Tensor) -> Tensor:
     return torch.complex(*(assembler.pointwise(machine.MULTIPLY, size, part) for part in turn))
 
 
+@ARITHMETIC.of("expm1")
+def exponential_less_one(assembler: Assembler, x: Tensor) -> Tensor:
+    """tanh(x / 2) (exp(x) + 1), where nothing cancels."""
+    real_only(x)
+    half = assembler.pointwise(machine.TANH, multiply(assembler, x, 0.5))
+    return multiply(assembler, half, add(assembler, exponential(assembler, x), 1.0))
+
+
 @ARITHMETIC.of("abs")
 def absolute(assembler: Assembler, x: Tensor) -> Tensor:
     if not x.is_complex():

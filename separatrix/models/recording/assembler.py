@@ -51,9 +51,6 @@ class Assembler:
         self.size += n + 1  # a gap, so that nobody takes two blocks for one row
         return torch.arange(start, start + n, dtype=torch.float64).reshape(tuple(shape))
 
-    def complex_room(self, shape: Sequence[int]) -> Tensor:
-        return torch.complex(*self.reserve((2, *shape)).unbind())
-
     def constant(self, value: Tensor) -> Tensor:
         """Numbers that are there before the program starts."""
         if value.is_complex():
@@ -131,10 +128,25 @@ class Assembler:
             return self.emit(machine.RUNS, out, len(first), out.numel(), np.concatenate([read[first], last]))
         return self.emit(machine.GATHER, out, 1, out.numel(), read)
 
+    def parted(self, pairs: Tensor) -> Tensor:
+        """The complex numbers that lie in one block of pairs [..., 2], as in a tensor of torch; the parts in blocks of their own."""
+
+        def part(a: Tensor) -> Tensor:
+            out = self.reserve(a.shape)
+            return self.emit(machine.EVERY_OTHER, out, 1, out.numel(), address_list(a)[:1]) if out.numel() else out
+
+        return torch.complex(*map(part, pairs.unbind(-1)))
+
+    def paired(self, a: Tensor) -> Tensor:
+        """The other way."""
+        out = self.reserve((*a.shape, 2))
+        parts = [part if (np.diff(address_list(part)) == 1).all() else self.gathered(part) for part in (a.real, a.imag)]
+        if out.numel():
+            self.emit(machine.IN_TURN, out, 1, a.numel(), np.concatenate([address_list(part)[:1] for part in parts]))
+        return out
+
     def settled(self, a: Tensor, beyond: int) -> Tensor:
-        """The same numbers behind one another (of a complex tensor the real parts come first) at addresses from `beyond` on."""
-        if a.is_complex():
-            return torch.complex(*self.settled(torch.stack([a.real, a.imag]), beyond).unbind())
+        """The same real numbers behind one another at addresses from `beyond` on."""
         there = address_list(a)
         return a if (np.diff(there) == 1).all() and (there >= beyond).all() and (there < CONSTANT).all() else self.gathered(a)
 

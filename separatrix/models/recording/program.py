@@ -30,7 +30,7 @@ ALONE = (0, 0, 0)  # no team of threads
 
 
 class Region(NamedTuple):
-    """Where the numbers of one input or output lie, behind one another: its real parts, then its imaginary parts if it has any."""
+    """Where the numbers of one input or output lie, behind one another, as in a tensor of torch."""
 
     start: int
     shape: torch.Size
@@ -40,9 +40,9 @@ class Region(NamedTuple):
     def size(self) -> int:
         return self.shape.numel() * (2 if self.is_complex else 1)
 
-    def views(self, memory: Tensor) -> tuple[Tensor, ...]:
-        """Its real parts, and its imaginary parts if it has any."""
-        return memory[self.start : self.start + self.size].view(2 if self.is_complex else 1, *self.shape).unbind()
+    def view(self, memory: Tensor) -> Tensor:
+        numbers = memory[self.start : self.start + self.size]
+        return torch.view_as_complex(numbers.view(*self.shape, 2)) if self.is_complex else numbers.view(self.shape)
 
 
 class Program:
@@ -60,16 +60,16 @@ class Program:
         if not all(x.is_cpu for x in inputs) or precisions not in ({torch.float32}, {torch.float64}):
             raise Unsupported("a program takes tensors on the CPU, all in float32 or all in float64")
         assembler = Assembler(precisions.pop())
-        arguments = [assembler.complex_room(x.shape) if x.is_complex() else assembler.reserve(x.shape) for x in inputs]
+        rooms = [assembler.reserve((*x.shape, 2) if x.is_complex() else x.shape) for x in inputs]
         beyond = assembler.size  # outputs stay clear of the inputs, which they may be carried back to
-        results = translate(record, assembler, arguments)
+        results = translate(record, assembler, [assembler.parted(a) if x.is_complex() else a for a, x in zip(rooms, inputs)])
         self.single = isinstance(results, Tensor)
-        returned = [assembler.settled(x, beyond) for x in ((results,) if self.single else results)]
-        ends = [*arguments, *returned]
-        assembled = assembler.assemble([int(x.real.flatten()[0]) for x in ends if x.numel()])
+        returned = [results] if self.single else list(results)
+        rooms += [assembler.settled(assembler.paired(x) if x.is_complex() else x, beyond) for x in returned]
+        assembled = assembler.assemble([int(a.flatten()[0]) for a in rooms if a.numel()])
         self.code, self.tables, self.memory, self.weights, kept = assembled
         places = iter(kept)
-        regions = [Region(next(places) if x.numel() else 0, x.shape, x.is_complex()) for x in ends]
+        regions = [Region(next(places) if x.numel() else 0, x.shape, x.is_complex()) for x in (*inputs, *returned)]
         self.inputs, self.outputs = regions[: len(inputs)], regions[len(inputs) :]
         self.local = threading.local()
 
@@ -107,22 +107,18 @@ class Workspace:
         numbers = program.memory.copy()
         with torch.inference_mode(False):  # whoever comes first may be in it, the next one not
             memory = torch.from_numpy(numbers)
-        self.inputs = [place.views(memory) for place in program.inputs]
-        self.outputs = [place.views(memory) for place in program.outputs]
+        self.inputs = [place.view(memory) for place in program.inputs]
+        self.outputs = [place.view(memory) for place in program.outputs]
         self.program = (program.code, program.tables, numbers, program.weights)
         nothing = numbers[:0].reshape(0, 0)
         self.once = (*self.program, np.empty((0, 3), np.int64), 1, nothing, nothing, -1)
 
     def write(self, inputs: Sequence[Tensor]) -> None:
         for place, x in zip(self.inputs, inputs, strict=True):
-            if len(place) == 2:
-                place[0].copy_(x.real)
-                place[1].copy_(x.imag)
-            else:
-                place[0].copy_(x)
+            place.copy_(x)
 
-    def read(self, places: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-        return tuple(place[0].clone() if len(place) == 1 else torch.complex(*place) for place in places)
+    def read(self, places: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(place.clone() for place in places)
 
 
 def translate(record: fx.GraphModule, assembler: Assembler, inputs: Sequence[Tensor]) -> Any:

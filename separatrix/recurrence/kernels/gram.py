@@ -1,4 +1,4 @@
-"""(P_t + Λ_t) x_t = q_t at every step, by elimination: every lane has a matrix of its own.
+"""(P_t + Λ_t) x_t = q_t at every step, by elimination: every lane has a matrix of its own, that of a step or, for a single step, of a head.
 
     P_t = a_t P_{t-1} + β_t k_t k_tᵀ          a = exp(log_decay): 1, or one number a head                           (1)
     A = P_t + Λ_t = L D Lᵀ,                   L z = q,      Lᵀ x = D⁻¹ z                                            (2)
@@ -10,7 +10,7 @@ q is one more row of A, so that eliminating the matrix solves for z too. Rows go
 L2, passes by once; tiles of 4 rows and 2 columns stay in registers. Nothing is pivoted: A is positive definite.
 
 Cost     K³/6 multiply-adds a step for the factors, 2 K² for the rest; L takes K² WIDTH / 2 bytes of the L2 cache.
-         A unit of work is one (batch, head).
+         A unit of work is one (batch, head), for a single step as many of them as a register has lanes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from separatrix.recurrence.kernels.chunk import together
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.kept import njit
-from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store
+from separatrix.recurrence.kernels.lanes import WIDTH, ZERO, fill, load, load_first, scratch, splat, store, store_first
 from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import after_each, store_rows, tile
 from separatrix.recurrence.kernels.transpose import transpose, transposed
@@ -162,3 +162,56 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
         for i in range(K):
             for j in range(K):
                 final[(unit * K + i) * K + j] = P[max(i, j) * M + min(i, j)]
+
+
+@compiled
+def step(unit, K, k, weight, decay, start, final):
+    """(1) once, for the rows of one (batch, head); symmetric to the last bit. None for start where a reset clears it."""
+    zero = fill(WIDTH, ZERO)
+    for i in range(K):
+        for j in range(0, K, WIDTH):
+            at, n = (unit * K + i) * K + j, K - j
+            P = load_first(zero, k, unit * K + j, n) * k[unit * K + i] * weight
+            if start is not None:
+                P = load_first(zero, start, at, n) * decay + P
+            store_first(final, at, P, n)
+
+
+@shared
+@njit(cache=True, nogil=True)
+def solve_one(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start, x, final):
+    """As `solve` for T = 1, shape (B H, H, K); units of STEPS (batch, head)."""
+    heads, H, K = shape
+    N = (K + 3) // 4 * 4
+    one = fill(STEPS, ZERO)
+    A, L, inverse = scratch((4 * N + STEPS) * STEPS), scratch((N + 4) * N * STEPS), scratch(N * STEPS)
+    level = np.ones(STEPS, np.float32)
+    for unit in range(first, last):
+        begin = unit * STEPS
+        n = min(STEPS, heads - begin)
+        for s in range(n):
+            each = begin + s
+            decay = np.exp(log_decay[each]) if log_decay is not None else np.float32(1)
+            if reset[each // H]:
+                step(each, K, k, beta[each], decay, None, final)
+            else:
+                step(each, K, k, beta[each], decay, start, final)
+            if levels is not None:
+                level[s] = levels[each]
+        level[n:] = 1
+        for i in range(0, N, 4):
+            A[:] = 0
+            for r in range(4):
+                if i + r < K:
+                    transpose(final, (begin * K + i + r) * K, K * K, n, min(i + 4, K), A, r * N * STEPS, STEPS)
+                if ridge is not None:
+                    for s in range(n):
+                        level[s] = ridge[(begin + s) % H * K + i + r] if i + r < K else np.float32(1)
+                at = (r * N + i + r) * STEPS
+                store(A, at, load(one, A, at) + load(one, level, 0))
+            eliminate(i, N, A, L, inverse)
+        A[:] = 0
+        transpose(q, begin * K, K, n, K, A, 0, STEPS)
+        eliminate(N, N, A, L, inverse)
+        substitute(N, L)
+        transpose(L, N * N * STEPS, STEPS, K, n, x, begin * K, K)

@@ -32,6 +32,8 @@ WHERE, ADD_PRODUCTS, SUBTRACT_PRODUCTS = 30, 31, 32
 GATHER = 40
 # Runs of numbers one behind the other: run r from address tables[table + r] to tables[table + rows + r], both included.
 RUNS = 41
+# Complex numbers taken apart: out[j] = memory[tables[table] + 2 j] for j < inner;  and put together: two rows as a_0, b_0, a_1, b_1, ...
+EVERY_OTHER, IN_TURN = 47, 48
 # Row r of `inner` numbers added up to one;  rows added up, `extra` of them for each of the `rows` that come out.
 SUM, SUM_ROWS = 42, 43
 # [rows, extra] times [extra, inner]: a constant that begins at weights[flags];  given by its rows;  given by its columns. The table names

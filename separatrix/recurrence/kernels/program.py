@@ -10,7 +10,9 @@ from separatrix.recurrence.kernels.across import total
 from separatrix.recurrence.kernels.compiled import compiled
 from separatrix.recurrence.kernels.instructions import (
     ADD,
+    EVERY_OTHER,
     GATHER,
+    IN_TURN,
     PRODUCT,
     RUNS,
     SUBTRACT_PRODUCTS,
@@ -21,6 +23,7 @@ from separatrix.recurrence.kernels.instructions import (
     WORDS,
 )
 from separatrix.recurrence.kernels.lanes import count, get, load, load_first, rest, store_first
+from separatrix.recurrence.kernels.pairs import pairs_high, pairs_low, real_part
 from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.pointwise import choice, one_operand, two_operands, two_products
 
@@ -53,6 +56,10 @@ def play(first, last, code, tables, memory, weights, fed, every, seen, inputs, h
                     memory[out + j] = memory[get(tables, table + j)]
             elif operation == RUNS:
                 runs(memory, out, rows, tables, table)
+            elif operation == EVERY_OTHER:
+                every_other(memory, out, inner, get(tables, table))
+            elif operation == IN_TURN:
+                in_turn(memory, out, inner, get(tables, table), get(tables, table + 1))
             elif operation == SUM:
                 sums(memory, out, rows, inner, tables, table)
             elif operation == SUM_ROWS:
@@ -86,6 +93,26 @@ def runs(memory, out, rows, tables, table):
         n = get(tables, table + rows + r) - a + 1
         run(memory, a, n, memory, out)
         out += n
+
+
+@compiled
+def every_other(memory, out, inner, a):
+    zero = rest(memory)
+    W = count(zero)
+    for j in range(0, inner, W):
+        at, n = a + 2 * j, 2 * (inner - j) - 1
+        store_first(memory, out + j, real_part(load_first(zero, memory, at, n), load_first(zero, memory, at + W, n - W)), inner - j)
+
+
+@compiled
+def in_turn(memory, out, inner, a, b):
+    zero = rest(memory)
+    W = count(zero)
+    for j in range(0, inner, W):
+        at, n = out + 2 * j, inner - j
+        x, y = load_first(zero, memory, a + j, n), load_first(zero, memory, b + j, n)
+        store_first(memory, at, pairs_low(x, y), 2 * n)
+        store_first(memory, at + W, pairs_high(x, y), 2 * n - W)
 
 
 @compiled

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import gram
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import flags, flat
+from separatrix.recurrence.operators.arrays import blocks, flags, flat
 from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
 from separatrix.recurrence.operators.operator import Operator
 
@@ -17,11 +17,12 @@ def gram_solve(
     B, T, H, K = q.shape
     x, final = q.new_empty(q.shape), state.new_empty(state.shape)
     constant = ridge.ndim == 2
+    kernel, units, first = (gram.solve_one, blocks(B * H, gram.STEPS), B * H) if T == 1 else (gram.solve, B * H, T)
     share(
-        gram.solve,
-        B * H,
+        kernel,
+        units,
         B * T * H * K * K * (K / 3.0 + gram.STEPS + 8),
-        (T, H, K),
+        (first, H, K),
         flat(q),
         flat(k),
         flat(beta),
