@@ -61,7 +61,10 @@ def time_a_step(operation: Operation, shape: Shape, ways: dict[str, Any], second
     racers: dict[str, Callable[[], object]] = {}
     if isinstance(operation.ours, First) and ways[OURS]["state"] == "timed":
         before = {name: x[:, :-1] if name in sequences else x for name, x in inputs.items()}
-        racers[OURS], racers[CALLED] = _ours(operation.ours.function, before, step, sequences)
+        try:
+            racers[OURS], racers[CALLED] = _ours(operation.ours.function, before, step, sequences)
+        except ValueError as wrong:
+            ways[OURS] = {"state": "wrong", "why": str(wrong)}  # and its other times mean nothing
     verdict = judge(operation.definition, step, weight[:, -1:])
     for rival in operation.rivals if operation.alike else ():
         if ways[rival.name]["state"] == "timed":

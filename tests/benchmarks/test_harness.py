@@ -9,11 +9,12 @@ import torch
 from benchmarks import packages, page
 from benchmarks.machine import Limits
 from benchmarks.measure import Scale, race
-from benchmarks.operation import OURS
+from benchmarks.operation import OURS, First
 from benchmarks.operations import OPERATIONS
 from benchmarks.rival import Rival, TorchCall, torch_rival
 from benchmarks.run import ROWS, measure
 from separatrix import recurrence
+from separatrix.recurrence.plan import taken_apart
 
 LIMITS = Limits(1e11, "assumed", {"768 MB": 1e10})
 TINY = {"B": 2, "T": 6, "D": 16, "N": 3, "H": 2, "K": 4, "V": 5, "R": 2}
@@ -44,6 +45,16 @@ def test_a_wrong_rival_is_not_timed():
     row = small("diagonal_scan, real", rivals=(torch_rival("twice", lambda a, x: 2 * scan(a=a, x=x)),), bars=())
     said = row["ways"]["twice"]
     assert said["state"] == "wrong" and "forward" not in said
+
+
+def test_an_operation_whose_one_step_is_off_is_wrong_and_the_rest_goes_on():
+    def recorded_otherwise(a, x, initial_state=None, reset=None):
+        h, final = recurrence.diagonal_scan(a, x, initial_state, reset)
+        return h + 1 if taken_apart() else h, final
+
+    row = small("diagonal_scan, real", ours=First(recorded_otherwise), rivals=())
+    assert row["ways"][OURS]["state"] == "wrong" and "is off by" in row["ways"][OURS]["why"]
+    assert [bar["met"] for bar in row["bars"]] == [False] * len(row["bars"])
 
 
 def test_a_failing_rival_is_reported_and_the_others_run():
