@@ -6,6 +6,7 @@ from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, flags, flat, strides
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 BLOCK = 128  # channels of a unit
 
@@ -14,7 +15,7 @@ BLOCK = 128  # channels of a unit
 def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, k, k, n], x [B, T, k, n], state [B, k, n], all of one dtype."""
     B, T, k, n = x.shape
-    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    h, final = blank(x), blank(x, state.shape)
     share(
         kernel.forward,
         B * blocks(n, BLOCK),
@@ -43,7 +44,7 @@ def block_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (A, x, state); that of A is empty when it is not needed."""
     B, T, k, n = h.shape
-    grad_x, grad_state, grad_A = h.new_empty(h.shape), h.new_empty(state.shape), h.new_empty(B if with_A else 0, T, k, k, n)
+    grad_x, grad_state, grad_A = blank(h), blank(h, state.shape), blank(h, (B if with_A else 0, T, k, k, n))
     share(
         kernel.backward,
         B * blocks(n, BLOCK),

@@ -69,7 +69,7 @@ def dense_cell(
     shifts [bases, L]; the first `linear` units are not rectified; state [B, n], for an LSTM h and c side by side.
     """
     shape = _shape(kind, x, W, V, observed, state)
-    states, final = x.new_empty(*x.shape[:2], state.shape[1]), blank(state)
+    states, final = blank(x, (*x.shape[:2], state.shape[1])), blank(state)
     share(
         kernel.forward,
         blocks(shape[0], ROWS),
@@ -126,8 +126,8 @@ def dense_cell_backward(
     elif kind != "elman":
         heard = h @ W.T
     grad_x, grad_state = blank(x), blank(state)
-    by_p = x.new_empty((*x.shape[:2], P) if kind == "gru" else 0)
-    by_a = x.new_empty(heard.shape if kind == "plrnn" else 0)
+    by_p = blank(x, (*x.shape[:2], P) if kind == "gru" else (0,))
+    by_a = blank(x, heard.shape if kind == "plrnn" else (0,))
     share(
         kernel.backward,
         blocks(shape[0], ROWS),
@@ -158,7 +158,7 @@ def _activation(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """a = φ(s), and the gradients of α, θ and V, one basis after another."""
     alpha = s.new_ones(1) if slopes is None else slopes
-    by_slopes, by_shifts = alpha.new_empty(alpha.shape), s.new_empty(len(alpha), s.shape[-1])
+    by_slopes, by_shifts = blank(alpha), blank(s, (len(alpha), s.shape[-1]))
     a, slope = torch.zeros_like(s), s if V is None else torch.zeros_like(s)
     for base, weight in enumerate(alpha):
         shifted = s if shifts is None else s + shifts[base]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from separatrix.recurrence.operators.dense_scan import dense_scan, dense_scan_backward
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 # Numbers of mixed matrices that are held at a time: half a megabyte, or four for large ones, which calls for a few steps would not pay.
 MATRICES, LARGE, FEW = 2**17, 2**20, 16
@@ -19,7 +20,7 @@ def dictionary_scan(
     selection: Tensor, dictionary: Tensor, b: Tensor, state: Tensor, reset: Tensor | None, p: float
 ) -> tuple[Tensor, Tensor]:
     """All states and the last one.   selection [B, T, K], dictionary [K, N, N], b [B, T, N], state [B, N], all of one dtype."""
-    h = b.new_empty(b.shape)
+    h = blank(b)
     for part in _parts(b):
         A, _ = _normalised(selection[:, part].softmax(-1), dictionary, p)
         h[:, part], state = dense_scan(A, b[:, part], state, None if reset is None else reset[:, part])
@@ -44,7 +45,7 @@ def dictionary_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (selection, dictionary, b, state)."""
     entries = dictionary.flatten(1)
-    grad_selection, grad_entries, grad_b = selection.new_empty(selection.shape), torch.zeros_like(entries), h.new_empty(h.shape)
+    grad_selection, grad_entries, grad_b = blank(selection), torch.zeros_like(entries), blank(h)
     grad_state = grad_final
     for part in reversed(_parts(h)):
         weights = selection[:, part].softmax(-1)

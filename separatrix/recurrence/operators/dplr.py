@@ -6,6 +6,7 @@ from separatrix.recurrence.kernels import dplr as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, flags, flat
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 
 @Operator
@@ -14,7 +15,7 @@ def dplr(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """o, the final state, and what `a` read [B,T,H,V], which the backward needs.   log_decay [B,T,H,K]"""
     (B, T, H, K), V = r.shape, v.shape[3]
-    o, fed, final = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
+    o, fed, final = blank(v), blank(v), blank(state)
     share(
         kernel.sweep,
         B * H * blocks(V, kernel.PART),
@@ -61,7 +62,7 @@ def dplr_backward(
     """Gradients of (r, log_decay, k, v, a, b, state)."""
     (B, T, H, K), V = r.shape, v.shape[3]
     r_, k_, a_, b_, decay, clear, do = flat(r), flat(k), flat(a), flat(b), flat(log_decay), flags(reset, B, T), flat(grad_o)
-    grad_v, grad_fed, grad_state = v.new_empty(v.shape), v.new_empty(v.shape), state.new_empty(state.shape)
+    grad_v, grad_fed, grad_state = blank(v), blank(v), blank(state)
     work = 9.0 * B * T * H * K * V
     share(
         kernel.sweep,
@@ -83,7 +84,7 @@ def dplr_backward(
         flat(grad_fed),
         flat(grad_state),
     )
-    grad_r, grad_decay, grad_k, grad_a, grad_b = (r.new_empty(r.shape) for _ in range(5))
+    grad_r, grad_decay, grad_k, grad_a, grad_b = (blank(r) for _ in range(5))
     share(
         kernel.key_gradients,
         B * H * blocks(K, kernel.LANES),

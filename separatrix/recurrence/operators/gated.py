@@ -22,7 +22,7 @@ def _block(x: Tensor) -> int:
 def diagonal_gru(x: Tensor, A: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], state [B, N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
-    states, final = x.new_empty(B, T, N), blank(state)
+    states, final = blank(x, (B, T, N)), blank(state)
     share(
         kernel.gru_forward,
         B * blocks(N, block),
@@ -47,7 +47,7 @@ def diagonal_gru_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (x, A, state)."""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
-    grad_x, grad_A, grad_state = blank(x), x.new_empty(B, *A.shape), blank(state)
+    grad_x, grad_A, grad_state = blank(x), blank(x, (B, *A.shape)), blank(state)
     share(
         kernel.gru_backward,
         B * blocks(N, block),
@@ -70,7 +70,7 @@ def _(grad_states, grad_final, x, A, state, reset, states):
 def diagonal_lstm(x: Tensor, A: Tensor, C: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   x [B, T, 3 N], A [3, N], C [2, N], state [B, 2 N]"""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
-    states, final = x.new_empty(B, T, 2 * N), blank(state)
+    states, final = blank(x, (B, T, 2 * N)), blank(state)
     share(
         kernel.lstm_forward,
         B * blocks(N, block),
@@ -95,7 +95,7 @@ def diagonal_lstm_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (x, A, C, state)."""
     (B, T, _), N, block = x.shape, A.shape[1], _block(x)
-    grad_x, grad_A, grad_C, grad_state = blank(x), x.new_empty(B, *A.shape), x.new_empty(B, *C.shape), blank(state)
+    grad_x, grad_A, grad_C, grad_state = blank(x), blank(x, (B, *A.shape)), blank(x, (B, *C.shape)), blank(state)
     share(
         kernel.lstm_backward,
         B * blocks(N, block),

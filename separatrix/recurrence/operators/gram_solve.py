@@ -7,6 +7,7 @@ from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, flags, flat
 from separatrix.recurrence.operators.matrix_state import matrix_state, matrix_state_backward
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 
 @Operator
@@ -15,7 +16,7 @@ def gram_solve(
 ) -> tuple[Tensor, Tensor]:
     """x with (P_t + Λ_t) x_t = q_t, and the last P.   q, k, x [B,T,H,K]; ridge [H,K], or [B,T,H]: the same in all dimensions of a step."""
     B, T, H, K = q.shape
-    x, final = q.new_empty(q.shape), state.new_empty(state.shape)
+    x, final = blank(q), blank(state)
     constant = ridge.ndim == 2
     kernel, units, first = (gram.solve_one, blocks(B * H, gram.STEPS), B * H) if T == 1 else (gram.solve, B * H, T)
     share(

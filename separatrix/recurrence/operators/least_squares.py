@@ -7,6 +7,7 @@ from separatrix.recurrence.kernels import least_squares_backward as gradients
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import flags, flat
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 
 @Operator
@@ -24,8 +25,8 @@ def least_squares(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """o, the last Q and W, and if they are to be kept u and r.   Q [B,H,K,K] symmetric, rest [H,K] the diagonal of Λ⁻¹"""
     (B, T, H, K), V = k.shape, v.shape[3]
-    o, final, learnt = v.new_empty(v.shape), Q.new_empty(Q.shape), W.new_empty(W.shape)
-    u, r = k.new_empty(k.shape if keep else 0), v.new_empty(v.shape if keep else 0)
+    o, final, learnt = blank(v), blank(Q), blank(W)
+    u, r = blank(k, k.shape if keep else (0,)), blank(v, v.shape if keep else (0,))
     share(
         kernel.forward,
         B * H,
@@ -74,9 +75,9 @@ def least_squares_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (q, k, v, beta, log_decay, rest, Q, W); that of the decay is empty where there is none."""
     (B, T, H, K), V = k.shape, v.shape[3]
-    grad_q, grad_k, grad_v, grad_beta = (x.new_empty(x.shape) for x in (q, k, v, beta))
-    grad_decay, grad_rest = beta.new_empty(0 if log_decay is None else beta.shape), rest.new_empty(B, H, K)
-    grad_Q, grad_W = Q.new_empty(Q.shape), W.new_empty(W.shape)
+    grad_q, grad_k, grad_v, grad_beta = (blank(x) for x in (q, k, v, beta))
+    grad_decay, grad_rest = blank(beta, (0,) if log_decay is None else beta.shape), blank(rest, (B, H, K))
+    grad_Q, grad_W = blank(Q), blank(W)
     share(
         gradients.backward,
         B * H,

@@ -11,6 +11,7 @@ from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.kernels.tile import LANES
 from separatrix.recurrence.operators.arrays import blocks, flat, per_group
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 # A unit of work is a head. A batch with fewer heads than this is cut into parts of their values, which then add up their gradients.
 FEW = 2
@@ -31,7 +32,7 @@ def log_linear(
 
     q, k [B,T,G,K], v [B,T,H,V], level_scale [B,T,H,L], state [B,H,L,K,V], steps [B,T] the position of every step; T is at least 1.
     """
-    results = _results(q, v, level_scale, keep)
+    o, final, marks, fades = (blank(v, size) for size in _results(q, v, level_scale, keep))
     shape, work = _shape(q, v, level_scale)
     share(
         forward,
@@ -40,16 +41,16 @@ def log_linear(
         shape,
         *_inputs(q, k, v, log_decay, level_scale, state, steps),
         keep,
-        *(flat(x) for x in results),
+        *(flat(x) for x in (o, final, marks, fades)),
     )
-    return results
+    return o, final, marks, fades
 
 
-def _results(q: Tensor, v: Tensor, level_scale: Tensor, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _results(q: Tensor, v: Tensor, level_scale: Tensor, keep: bool) -> tuple[tuple[int, ...], ...]:
     (B, T, H, V), K, L = v.shape, q.shape[3], level_scale.shape[3]
     most = (T + SPAN - 2) // SPAN
     marks, fades = ((B, H, most, K, V), (B, H, most, L)) if keep else ((0,), (0,))
-    return v.new_empty(v.shape), v.new_empty(B, H, L, K, V), v.new_empty(marks), v.new_empty(fades)
+    return v.shape, (B, H, L, K, V), marks, fades
 
 
 def _shape(q: Tensor, v: Tensor, level_scale: Tensor) -> tuple[tuple[int, ...], float]:
@@ -70,7 +71,7 @@ def _inputs(
 
 @log_linear.register_fake
 def _(q, k, v, log_decay, level_scale, state, steps, keep):
-    return _results(q, v, level_scale, keep)
+    return tuple(v.new_empty(size) for size in _results(q, v, level_scale, keep))
 
 
 @Operator
@@ -92,10 +93,10 @@ def log_linear_backward(
     B, T, G, H, K, V, L, part = shape
     parts = blocks(V, part)
     several = (parts,) if parts > 1 else ()
-    grad_q, grad_k = (v.new_empty(*several, B, T, H, K) for _ in range(2))
-    grad_v, grad_state = v.new_empty(v.shape), v.new_empty(0 if state is None else state.shape)
-    grad_decay = v.new_empty(0 if log_decay is None else (*several, B, T, H))
-    grad_scale = v.new_empty(*several, B, T, H, L)
+    grad_q, grad_k = (blank(v, (*several, B, T, H, K)) for _ in range(2))
+    grad_v, grad_state = blank(v), blank(v, (0,) if state is None else state.shape)
+    grad_decay = blank(v, (0,) if log_decay is None else (*several, B, T, H))
+    grad_scale = blank(v, (*several, B, T, H, L))
     share(
         backward,
         B * H * parts,

@@ -6,6 +6,7 @@ from separatrix.recurrence.kernels import longhorn as kernel
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 
 @Operator
@@ -14,8 +15,8 @@ def longhorn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """o, the final state, and, to keep for the backward, the state before every CHUNK-th step.   state [B,N,D]"""
     (B, T, D), N = x.shape, q.shape[2]
-    o, final = x.new_empty(x.shape), state.new_empty(state.shape)
-    checkpoints = x.new_empty(checkpoint_shape(keep, x, kernel.CHUNK, N))
+    o, final = blank(x), blank(state)
+    checkpoints = blank(x, checkpoint_shape(keep, x, kernel.CHUNK, N))
     share(
         kernel.forward,
         B * blocks(D, kernel.LANES),
@@ -57,8 +58,8 @@ def longhorn_backward(
     (B, T, D), N = x.shape, q.shape[2]
     group = kernel.group_width(B, D)
     groups = blocks(D, group)
-    grad_q, grad_k = q.new_empty(groups, *q.shape), q.new_empty(groups, *q.shape)
-    grad_x, grad_step, grad_state = x.new_empty(x.shape), x.new_empty(x.shape), state.new_empty(state.shape)
+    grad_q, grad_k = blank(q, (groups, *q.shape)), blank(q, (groups, *q.shape))
+    grad_x, grad_step, grad_state = blank(x), blank(x), blank(state)
     share(
         kernel.backward,
         B * groups,

@@ -6,13 +6,14 @@ from separatrix.recurrence.kernels import low_rank
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import flags, flat
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 
 @Operator
 def low_rank_scan(diagonal: Tensor, left: Tensor, right: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   diagonal, x [B, T, H, N], left, right [B, T, H, N, r], state [B, H, N], all of one dtype."""
     B, T, H, N = x.shape
-    h, final = x.new_empty(x.shape), x.new_empty(state.shape)
+    h, final = blank(x), blank(x, state.shape)
     share(
         low_rank.forward,
         B * H,
@@ -48,8 +49,8 @@ def low_rank_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (diagonal, left, right, x, state)."""
     B, T, H, N = h.shape
-    grad_diagonal, grad_x, grad_state = h.new_empty(h.shape), h.new_empty(h.shape), h.new_empty(state.shape)
-    grad_left, grad_right = (h.new_empty(left.shape) for _ in range(2))
+    grad_diagonal, grad_x, grad_state = blank(h), blank(h), blank(h, state.shape)
+    grad_left, grad_right = (blank(h, left.shape) for _ in range(2))
     share(
         low_rank.backward,
         B * H,

@@ -74,8 +74,8 @@ def selective_scan_backward(
     group = selective.group_width(batch, channels)
     groups = blocks(channels, group)
     grad_u, grad_delta, grad_state = blank(u), blank(u), blank(state)
-    grad_A, grad_D, grad_bias = u.new_empty(batch, N, channels), u.new_empty(batch, channels), u.new_empty(batch, channels)
-    grad_B, grad_C = u.new_empty(groups, *B.shape), u.new_empty(groups, *C.shape)
+    grad_A, grad_D, grad_bias = blank(u, (batch, N, channels)), blank(u, (batch, channels)), blank(u, (batch, channels))
+    grad_B, grad_C = blank(u, (groups, *B.shape)), blank(u, (groups, *C.shape))
     grad_z = blank(u, (0,) if z is None else u.shape)
     share(
         selective.backward,

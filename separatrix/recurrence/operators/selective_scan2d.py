@@ -7,6 +7,7 @@ from separatrix.recurrence.kernels import selective2d
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.operators.arrays import blocks, checkpoint_shape, flags, flat
 from separatrix.recurrence.operators.operator import Operator
+from separatrix.recurrence.operators.pages import blank
 
 LOG2E = 1.4426950408889634
 LEAST = 1e-30  # of |A|: below, a step takes all it is given, and 1 / A is still a number
@@ -20,8 +21,8 @@ def selective_scan2d(
 
     A [2, 2, N, D], state [B, V, 2, N, D], the others as in `selective2d.py`
     """
-    y, final = u.new_empty(u.shape), state.new_empty(state.shape)
-    lines = u.new_empty(checkpoint_shape(keep, u, selective2d.CHUNK, *state.shape[1:-1]))
+    y, final = blank(u), blank(state)
+    lines = blank(u, checkpoint_shape(keep, u, selective2d.CHUNK, *state.shape[1:-1]))
     share(
         selective2d.forward,
         u.shape[0] * blocks(u.shape[3], selective2d.LANES),
@@ -51,8 +52,8 @@ def selective_scan2d_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of (u, delta, A, B, C, state)."""
     units = blocks(u.shape[3], selective2d.LANES)
-    grad_u, grad_delta, grad_state = u.new_empty(u.shape), u.new_empty(delta.shape), u.new_empty(grad_final.shape)
-    grad_A, grad_B, grad_C = u.new_empty(u.shape[0], *A.shape), u.new_empty(units, *B.shape), u.new_empty(units, *C.shape)
+    grad_u, grad_delta, grad_state = blank(u), blank(u, delta.shape), blank(u, grad_final.shape)
+    grad_A, grad_B, grad_C = blank(u, (u.shape[0], *A.shape)), blank(u, (units, *B.shape)), blank(u, (units, *C.shape))
     share(
         selective2d.backward,
         u.shape[0] * units,
