@@ -12,7 +12,8 @@ Cost     O(T D N²) one step at a time; in chunks of C steps O(T D (C + 2N)), on
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +78,7 @@ def dense_ssm_chunked(u, a, b, c, skip=None, initial_state=None, reset=None, chu
     taps = (c.unsqueeze(-2) @ pushed).squeeze(-2)
     if skip is not None:
         taps = taps + F.pad(skip.to(taps.dtype).unsqueeze(-1), (0, chunk - 1))
-    y, h = in_chunks(u, squares, taps, pushed, seen, h, reset)
+    y, h = in_chunks(u, partial(power, squares), taps, pushed, seen, h, reset)
     return y.to(dtype), h
 
 
@@ -88,9 +89,9 @@ def dense_ssm_dense(u, a, b, c, skip=None, initial_state=None, reset=None) -> tu
 
 
 def in_chunks(
-    u: Tensor, squares: list[Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
+    u: Tensor, raised: Callable[[int], Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """y [B, T, D] and the last state, by chunks of C steps, the matrix as its `doublings`.
+    """y [B, T, D] and the last state, by chunks of C steps; `raised` to n the matrix is aⁿ, n <= C.
 
     taps c aⁱ b [D, C], pushed aⁱ b, seen (aᵀ)ⁱ⁺¹ c [D, N, C]"""
     chunk = pushed.shape[-1]
@@ -99,7 +100,7 @@ def in_chunks(
 
     def along(part: slice, steps: int, h: Tensor) -> tuple[Tensor, Tensor]:
         clears = None if reset is None else reset[:, part]
-        return _whole_chunks(u[:, part], squares, taps[..., :steps], pushed[..., :steps], seen[..., :steps], h, clears)
+        return _whole_chunks(u[:, part], raised, taps[..., :steps], pushed[..., :steps], seen[..., :steps], h, clears)
 
     y, h = along(slice(0, whole), chunk, h)
     if left:
@@ -109,7 +110,7 @@ def in_chunks(
 
 
 def _whole_chunks(
-    u: Tensor, squares: list[Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
+    u: Tensor, raised: Callable[[int], Tensor], taps: Tensor, pushed: Tensor, seen: Tensor, h: Tensor, reset: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """As `in_chunks`, for T a multiple of C. Channels come first, so that products share the matrices of one among all its chunks."""
     if u.shape[1] == 0:
@@ -122,7 +123,7 @@ def _whole_chunks(
         segment = reset.unflatten(1, (-1, steps)).cumsum(2)  # [B, chunks, C]: how many resets so far in the chunk
         writes, clears = x.masked_fill(segment != segment[..., -1:], 0), segment[..., -1] > 0
     written = (writes.flatten(1, 2) @ pushed.flip(-1).mT).unflatten(1, x.shape[1:3]).permute(1, 2, 0, 3)
-    after, last = dense_scan(power(squares, steps)[None, None], written, h, clears)
+    after, last = dense_scan(raised(steps)[None, None], written, h, clears)
     before = torch.cat([h.unsqueeze(1), after[:, :-1]], dim=1).permute(2, 0, 1, 3).flatten(1, 2)
     if reset is None:
         y = torch.baddbmm(x.flatten(1, 2) @ inside.mT, before, seen).view_as(x)
