@@ -31,7 +31,7 @@ from separatrix.recurrence.checks import (
     working_dtype,
 )
 from separatrix.recurrence.dense import Dense, dense_scan_chunked
-from separatrix.recurrence.fused import operators
+from separatrix.recurrence.fused import operators, real_single
 from separatrix.recurrence.plan import form, run
 from separatrix.recurrence.resets import cleared
 from separatrix.recurrence.twins import twin
@@ -127,9 +127,9 @@ def dictionary_scan_chunked(selection, dictionary, b, initial_state=None, reset=
     return states.to(dtype), final
 
 
-@form
+@form(refuses=real_single)
 def dictionary_scan_fused(selection, dictionary, b, initial_state=None, reset=None, p=P) -> tuple[Tensor, Tensor]:
-    """In single or double precision, a stretch of steps at a time."""
+    """A stretch of steps at a time."""
     dtype = b.dtype
     selection, dictionary, b, h = enter(selection, dictionary, b, initial_state)
     if b.shape[1] == 0:

@@ -210,8 +210,7 @@ def prior(given: Arguments) -> Tensor:
     return torch.cat([torch.diag_embed(1 / given["ridge"]).expand(Q.shape), torch.zeros_like(W)], dim=-1)
 
 
-def dictionary(time: int) -> Arguments:
-    N, K = 4, 3
+def dictionary(time: int, N: int = 4, K: int = 3) -> Arguments:
     return {
         "selection": randn(BATCH, time, K),
         "dictionary": randn(K, N, N),
@@ -322,6 +321,7 @@ ROWS = {
         "recursive_least_squares", least_squares, ("q", "k", "v", "beta", "log_decay"), "v", ("Q", "W"), rest=prior
     ),
     "dictionary": Row("dictionary_scan", dictionary, ("selection", "b"), "b"),
+    "dictionary, several registers": Row("dictionary_scan", lambda T: dictionary(T, 37, 2), ("selection", "b"), "b"),
     "companion": Row("companion_ssm", companion, ("u",), "u"),
     "short convolution": Row("short_convolution", lambda T: filters(T) | {"bias": None, "silu": False}, ("u",), "u"),
     "short convolution, silu": Row("short_convolution", filters, ("u",), "u", linear=False),

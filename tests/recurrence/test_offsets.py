@@ -33,6 +33,7 @@ OPERATORS: dict[str, tuple] = {
         (BATCH, 1, N, D), None, True, False,
     ),
     "dplr": (*[(BATCH, T, 1, N)] * 3, (BATCH, T, 1, D), *[(BATCH, T, 1, N)] * 2, 0.5, (BATCH, 1, N, D), None),
+    "dictionary_scan": ((BATCH, T, 1), (SHARED, 1, D, D), (BATCH, T, D), (BATCH, D), None, 1.2),
     "low_rank_scan": ((BATCH, T, 1, D), *[(BATCH, T, 1, D, 1)] * 2, (BATCH, T, 1, D), (BATCH, 1, D), None),
     "block_scan": ((BATCH, T, 2, 2, D // 4), (BATCH, T, 2, D // 4), (BATCH, 2, D // 4), None),
     "dense_scan": ((BATCH, T, D // 16, 4, 4), (BATCH, T, D // 16, 4), (BATCH, D // 16, 4), None),

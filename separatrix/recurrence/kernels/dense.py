@@ -70,7 +70,7 @@ def totals(typingctx, a, b, c, d):
 
 
 @njit(nogil=True, inline="always")
-def _step(zero, A, at, N, turned, x, i, b, k, y, j):
+def step(zero, A, at, N, turned, x, i, b, k, y, j):
     """y[j:] = A x[i:] + b[k:], N numbers each, the matrix at A[at:] row by row, or column by column where `turned`; y may be b."""
     if turned:
         _columns_added(zero, A, at, N, x, i, b, k, y, j)
@@ -151,7 +151,7 @@ def forward(first, last, shape, a_batch, a_time, turned, A, b, reset, start, h, 
                 matrix = batch * a_batch + t * a_time + head * N * N
                 if far:
                     fetch(A, matrix + a_time, N * N)
-                _step(zero, A, matrix, N, turned, before, at, b, i, h, i)
+                step(zero, A, matrix, N, turned, before, at, b, i, h, i)
             before, at = h, i
         copy(final, unit * N, before, at, N)
 
@@ -198,6 +198,6 @@ def backward(first, last, shape, group, a_batch, a_time, turned, A, reset, start
                 if far:
                     fetch(A, matrix - a_time, N * N)
                 if t == 0:
-                    _step(zero, A, matrix, N, not turned, db, i, dstart, at, dstart, at)
+                    step(zero, A, matrix, N, not turned, db, i, dstart, at, dstart, at)
                 else:
-                    _step(zero, A, matrix, N, not turned, db, i, dy, past, db, past)
+                    step(zero, A, matrix, N, not turned, db, i, dy, past, db, past)

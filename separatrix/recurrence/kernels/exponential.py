@@ -1,6 +1,7 @@
-"""Powers of lanes: 2**(x y) by rounding to the nearest integer and a polynomial for what is left.
+"""Powers of lanes: 2**(x y) by rounding to the nearest integer and a polynomial for what is left, and x**y by the logarithm.
 
     x y = n + r, |r| <= 1/2          2**(x y) = 2**n p(r)                                                          (1)
+    x = 2**n m, 1/2 <= m² < 2        log2 x = n + (2 / ln 2) (s + s³/3 + s⁵/5 + ...),  s = (m - 1) / (m + 1)         (2)
 
 The product is never rounded by itself where the machine fuses multiply-adds, so exp(x) = 2**(x log2 e) loses nothing to a large |x|.
 """
@@ -19,6 +20,7 @@ LOG2E = np.float32(1.4426950408889634)
 
 # 2**r on [-1/2, 1/2] with 2**0 = 1 exactly: minimax by linear programming, relative error 8.1e-8 before rounding.
 EXP2 = (1.32746334e-3, 9.67196168e-3, 5.55067837e-2, 2.40222353e-1, 6.93147062e-1, 1.0)
+_ROOT_HALF = 0x3F3504F3  # the bits of sqrt(1/2)
 _ROUND = 12582912.0  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits of a float32
 
 
@@ -44,6 +46,32 @@ def exp2_of(typingctx, x, y):
 def exp(x):
     """e**x for x <= 88, 0 below -86.6, a NaN stays a NaN."""
     return exp2_of(x, splat(x, LOG2E))
+
+
+@intrinsic
+def log2(typingctx, x):
+    """Of float32 lanes, by (2), to 2e-7 of what it is or of 1; of 0 it is -127, and of what is no positive number nothing in particular."""
+
+    def build(context, builder, sig, args):
+        vector = args[0].type
+        ints, one = ir.VectorType(INT, vector.count), constant(vector, 1.0)
+        bits, shift = builder.bitcast(args[0], ints), constant(ir.VectorType(INT, vector.count), 23)
+        n = builder.ashr(builder.sub(bits, constant(ints, _ROOT_HALF)), shift)
+        m = builder.bitcast(builder.sub(bits, builder.shl(n, shift)), vector)
+        s = builder.fdiv(builder.fsub(m, one), builder.fadd(m, one))
+        square = builder.fmul(s, s)
+        p = constant(vector, 1 / 9)
+        for k in (7, 5, 3, 1):
+            p = _fuse(builder, p, square, constant(vector, 1 / k))
+        return _fuse(builder, builder.fmul(s, constant(vector, 2 * float(LOG2E))), p, builder.sitofp(n, vector))
+
+    return x(x), build
+
+
+@compiled
+def power(x, y):
+    """x**y for x >= 0 below 2**127 in the result, 0 below 2**-125; 0**y is 0 only where 127 y is beyond that."""
+    return exp2_of(log2(x), splat(x, y))
 
 
 @compiled
