@@ -56,6 +56,8 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for decay in (None, -ones(heads)):
         for ridge in (ones(1, 2), AdaptiveRidge()):
             yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
+            first = None if decay is None else decay[:, :1]  # a step is not as several are
+            yield "ridge_attention", (*[ones(1, 1, 1, 2)] * 3, ones(1, 1, 1), first, ridge)
         yield "recursive_least_squares", (ones(keys), ones(keys), ones(keys), ones(heads), ones(1, 2), decay)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))
     yield "dplr", (ones(keys), -ones(keys), *[ones(keys)] * 4)
@@ -70,6 +72,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield "cell_scan", (DiagonalGRU(ones(3, 1)), ones(1, 3, 3))
     yield "cell_scan", (Elman(ones(1, 1)), ones(heads))  # one machine code for all dense cells
     yield "cell_scan", (DiagonalLSTM(ones(3, 1), ones(2, 1)), ones(1, 3, 3))
+    yield "dictionary_scan", (ones(heads), ones(1, 2, 2), ones(1, 3, 2))
     yield "long_convolution", (ones(1, 2), ones(heads))
     cells, projections = ones(1, 2, 2, 1), ones(1, 2, 2, 2, 1)
     yield "selective_scan2d", (cells, projections, -ones(2, 2, 1, 1), projections, projections)
