@@ -58,12 +58,13 @@ def backward(first, last, shape, block, a_batch, a_time, A, reset, start, h, dy,
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
         right = min(left + block, n)
-        for t in range(T - 1, -2, -1):
+        end = left + (right - left - 1) // lanes * lanes
+        for t in range(T - 1, -2, -1):  # memory from back to front, as in `diagonal`
             row = (b * T + t) * k * n
             cut = t + 1 < T and reset[b * T + t + 1]
             after = b * a_batch + (t + 1) * a_time
-            for j in range(k):
-                for d in range(left, right, lanes):
+            for j in range(k - 1, -1, -1):
+                for d in range(end, left - 1, -lanes):
                     m = right - d
                     g = zero
                     if t >= 0:
@@ -78,15 +79,16 @@ def backward(first, last, shape, block, a_batch, a_time, A, reset, start, h, dy,
                     else:
                         store_first(dx, row + j * n + d, g, m)
             if dA is not None and t >= 0:
-                for i in range(k):
-                    for d in range(left, right, lanes):
-                        m = right - d
-                        g = load_first(zero, dx, row + i * n + d, m)
-                        for j in range(k):
-                            state = zero
-                            if not reset[b * T + t]:
-                                if t == 0:
-                                    state = load_first(zero, start, (b * k + j) * n + d, m)
-                                else:
-                                    state = load_first(zero, h, row - k * n + j * n + d, m)
-                            store_first(dA, ((b * T + t) * k * k + i * k + j) * n + d, g * state, m)
+                into = (b * T + t) * k * k * n
+                if reset[b * T + t]:
+                    for i in range(k * k):
+                        for d in range(left, right, lanes):
+                            store_first(dA, into + i * n + d, zero, right - d)
+                    continue
+                before, at = (start, b * k * n) if t == 0 else (h, row - k * n)
+                for i in range(k - 1, -1, -1):
+                    for j in range(k - 1, -1, -1):
+                        for d in range(end, left - 1, -lanes):
+                            m = right - d
+                            g = load_first(zero, dx, row + i * n + d, m)
+                            store_first(dA, into + (i * k + j) * n + d, g * load_first(zero, before, at + j * n + d, m), m)

@@ -4,24 +4,22 @@ from torch import Tensor
 
 from separatrix.recurrence.kernels import blocks as kernel
 from separatrix.recurrence.kernels.parallel import share
-from separatrix.recurrence.operators.arrays import blocks, flags, flat, strides
+from separatrix.recurrence.operators.arrays import blocks, flags, flat, row_block, strides
 from separatrix.recurrence.operators.operator import Operator
 from separatrix.recurrence.operators.pages import blank
-
-BLOCK = 128  # channels of a unit
 
 
 @Operator
 def block_scan(A: Tensor, x: Tensor, state: Tensor, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     """All states and the last one.   A [B or 1, T or 1, k, k, n], x [B, T, k, n], state [B, k, n], all of one dtype."""
     B, T, k, n = x.shape
-    h, final = blank(x), blank(x, state.shape)
+    h, final, block = blank(x), blank(x, state.shape), row_block(B, n)
     share(
         kernel.forward,
-        B * blocks(n, BLOCK),
+        B * blocks(n, block),
         20.0 * k * x.numel(),
         (T, k, n),
-        BLOCK,
+        block,
         *strides(A),
         flat(A),
         flat(x),
@@ -44,13 +42,14 @@ def block_scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of (A, x, state); that of A is empty when it is not needed."""
     B, T, k, n = h.shape
+    block = row_block(B, n)
     grad_x, grad_state, grad_A = blank(h), blank(h, state.shape), blank(h, (B if with_A else 0, T, k, k, n))
     share(
         kernel.backward,
-        B * blocks(n, BLOCK),
+        B * blocks(n, block),
         40.0 * k * h.numel(),
         (T, k, n),
-        BLOCK,
+        block,
         *strides(A),
         flat(A),
         flags(reset, B, T),
