@@ -74,13 +74,14 @@ def backward(first, last, shape, block, a, x, reset, start, h, dy, dfinal, da, d
     """(2); T is at least 1."""
     T, D = shape
     blocks, zero = (D + block - 1) // block, rest(x)
-    one = splat(zero, 1.0)
+    one, lanes = splat(zero, 1.0), count(zero)
     for unit in range(first, last):
         b, left = unit // blocks, unit % blocks * block
         right = min(left + block, D)
+        end = left + (right - left - 1) // lanes * lanes
         for t in range(T - 1, -1, -1):
             row = b * T + t
-            for d in range(left, right, count(zero)):
+            for d in range(end, left - 1, -lanes):  # memory from back to front, as the diagonal backward does
                 n, i = right - d, row * D + d
                 g, later = load_first(zero, dy, i, n), load_first(zero, dfinal, b * D + d, n)
                 g = g + (later if t == T - 1 else load_first(zero, da, i + D, n))
@@ -94,5 +95,5 @@ def backward(first, last, shape, block, a, x, reset, start, h, dy, dfinal, da, d
                 share = g / (one + e)
                 store_first(da, i, where_negative(apart, e, one) * share, n)
                 store_first(dx, i, where_negative(apart, one, e) * share, n)
-        for d in range(left, right, count(zero)):
+        for d in range(left, right, lanes):
             store_first(dstart, b * D + d, load_first(zero, da, b * T * D + d, right - d), right - d)
