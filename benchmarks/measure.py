@@ -118,7 +118,10 @@ class Scale:
 def _weigh(pipe, threads: int, prepare: Callable[..., list[Callable[[], Any]]], args: tuple) -> None:
     import torch
 
+    from separatrix.recurrence.operators import pages
+
     torch.set_num_threads(threads)
+    pages.KEPT = 0  # as for the allocator: what is freed goes back
     try:
         pipe.send([_rise(call) for call in prepare(*args)])
     except Exception as failure:  # the time of the same call stands; only its memory stays unknown
