@@ -42,7 +42,8 @@ from separatrix.recurrence.kernels.lanes import (
 from separatrix.recurrence.kernels.parallel import shared
 from separatrix.recurrence.kernels.tile import LANES
 
-STRETCH, ROWS = 4, 16  # steps mixed together; rows of them that stay in the L1 cache while the entries pass by
+STRETCH = 4  # steps mixed together
+CACHED = 1024  # numbers of each of their matrices that stay in the L1 cache while the entries pass by
 ONE = np.float32(1)
 
 
@@ -143,8 +144,8 @@ def meet(K, N, D, w, at, n, dM, dw, dD, into):
     """The n steps' shares of dw and dD, from all of their dM [STRETCH, N, N]."""
     zero, size = fill(LANES, ZERO), N * N
     w1, w2, w3 = at + min(1, n - 1) * K, at + min(2, n - 1) * K, at + min(3, n - 1) * K
-    for top in range(0, size, ROWS * LANES * 4):
-        end = min(size, top + ROWS * LANES * 4)
+    for top in range(0, size, CACHED):
+        end = min(size, top + CACHED)
         for k in range(K):
             u0, u1, u2, u3 = get(w, at + k), get(w, w1 + k), get(w, w2 + k), get(w, w3 + k)
             a0, a1, a2, a3 = zero, zero, zero, zero

@@ -70,7 +70,7 @@ def log2(typingctx, x):
 
 @compiled
 def power(x, y):
-    """x**y for x >= 0 below 2**127 in the result, 0 below 2**-125; 0**y is 0 only where 127 y is beyond that."""
+    """x**y of x >= 0, for results from 2**-125, below which they are 0, to 2**127; an x of 0 counts as 2**-127."""
     return exp2_of(log2(x), splat(x, y))
 
 
