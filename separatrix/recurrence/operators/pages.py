@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGE = 1 << 20  # bytes: below, the allocator mostly hands out memory that was written before
+LARGE = 4 << 20  # bytes: below, the allocator mostly hands out memory that was written before, and sooner than we do
 KEPT = 1 << 28
 PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}  # from what a fork goes on to do
 
