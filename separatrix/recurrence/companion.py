@@ -71,6 +71,13 @@ class Companion(Transition):
     def apply_to_columns(self, S: Tensor) -> Tensor:
         return F.pad(S[..., :-1, :], (0, 0, 1, 0)) + self.a.unsqueeze(-1) * S[..., -1:, :]
 
+    def krylov(self, h: Tensor, count: int) -> Tensor:
+        """h, A h, A² h, ...   [..., N] -> [..., N, count]"""
+        vectors = [h]
+        for _ in range(count - 1):
+            vectors.append(self.apply(vectors[-1]))
+        return torch.stack(vectors, dim=-1)
+
     def compose(self, later: Transition) -> Transition:
         expect_same_size(self, later)
         return Dense(self.dense()).compose(later)
@@ -229,25 +236,17 @@ def companion_ssm_chunked(u, a, b, c, initial_state=None, reset=None) -> tuple[T
     dtype, chunk = u.dtype, max(1, min(CHUNK, u.shape[1]))
     u, a, b, c, h = _enter(u, a, b, c, initial_state)
     N = a.shape[1]
-    pushed, next_ones = orbit(Companion(a), torch.stack([b, a]), chunk).unbind()
+    pushed, columns = Companion(a).krylov(torch.stack([b, a]), chunk).unbind()
     # A e_i = e_{i+1} and A e_N = a: Aⁿ is made of the columns n to n + N of e_1, ..., e_N, a, A a, ..., and cᵀ Aⁿ of what c sees of them
-    seen = torch.cat([c[:, 1:], (c.unsqueeze(-2) @ next_ones).squeeze(-2)], dim=-1).unfold(-1, chunk, 1)
+    seen = torch.cat([c[:, 1:], (c.unsqueeze(-2) @ columns).squeeze(-2)], dim=-1).unfold(-1, chunk, 1)
 
     def raised(n: int) -> Tensor:
         if n >= N:
-            return next_ones[..., n - N : n]
-        return torch.cat([torch.eye(N, dtype=a.dtype, device=a.device)[:, n:].expand(len(a), -1, -1), next_ones[..., :n]], dim=-1)
+            return columns[..., n - N : n]
+        return torch.cat([torch.eye(N, dtype=a.dtype, device=a.device)[:, n:].expand(len(a), -1, -1), columns[..., :n]], dim=-1)
 
     y, last = in_chunks(u, raised, (c.unsqueeze(-2) @ pushed).squeeze(-2), pushed, seen, h, reset)
     return y.to(dtype), last
-
-
-def orbit(A: Companion, h: Tensor, count: int) -> Tensor:
-    """h, A h, A² h, ...   [..., N] -> [..., N, count]"""
-    every = [h]
-    for _ in range(count - 1):
-        every.append(A.apply(every[-1]))
-    return torch.stack(every, dim=-1)
 
 
 def companion_closed_loop(a: Tensor, b: Tensor, c: Tensor, k: Tensor, state: Tensor, horizon: int) -> tuple[Tensor, Tensor]:

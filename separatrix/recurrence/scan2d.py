@@ -29,7 +29,7 @@ from separatrix.recurrence.plan import form, run, taken_apart
 from separatrix.recurrence.resets import beside, cleared
 from separatrix.recurrence.twins import twin
 
-# Cells of a line that make a program of reasonable length; it takes 10 instructions for each.
+# Cells of a line that make a program of reasonable length; it takes some five instructions for each.
 LINE = 64
 
 

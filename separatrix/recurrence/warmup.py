@@ -56,7 +56,7 @@ def _combinations() -> Iterator[tuple[str, tuple[Any, ...]]]:
     for decay in (None, -ones(heads)):
         for ridge in (ones(1, 2), AdaptiveRidge()):
             yield "ridge_attention", (ones(keys), ones(keys), ones(keys), ones(heads), decay, ridge)
-            first = None if decay is None else decay[:, :1]  # a step is not as several are
+            first = None if decay is None else decay[:, :1]  # one step has a kernel of its own
             yield "ridge_attention", (*[ones(1, 1, 1, 2)] * 3, ones(1, 1, 1), first, ridge)
         yield "recursive_least_squares", (ones(keys), ones(keys), ones(keys), ones(heads), ones(1, 2), decay)
     yield "diagonal_ssm", (ones(heads), ones(1, 2, dtype=complex64), ones(1, 2, dtype=complex64))

@@ -14,7 +14,7 @@ from numba import njit
 from separatrix.recurrence.dense import dense_scan_fused, dense_scan_recurrent
 from separatrix.recurrence.diagonal import diagonal_scan_recurrent
 from separatrix.recurrence.diagonal_ssm import diagonal_ssm_recurrent
-from separatrix.recurrence.kernels import diagonal, diagonal_ssm, gates, selective
+from separatrix.recurrence.kernels import diagonal, diagonal_ssm, exponential, gates, selective
 from separatrix.recurrence.kernels.lanes import ZERO, fill, load_first, store_first
 from separatrix.recurrence.kernels.parallel import share
 from separatrix.recurrence.selective import selective_scan_recurrent
@@ -247,3 +247,38 @@ def test_a_fading_state_ends_at_zero():
     share(diagonal.forward, 1, T * D, (T, D), 64, 0, 0, *arrays)
     assert final.eq(0).all() and h.ge(1e-38).sum() > 800 * D
     assert torch.full((1,), 1e-38) * torch.full((1,), 0.01) > 0, "the caller's own arithmetic is as before"
+
+
+@njit
+def powers(x, y, out):
+    zero = fill(16, ZERO)
+    for i in range(0, x.size, 16):
+        store_first(out, i, exponential.power(load_first(zero, x, i, x.size - i), y), x.size - i)
+
+
+@njit
+def logarithms(x, out):
+    zero = fill(16, ZERO)
+    for i in range(0, x.size, 16):
+        store_first(out, i, exponential.log2(load_first(zero, x, i, x.size - i)), x.size - i)
+
+
+def test_logarithms_are_right_to_two_roundings_of_what_they_are_or_of_one():
+    x = torch.cat([torch.logspace(-37, 38, 4001), torch.linspace(0.4, 2.1, 4001), torch.ones(1)])
+    out = torch.empty_like(x)
+    logarithms(x.numpy(), out.numpy())
+    exact = x.double().log2()
+    assert ((out - exact).abs() / exact.abs().clamp(min=1)).max() < 2e-7 and out[-1] == 0
+
+
+@pytest.mark.parametrize("y", [0.2, 1.0, 1.2, 10.0])
+def test_powers_lose_no_more_than_their_exponent_rounds(y):
+    x = torch.cat([torch.logspace(-30, 0, 4001), torch.zeros(1)])
+    out = torch.empty_like(x)
+    powers(x.numpy(), torch.tensor(y).numpy()[()], out.numpy())
+    exact = x.double() ** torch.tensor(y).double()
+    large = exact > 2.0**-124
+    allowed = 3e-7 * (1 + y * x.double().log2().abs())
+    assert (((out - exact).abs() / exact) < allowed)[large].all()
+    assert out[~large & (exact < 2.0**-126) & (x > 0)].eq(0).all()
+    assert out[-1] == 0 or y * 127 < 125

@@ -90,7 +90,7 @@ def test_a_reset_clears_by_selection(name: str, form: str, dtype: torch.dtype):
     torch.testing.assert_close((got[:, at:], last), (want[:, at:], final), **rounding)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e30, 1e38])
 @pytest.mark.parametrize("p", [1.0, 1.2, 2.0, 10.0])
 @rows_of([row for row in ALL if row[0] == "dictionary" and row[2] is torch.float32])
 def test_the_scale_of_a_dictionary_is_nothing(name: str, form: str, dtype: torch.dtype, p: float, size: float):

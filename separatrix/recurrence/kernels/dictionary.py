@@ -49,7 +49,7 @@ ONE = np.float32(1)
 
 @compiled
 def mix(K, N, D, w, at, n, M):
-    """M [STRETCH, N, N] of the n steps whose weights begin at w[at:]; what is beyond them is anything finite."""
+    """M [STRETCH, N, N] of the n steps whose weights begin at w[at:]; beyond them the last one again."""
     zero, size = fill(LANES, ZERO), N * N
     w1, w2, w3 = at + min(1, n - 1) * K, at + min(2, n - 1) * K, at + min(3, n - 1) * K
     for i in range(0, size, 2 * LANES):

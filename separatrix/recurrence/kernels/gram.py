@@ -119,6 +119,16 @@ def substitute(N, L):
             store(L, x + j, load(one, L, x + j) - load(one, L, i * N * STEPS + j) * found)
 
 
+@compiled
+def whiten(q, at, stride, n, K, N, A, L, inverse, x):
+    """The n solutions x[at:] for q[at:], a lane each and so many numbers apart, once all rows are eliminated."""
+    A[:] = 0
+    transpose(q, at, stride, n, K, A, 0, STEPS)
+    eliminate(N, N, A, L, inverse)
+    substitute(N, L)
+    transpose(L, N * N * STEPS, STEPS, K, n, x, at, stride)
+
+
 @shared
 @njit(cache=True, nogil=True)
 def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start, x, final):
@@ -153,11 +163,7 @@ def solve(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, start
                         more = splat(one, ridge[h * K + i + r] if i + r < K else np.float32(1))
                     store(A, at, load(one, A, at) + more)
                 eliminate(i, N, A, L, inverse)
-            A[:] = 0
-            transpose(q, row * K, H * K, n, K, A, 0, STEPS)
-            eliminate(N, N, A, L, inverse)
-            substitute(N, L)
-            transpose(L, N * N * STEPS, STEPS, K, n, x, row * K, H * K)
+            whiten(q, row * K, H * K, n, K, N, A, L, inverse, x)
             t += n
         for i in range(K):
             for j in range(K):
@@ -210,8 +216,4 @@ def solve_one(first, last, shape, q, k, beta, log_decay, ridge, levels, reset, s
                 at = (r * N + i + r) * STEPS
                 store(A, at, load(one, A, at) + load(one, level, 0))
             eliminate(i, N, A, L, inverse)
-        A[:] = 0
-        transpose(q, begin * K, K, n, K, A, 0, STEPS)
-        eliminate(N, N, A, L, inverse)
-        substitute(N, L)
-        transpose(L, N * N * STEPS, STEPS, K, n, x, begin * K, K)
+        whiten(q, begin * K, K, n, K, N, A, L, inverse, x)

@@ -17,7 +17,7 @@ def dictionary_scan(
 ) -> tuple[Tensor, Tensor]:
     """All states and the last one.   selection [B, T, K], dictionary [K, N, N], b [B, T, N], state [B, N]; T is at least 1."""
     B, T, N = b.shape
-    h, final = blank(b), blank(state)
+    h, final, (entries, _) = blank(b), blank(state), _in_units(dictionary)
     share(
         kernel.forward,
         B,
@@ -25,7 +25,7 @@ def dictionary_scan(
         (T, dictionary.shape[0], N),
         np.float32(p),
         flat(selection.softmax(-1)),
-        flat(dictionary),
+        flat(entries),
         flat(b),
         flags(reset, B, T),
         flat(state),
@@ -55,6 +55,7 @@ def dictionary_scan_backward(
     B, T, N = h.shape
     weights, grad_b, grad_state = selection.softmax(-1), blank(h), blank(state)
     grad_weights, grad_entries = torch.zeros_like(weights), h.new_zeros(B, *dictionary.shape)
+    entries, unit = _in_units(dictionary)
     share(
         kernel.backward,
         B,
@@ -62,7 +63,7 @@ def dictionary_scan_backward(
         (T, dictionary.shape[0], N),
         np.float32(p),
         flat(weights),
-        flat(dictionary),
+        flat(entries),
         flags(reset, B, T),
         flat(state),
         flat(h),
@@ -74,7 +75,7 @@ def dictionary_scan_backward(
         flat(grad_state),
     )
     grad_selection = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
-    return grad_selection, grad_entries.sum(0), grad_b, grad_state
+    return grad_selection, grad_entries.sum(0) / unit, grad_b, grad_state
 
 
 @dictionary_scan_backward.register_fake
@@ -86,6 +87,17 @@ def _(grad_h, grad_final, selection, dictionary, state, reset, p, h):
 def _(wanted, inputs, kept, *grads):
     selection, dictionary, _, state, reset, p = inputs
     return *dictionary_scan_backward(*grads, selection, dictionary, state, reset, p, *kept), None, None
+
+
+def _in_units(dictionary: Tensor) -> tuple[Tensor, Tensor]:
+    """The dictionary in units of a power of two near its largest number, and that unit.
+
+    The transitions are blind to its scale; the kernel's reciprocals are not, which vanish above 2**126.
+    """
+    largest = dictionary.abs().amax()
+    unit = torch.ldexp(torch.ones_like(largest), torch.frexp(largest).exponent - 1)
+    unit = torch.where((largest > 0) & largest.isfinite(), unit, 1)
+    return dictionary / unit, unit
 
 
 def _work(b: Tensor, dictionary: Tensor) -> float:

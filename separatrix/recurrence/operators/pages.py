@@ -23,7 +23,10 @@ _free: list[mmap.mmap] = []  # the oldest first; whoever is collecting garbage m
 
 
 def blank(like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
-    """A new tensor for the kernel to fill, its numbers one after another, of the shape of `like` unless one is given."""
+    """A new tensor for the kernel to fill, its numbers one after another, of the shape of `like` unless one is given.
+
+    The storage of a large one cannot be resized.
+    """
     size = (like.numel() if shape is None else torch.Size(shape).numel()) * like.element_size()
     if size < LARGE or not like.is_cpu:
         return torch.empty_like(like, memory_format=torch.contiguous_format) if shape is None else like.new_empty(shape)
